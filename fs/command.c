@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "command.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "request.h"
+#include "snapshot.h"
+
+/* Put @disk into the request, in the place of one for the same name. Takes @disk. */
+static void put_disk(CreateRequest *request, DiskRequest *disk)
+{
+    if (request->disks == NULL)
+        request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_request_free);
+    for (guint i = 0; i < request->disks->len; i++) {
+        const DiskRequest *old = request->disks->pdata[i];
+        if (g_strcmp0(old->name, disk->name) == 0) {
+            g_ptr_array_remove_index(request->disks, i);
+            g_ptr_array_insert(request->disks, (int)i, disk);
+            return;
+        }
+    }
+    g_ptr_array_add(request->disks, disk);
+}
+
+/* Lay what the line says over what the document says. */
+static gboolean override(CreateRequest *request, const Command *command, GError **error)
+{
+    if (command->operand != NULL) {
+        g_free(request->name);
+        request->name = g_strdup(command->operand);
+    }
+    if (command->description != NULL) {
+        g_free(request->description);
+        request->description = g_strdup(command->description);
+    }
+    if (command->memspec != NULL && !create_request_parse_memspec(request, command->memspec, error))
+        return FALSE;
+    for (guint i = 0; i < command->diskspecs->len; i++) {
+        DiskRequest *disk = disk_request_parse(command->diskspecs->pdata[i], error);
+        if (disk == NULL)
+            return FALSE;
+        put_disk(request, disk);
+    }
+    request->disk_only = (command->options & OPTION_DISK_ONLY) != 0;
+    request->live = (command->options & OPTION_LIVE) != 0;
+    request->quiesce = (command->options & OPTION_QUIESCE) != 0;
+    request->halt = (command->options & OPTION_HALT) != 0;
+    return TRUE;
+}
+
+static gboolean create(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
+                       GCancellable *cancel, GError **error)
+{
+    g_autoptr(CreateRequest) request = doc == NULL ? create_request_new() : snapshot_parse_create(doc, len, error);
+    if (request == NULL || (command != NULL && !override(request, command, error)))
+        return FALSE;
+    return fs->engine->ops->create(fs->engine, domain, request, cancel, NULL, error);
+}
+
+static gboolean revert(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel, GError **error)
+{
+    RevertRequest request = {
+        .name = command->operand,
+        .force = (command->options & OPTION_FORCE) != 0,
+        .running = (command->options & OPTION_RUNNING) != 0,
+        .paused = (command->options & OPTION_PAUSED) != 0,
+    };
+    return fs->engine->ops->revert(fs->engine, domain, &request, cancel, error);
+}
+
+static gboolean find(Fs *fs, EngineId where, const char *name, EngineId *ret_id, GError **error)
+{
+    EngineId id = fs->engine->ops->find(fs->engine, where, name);
+    if (id == 0) {
+        snap_set_error(error, ENOENT, "there is no %s '%s'", where == 0 ? "domain" : "snapshot", name);
+        return FALSE;
+    }
+    *ret_id = id;
+    return TRUE;
+}
+
+static gboolean delete(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel, GError **error)
+{
+    EngineId snapshot;
+    DeleteFlags flags = DELETE_ONE;
+    if (!find(fs, domain, command->operand, &snapshot, error))
+        return FALSE;
+    if ((command->options & OPTION_CHILDREN) != 0)
+        flags |= DELETE_CHILDREN;
+    if ((command->options & OPTION_CHILDREN_ONLY) != 0)
+        flags |= DELETE_CHILDREN_ONLY;
+    if ((command->options & OPTION_METADATA) != 0)
+        flags |= DELETE_METADATA;
+    return fs->engine->ops->delete(fs->engine, snapshot, flags, cancel, error);
+}
+
+static gboolean undefine(Fs *fs, const Command *command, GCancellable *cancel, GError **error)
+{
+    EngineId domain;
+    return find(fs, 0, command->operand, &domain, error) &&
+           fs->engine->ops->undefine(fs->engine, domain, (command->options & OPTION_SNAPSHOTS_METADATA) != 0,
+                                     cancel, error);
+}
+
+static gboolean cancel_job(Fs *fs, const Command *command, GError **error)
+{
+    guint64 job;
+    if (!g_ascii_string_to_unsigned(command->operand, 10, 1, G_MAXUINT, &job, NULL)) {
+        snap_set_error(error, EINVAL, "'%s' is no job number", command->operand);
+        return FALSE;
+    }
+    return fs->engine->ops->cancel(fs->engine, (guint)job, error);
+}
+
+gboolean command_run(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
+                     GCancellable *cancel, GError **error)
+{
+    const EngineOps *ops = fs->engine->ops;
+    CommandKind bare = domain == 0 ? COMMAND_DEFINE : COMMAND_CREATE;
+    switch (command == NULL ? bare : command->kind) {
+    case COMMAND_CREATE:
+        return create(fs, domain, command, doc, len, cancel, error);
+    case COMMAND_REDEFINE:
+        return ops->redefine(fs->engine, domain, 0, doc, len, (command->options & OPTION_CURRENT) != 0, cancel,
+                             error);
+    case COMMAND_REVERT:
+        return revert(fs, domain, command, cancel, error);
+    case COMMAND_DELETE:
+        return delete (fs, domain, command, cancel, error);
+    case COMMAND_WAIT:
+        return ops->wait(fs->engine, domain, cancel, error);
+    case COMMAND_DEFINE:
+        return ops->define(fs->engine, 0, doc, len, cancel, NULL, error);
+    case COMMAND_UNDEFINE:
+        return undefine(fs, command, cancel, error);
+    case COMMAND_CANCEL:
+        return cancel_job(fs, command, error);
+    }
+    g_assert_not_reached();
+}

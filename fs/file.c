@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "gesture.h"
+#include "node.h"
+#include "text.h"
+#include "writer.h"
+
+/* An open file: fi->fh. Unchanged while it is open, but for what locks for itself. */
+typedef struct {
+    Fs *fs;
+    int fd;          /* of a layer, or -1 */
+    GBytes *text;    /* what reading gives, or NULL */
+    Writer *writer;  /* when it is open for writing */
+    guint64 scratch; /* id, or 0 */
+} File;
+
+static File *file_of(const struct fuse_file_info *fi)
+{
+    return (File *)(uintptr_t)fi->fh;
+}
+
+static File *file_new(Fs *fs)
+{
+    File *file = g_new0(File, 1);
+    file->fs = fs;
+    file->fd = -1;
+    return file;
+}
+
+static void file_free(File *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
+    g_clear_pointer(&file->text, g_bytes_unref);
+    writer_free(file->writer);
+    if (file->scratch != 0)
+        scratch_close(file->fs->scratch, file->scratch);
+    g_free(file);
+}
+
+static File *open_layer(Fs *fs, fuse_ino_t ino, GError **error)
+{
+    int fd = fs->engine->ops->open_layer(fs->engine, node_id(ino), error);
+    if (fd < 0)
+        return NULL;
+    File *file = file_new(fs);
+    file->fd = fd;
+    return file;
+}
+
+static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
+{
+    File *file = file_new(fs);
+    gboolean truncate = (flags & O_TRUNC) != 0;
+    if ((flags & O_ACCMODE) != O_RDONLY)
+        file->writer = writer_new(fs, ino, truncate);
+    if ((flags & O_ACCMODE) != O_WRONLY) {
+        file->text = truncate ? g_bytes_new(NULL, 0) : text_content(fs, ino, error);
+        if (file->text == NULL) {
+            file_free(file);
+            return NULL;
+        }
+    }
+    return file;
+}
+
+static File *open_scratch(Fs *fs, fuse_ino_t ino, int flags, GError **error)
+{
+    guint64 id = node_id(ino);
+    if (!scratch_open(fs->scratch, id)) {
+        snap_set_error(error, ENOENT, "the scratch file is gone");
+        return NULL;
+    }
+    if ((flags & O_TRUNC) != 0)
+        scratch_truncate(fs->scratch, id, 0);
+    File *file = file_new(fs);
+    file->scratch = id;
+    return file;
+}
+
+static File *open_any(Fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, GError **error)
+{
+    NodeKind kind = node_kind(ino);
+    if (kind == NODE_SCRATCH) {
+        fi->direct_io = 1;
+        return open_scratch(fs, ino, fi->flags, error);
+    }
+    /* By ourselves: the modes shown do not stop root. */
+    if (((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC) != 0) && !node_is_writable(ino)) {
+        snap_set_error(error, EACCES, "not writable");
+        return NULL;
+    }
+    if (kind == NODE_LAYER)
+        return open_layer(fs, ino, error);
+    /* Each open reads the text as it was then: nothing of it may come from another's cache. */
+    fi->direct_io = 1;
+    return open_text(fs, ino, fi->flags, error);
+}
+
+void file_open(Fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+    g_autoptr(GError) error = NULL;
+    File *file = open_any(fs, ino, fi, &error);
+    if (file == NULL) {
+        fuse_reply_err(req, snap_errno(error));
+        return;
+    }
+    fi->fh = (uintptr_t)file;
+    if (fuse_reply_open(req, fi) == -ENOENT) /* interrupted: no release will come */
+        file_free(file);
+}
+
+/* The file that CREATE is about: a text that is there (the kernel did not know), or a new scratch file. */
+static File *create_any(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_file_info *fi,
+                        fuse_ino_t *ret_ino, GError **error)
+{
+    struct fuse_entry_param entry;
+    const struct fuse_ctx *ctx = fuse_req_ctx(req);
+    fuse_ino_t ino = node_lookup(fs, dir, name);
+    if (ino != 0 && node_entry(fs, ino, &entry)) {
+        if ((fi->flags & O_EXCL) != 0) {
+            snap_set_error(error, EEXIST, "it is there");
+            return NULL;
+        }
+        *ret_ino = ino;
+        return open_any(fs, ino, fi, error);
+    }
+    int err = gesture_scratch_allowed(fs, dir, name, FALSE);
+    if (err != 0) {
+        snap_set_error(error, err, "no files are made here");
+        return NULL;
+    }
+    guint64 id = scratch_add(fs->scratch, dir, name, NULL, ctx->uid, ctx->gid);
+    if (id == 0) {
+        snap_set_error(error, ENOSPC, "too many scratch files");
+        return NULL;
+    }
+    File *file = file_new(fs);
+    file->scratch = id;
+    fi->direct_io = 1;
+    *ret_ino = node_ino(NODE_SCRATCH, id);
+    return file;
+}
+
+void file_create(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struct fuse_file_info *fi)
+{
+    g_autoptr(GError) error = NULL;
+    fuse_ino_t ino;
+    struct fuse_entry_param entry;
+    File *file = create_any(fs, req, dir, name, fi, &ino, &error);
+    if (file == NULL) {
+        fuse_reply_err(req, snap_errno(error));
+        return;
+    }
+    if (!node_entry(fs, ino, &entry)) {
+        file_free(file);
+        fuse_reply_err(req, ENOENT);
+        return;
+    }
+    fi->fh = (uintptr_t)file;
+    if (fuse_reply_create(req, &entry, fi) == -ENOENT)
+        file_free(file);
+}
+
+static void reply_bytes(fuse_req_t req, GBytes *bytes, gsize size, off_t offset)
+{
+    gsize len;
+    const char *data = g_bytes_get_data(bytes, &len);
+    gsize from = MIN((guint64)offset, len);
+    fuse_reply_buf(req, data == NULL ? NULL : data + from, MIN(size, len - from));
+}
+
+void file_read(Fs *fs, fuse_req_t req, gsize size, off_t offset, const struct fuse_file_info *fi)
+{
+    const File *file = file_of(fi);
+    if (file->scratch != 0) {
+        g_autoptr(GBytes) bytes = scratch_read(fs->scratch, file->scratch, (guint64)offset, size);
+        if (bytes == NULL)
+            fuse_reply_err(req, ENOENT);
+        else
+            reply_bytes(req, bytes, size, 0);
+        return;
+    }
+    if (file->text != NULL) {
+        reply_bytes(req, file->text, size, offset);
+        return;
+    }
+    g_autofree char *buffer = g_malloc(size);
+    gssize got = pread(file->fd, buffer, size, offset);
+    if (got < 0)
+        fuse_reply_err(req, EIO);
+    else
+        fuse_reply_buf(req, buffer, (gsize)got);
+}
+
+/* --- writing: in jobs --- */
+
+typedef struct {
+    Writer *writer;
+    GBytes *data;
+    guint64 offset;
+} Write;
+
+static void write_free(Write *write)
+{
+    g_bytes_unref(write->data);
+    g_free(write);
+}
+
+static void run_write(Job *job)
+{
+    const Write *write = job->data;
+    gsize len;
+    const char *data = g_bytes_get_data(write->data, &len);
+    int err = 0;
+    gsize taken = writer_write(write->writer, write->offset, data, len, job->cancel, &err);
+    if (err != 0)
+        fuse_reply_err(job_finish(job), err);
+    else
+        fuse_reply_write(job_finish(job), taken);
+}
+
+void file_write(Fs *fs, fuse_req_t req, const char *data, gsize len, off_t offset, const struct fuse_file_info *fi)
+{
+    const File *file = file_of(fi);
+    if (file->scratch != 0) {
+        int err = scratch_write(fs->scratch, file->scratch, (guint64)offset, data, len);
+        if (err != 0)
+            fuse_reply_err(req, err);
+        else
+            fuse_reply_write(req, len);
+        return;
+    }
+    Write *write = g_new(Write, 1);
+    *write = (Write){.writer = file->writer, .data = g_bytes_new(data, len), .offset = (guint64)offset};
+    job_start(fs, req, run_write, write, (GDestroyNotify)write_free, 0, 0);
+}
+
+static void run_flush(Job *job)
+{
+    int err = writer_flush(job->data, job->cancel);
+    fuse_reply_err(job_finish(job), err);
+}
+
+void file_flush(Fs *fs, fuse_req_t req, const struct fuse_file_info *fi)
+{
+    const File *file = file_of(fi);
+    if (file->writer != NULL)
+        job_start(fs, req, run_flush, file->writer, NULL, 0, 0);
+    else
+        fuse_reply_err(req, 0);
+}
+
+static void run_release(Job *job)
+{
+    const File *file = job->data;
+    writer_end(file->writer);
+    fuse_reply_err(job_finish(job), 0);
+}
+
+void file_release(Fs *fs, fuse_req_t req, const struct fuse_file_info *fi)
+{
+    File *file = file_of(fi);
+    if (file->writer != NULL) {
+        job_start(fs, req, run_release, file, (GDestroyNotify)file_free, 0, 0);
+        return;
+    }
+    file_free(file);
+    fuse_reply_err(req, 0);
+}
+
+/* Where data and holes are in what is held in memory: it is all data. */
+static off_t seek_in_memory(off_t size, off_t offset, int whence)
+{
+    if (offset < 0 || offset >= size)
+        return -ENXIO;
+    return whence == SEEK_DATA ? offset : size;
+}
+
+void file_seek(Fs *fs, fuse_req_t req, off_t offset, int whence, const struct fuse_file_info *fi)
+{
+    const File *file = file_of(fi);
+    struct stat st = {0};
+    off_t at;
+    if (whence != SEEK_DATA && whence != SEEK_HOLE) {
+        at = -EINVAL;
+    } else if (file->fd >= 0) {
+        at = lseek(file->fd, offset, whence);
+        at = at < 0 ? -errno : at;
+    } else {
+        if (file->scratch != 0)
+            scratch_stat(fs->scratch, file->scratch, &st);
+        else if (file->text != NULL)
+            st.st_size = (off_t)g_bytes_get_size(file->text);
+        at = seek_in_memory(st.st_size, offset, whence);
+    }
+    if (at < 0)
+        fuse_reply_err(req, (int)-at);
+    else
+        fuse_reply_lseek(req, at);
+}
+
+/* --- setattr --- */
+
+/* Does it ask for nothing but what is so already? */
+static gboolean changes_nothing(const struct stat *attr, const struct stat *now, int to_set)
+{
+    if ((to_set & FUSE_SET_ATTR_MODE) != 0 && (attr->st_mode & 07777) != (now->st_mode & 07777))
+        return FALSE;
+    if ((to_set & FUSE_SET_ATTR_UID) != 0 && attr->st_uid != now->st_uid)
+        return FALSE;
+    if ((to_set & FUSE_SET_ATTR_GID) != 0 && attr->st_gid != now->st_gid)
+        return FALSE;
+    if ((to_set & (FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW)) == 0)
+        return TRUE;
+    return (to_set & FUSE_SET_ATTR_MTIME_NOW) == 0 && attr->st_mtim.tv_sec == now->st_mtim.tv_sec &&
+           attr->st_mtim.tv_nsec == now->st_mtim.tv_nsec;
+}
+
+typedef struct {
+    File *file; /* NULL: by name, which never acts and changes nothing */
+    fuse_ino_t ino;
+    guint64 size;
+} Truncate;
+
+static void run_truncate(Job *job)
+{
+    const Truncate *truncate = job->data;
+    struct fuse_entry_param entry;
+    int err = 0;
+    if (truncate->file != NULL)
+        err = writer_truncate(truncate->file->writer, truncate->size);
+    if (err == 0 && !node_entry(job->fs, truncate->ino, &entry))
+        err = ENOENT;
+    if (err != 0) {
+        fuse_reply_err(job_finish(job), err);
+        return;
+    }
+    entry.attr.st_size = (off_t)truncate->size; /* as this open sees it; the next stat shows the text that is */
+    fuse_reply_attr(job_finish(job), &entry.attr, 0);
+}
+
+void file_setattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
+                  const struct fuse_file_info *fi)
+{
+    struct fuse_entry_param now;
+    gboolean scratch = node_kind(ino) == NODE_SCRATCH;
+    gboolean resize = (to_set & FUSE_SET_ATTR_SIZE) != 0;
+    int err = 0;
+    if (!node_entry(fs, ino, &now))
+        err = ENOENT;
+    else if (!scratch && !node_is_writable(ino) && (resize || !changes_nothing(attr, &now.attr, to_set)))
+        err = EPERM;
+    else if (resize && !scratch && (fi == NULL || file_of(fi)->writer == NULL) && attr->st_size > 0)
+        err = EPERM;
+    else if (resize && scratch)
+        err = scratch_truncate(fs->scratch, node_id(ino), (guint64)attr->st_size);
+    if (err != 0) {
+        fuse_reply_err(req, err);
+    } else if (resize && !scratch) {
+        Truncate *truncate = g_new(Truncate, 1);
+        File *file = fi == NULL || file_of(fi)->writer == NULL ? NULL : file_of(fi);
+        *truncate = (Truncate){.file = file, .ino = ino, .size = (guint64)attr->st_size};
+        job_start(fs, req, run_truncate, truncate, g_free, 0, 0);
+    } else {
+        node_entry(fs, ino, &now);
+        fuse_reply_attr(req, &now.attr, now.attr_timeout);
+    }
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "job.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "fs.h"
+
+struct Jobs {
+    GThreadPool *pool;
+    gint busy;   /* atomic */
+    gint closed; /* atomic */
+};
+
+/* The job of the thread: how the engine's callback learns which directories the kernel has locked. */
+static GPrivate current = G_PRIVATE_INIT(NULL);
+
+const Job *job_current(void)
+{
+    return g_private_get(&current);
+}
+
+static void job_free(Job *job)
+{
+    if (job->free_data != NULL)
+        job->free_data(job->data);
+    g_object_unref(job->cancel);
+    g_free(job);
+}
+
+/* Signals are for the main thread, which ends the session (libfuse masks them in its own threads only). */
+static void mask_signals(void)
+{
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+}
+
+static void interrupted(fuse_req_t req, void *data)
+{
+    g_cancellable_cancel(data);
+}
+
+static void work(gpointer data, gpointer user)
+{
+    Job *job = data;
+    Jobs *jobs = user;
+    mask_signals();
+    g_private_set(&current, job);
+    fuse_req_interrupt_func(job->req, interrupted, job->cancel);
+    job->run(job);
+    g_private_set(&current, NULL);
+    job_free(job);
+    g_atomic_int_add(&jobs->busy, -1);
+}
+
+Jobs *jobs_new(void)
+{
+    Jobs *jobs = g_new0(Jobs, 1);
+    /* A pool without a limit and without exclusive threads cannot fail to be made. */
+    jobs->pool = g_thread_pool_new(work, jobs, -1, FALSE, NULL);
+    return jobs;
+}
+
+void jobs_free(Jobs *jobs)
+{
+    g_thread_pool_free(jobs->pool, FALSE, TRUE);
+    g_free(jobs);
+}
+
+gboolean jobs_busy(Jobs *jobs)
+{
+    return g_atomic_int_get(&jobs->busy) > 0;
+}
+
+void jobs_close(Jobs *jobs)
+{
+    g_atomic_int_set(&jobs->closed, TRUE);
+}
+
+void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data, fuse_ino_t locked0,
+               fuse_ino_t locked1)
+{
+    if (g_atomic_int_get(&fs->jobs->closed)) {
+        if (free_data != NULL)
+            free_data(data);
+        fuse_reply_err(req, EBUSY);
+        return;
+    }
+    Job *job = g_new0(Job, 1);
+    *job = (Job){.fs = fs, .req = req, .run = run, .data = data, .free_data = free_data};
+    job->cancel = g_cancellable_new();
+    job->locked[0] = locked0;
+    job->locked[1] = locked1;
+    g_atomic_int_inc(&fs->jobs->busy);
+    /* FALSE only says that no new thread could be made: the job then waits for one of those there are. */
+    g_thread_pool_push(fs->jobs->pool, job, NULL);
+}
+
+fuse_req_t job_finish(Job *job)
+{
+    /* Waits for an interrupt that is being told; none is told to this job any more. */
+    fuse_req_interrupt_func(job->req, NULL, NULL);
+    return job->req;
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* domsnapfs: puts the rooms together and mounts. The only file that knows all three. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "core.h"
+#include "daemon.h"
+#include "error.h"
+#include "fs.h"
+#include "mountpoint.h"
+#include "offline.h"
+#include "ops.h"
+#include "options.h"
+#include "rules.h"
+
+/* As --help says. */
+enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_STORE = 2, EXIT_MOUNT = 3 };
+
+static int fail(int code, const GError *error)
+{
+    fprintf(stderr, "domsnapfs: %s\n", error->message);
+    return code;
+}
+
+static Engine *open_engine(const Options *options, const char *store, const char *mountpoint, GError **error)
+{
+    g_autofree char *above = g_path_get_dirname(store);
+    if (g_mkdir_with_parents(above, 0700) != 0) {
+        snap_set_errno(error, errno, "store '%s'", store);
+        return NULL;
+    }
+    CoreOptions core = {
+        .store = store,
+        .read_only = options->read_only,
+        .snapshot = options->snapshot,
+        .disk_only = options->disk_only,
+        .backing_dirs = options->backing,
+        .mountpoint = mountpoint,
+    };
+    return core_engine_new(&core, offline_backend_new(NULL), error);
+}
+
+static struct fuse_session *new_session(const Options *options, Fs *fs)
+{
+    struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+    char *words = NULL;
+    g_autofree char *fsname = g_strconcat("fsname=", fs->store, NULL);
+    struct fuse_session *session = NULL;
+    int failed = fuse_opt_add_opt_escaped(&words, fsname) | fuse_opt_add_opt(&words, "subtype=domsnapfs") |
+                 fuse_opt_add_opt(&words, "default_permissions");
+    if (options->allow_other)
+        failed |= fuse_opt_add_opt(&words, "allow_other");
+    if (options->read_only)
+        failed |= fuse_opt_add_opt(&words, "ro");
+    if (options->mount_words->len > 0)
+        failed |= fuse_opt_add_opt(&words, options->mount_words->str);
+    failed |= fuse_opt_add_arg(&args, "domsnapfs") | fuse_opt_add_arg(&args, "-o") | fuse_opt_add_arg(&args, words);
+    if (options->debug)
+        failed |= fuse_opt_add_arg(&args, "-d");
+    if (!failed)
+        session = fuse_session_new(&args, &fs_ops, sizeof fs_ops, fs);
+    fuse_opt_free_args(&args);
+    free(words);
+    return session;
+}
+
+static int run_loop(Fs *fs)
+{
+    struct fuse_loop_config *config = fuse_loop_cfg_create();
+    int result = fuse_session_loop_mt(fs->session, config);
+    fuse_loop_cfg_destroy(config);
+    daemon_drain(fs);
+    return result < 0 ? EXIT_MOUNT : EXIT_OK; /* positive: the signal that ended it */
+}
+
+/* Signals come to the main thread once it can end the session: threads made before that must not get them. */
+static void block_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(how, &set, NULL);
+}
+
+static int serve(const Options *options, Fs *fs, int report)
+{
+    fs->session = new_session(options, fs);
+    if (fs->session == NULL)
+        return EXIT_MOUNT;
+    int code = EXIT_MOUNT;
+    if (fuse_set_signal_handlers(fs->session) == 0) {
+        if (fuse_session_mount(fs->session, fs->mountpoint) == 0) {
+            if (report >= 0) {
+                openlog("domsnapfs", LOG_PID, LOG_DAEMON);
+                fs->syslog = TRUE;
+                daemon_release(report);
+            }
+            block_signals(SIG_UNBLOCK);
+            code = run_loop(fs);
+            fuse_session_unmount(fs->session);
+        }
+        fuse_remove_signal_handlers(fs->session);
+    }
+    fuse_session_destroy(fs->session);
+    fs->session = NULL;
+    return code;
+}
+
+static int run(const Options *options)
+{
+    g_autoptr(GError) error = NULL;
+    gboolean freed;
+    g_autofree char *store = options_store(options);
+    g_autofree char *mountpoint = mountpoint_resolve(options->mountpoint, &freed, &error);
+    if (mountpoint == NULL)
+        return fail(EXIT_MOUNT, error);
+    if (freed)
+        fprintf(stderr, "domsnapfs: freed '%s' from a mount whose daemon had died\n", mountpoint);
+    if (!mountpoint_check_store(mountpoint, store, &error))
+        return fail(EXIT_USAGE, error);
+    int report = -1;
+    if (!options->foreground && (report = daemon_fork()) < 0) {
+        snap_set_errno(&error, errno, "fork");
+        return fail(EXIT_MOUNT, error);
+    }
+    if (chdir("/") != 0) {
+        snap_set_errno(&error, errno, "chdir to /");
+        return fail(EXIT_MOUNT, error);
+    }
+    block_signals(SIG_BLOCK);
+    Engine *engine = open_engine(options, store, mountpoint, &error);
+    if (engine == NULL)
+        return fail(EXIT_STORE, error);
+    Fs *fs = fs_new(engine, store, mountpoint);
+    fs->uid = options->uid;
+    fs->gid = options->gid;
+    fs->umask = options->umask;
+    int code = serve(options, fs, report);
+    fs_free(fs);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Options) options = options_parse(argc, argv, &error);
+    if (options == NULL) {
+        fail(EXIT_USAGE, error);
+        fprintf(stderr, "domsnapfs --help says more\n");
+        return EXIT_USAGE;
+    }
+    switch (options->action) {
+    case ACTION_HELP:
+        fputs(options_help(), stdout);
+        return EXIT_OK;
+    case ACTION_VERSION:
+        puts("domsnapfs " DOMSNAPFS_VERSION);
+        return EXIT_OK;
+    case ACTION_RULES: {
+        g_autofree char *rules = rules_print();
+        fputs(rules, stdout);
+        return EXIT_OK;
+    }
+    case ACTION_MOUNT:
+        return run(options);
+    }
+    g_assert_not_reached();
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The mount point before it is one: where it really is, and what is left there of a daemon that died. */
+#pragma once
+
+#include <glib.h>
+
+/*
+ * The absolute, real path of the directory @path. A dead mount of ours that stands there (its daemon was killed) is
+ * unmounted, *ret_freed then says so; one of another file system is ENOTCONN, with how to free it. Caller frees.
+ */
+char *mountpoint_resolve(const char *path, gboolean *ret_freed, GError **error);
+
+/* EINVAL when one of the two directories lies inside the other. @store need not exist yet. */
+gboolean mountpoint_check_store(const char *mountpoint, const char *store, GError **error);

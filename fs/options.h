@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Options: the command line, the words behind -o, and the config file that has the same words. */
+#pragma once
+
+#include <glib.h>
+#include <sys/types.h>
+
+#include "format.h"
+
+typedef enum { ACTION_MOUNT, ACTION_HELP, ACTION_VERSION, ACTION_RULES } OptionsAction;
+
+typedef struct {
+    OptionsAction action;
+    char *store;      /* as given, or NULL: the default one */
+    char *mountpoint; /* as given */
+    gboolean foreground;
+    gboolean debug;
+    gboolean read_only;
+    gboolean disk_only;
+    gboolean allow_other;
+    SnapMode snapshot; /* MODE_DEFAULT: auto */
+    char **backing;    /* absolute directories, or NULL */
+    uid_t uid;
+    gid_t gid;
+    mode_t umask;
+    char *config;
+    GString *mount_words; /* what libfuse and the kernel are told, separated by commas; may be empty */
+} Options;
+
+/* EINVAL (or what reading the config file fails with) with a sentence. Caller frees with options_free. */
+Options *options_parse(int argc, char **argv, GError **error);
+void options_free(Options *options);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Options, options_free)
+
+/* What --help prints. */
+const char *options_help(void);
+
+/* The store's directory, absolute: as given, or the default one of this user. Caller frees. */
+char *options_store(const Options *options);

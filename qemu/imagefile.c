@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "imagefile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+
+/* The size of an open regular file or block device; anything else (fifo, directory, tty) is no image. */
+static gboolean file_size(int fd, const char *path, guint64 *ret_size, GError **error)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        snap_set_errno(error, errno, "cannot look at '%s'", path);
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
+        return FALSE;
+    }
+    off_t size = S_ISREG(st.st_mode) ? st.st_size : lseek(fd, 0, SEEK_END);
+    if (size < 0) {
+        snap_set_errno(error, errno, "cannot tell the size of '%s'", path);
+        return FALSE;
+    }
+    *ret_size = (guint64)size;
+    return TRUE;
+}
+
+ImageFile *image_file_open(const char *path, GError **error)
+{
+    /* O_NONBLOCK: a fifo that somebody put there must not hold us up; it means nothing to files and disks */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) {
+        snap_set_errno(error, errno, "cannot open '%s'", path);
+        return NULL;
+    }
+    guint64 size;
+    if (!file_size(fd, path, &size, error)) {
+        close(fd);
+        return NULL;
+    }
+    ImageFile *file = g_new0(ImageFile, 1);
+    file->fd = fd;
+    file->size = size;
+    file->path = g_strdup(path);
+    return file;
+}
+
+void image_file_close(ImageFile *file)
+{
+    if (!file)
+        return;
+    close(file->fd);
+    g_free(file->path);
+    g_free(file);
+}
+
+gboolean image_file_read(const ImageFile *file, guint64 offset, void *buffer, gsize len, const char *what,
+                         GError **error)
+{
+    if (offset > file->size || len > file->size - offset) {
+        image_file_damaged(file, error, "the %s lies outside the file", what);
+        return FALSE;
+    }
+    for (gsize done = 0; done < len;) {
+        ssize_t n = pread(file->fd, (char *)buffer + done, len - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            snap_set_errno(error, errno, "cannot read '%s'", file->path);
+            return FALSE;
+        }
+        if (n == 0) {
+            image_file_damaged(file, error, "it became shorter while it was read");
+            return FALSE;
+        }
+        done += (gsize)n;
+    }
+    return TRUE;
+}
+
+char *image_file_read_name(const ImageFile *file, guint64 offset, gsize len, const char *what, GError **error)
+{
+    g_autofree char *name = g_malloc0(len + 1);
+    if (!image_file_read(file, offset, name, len, what, error))
+        return NULL;
+    if (memchr(name, '\0', len)) {
+        image_file_damaged(file, error, "the %s holds a NUL byte", what);
+        return NULL;
+    }
+    return g_steal_pointer(&name);
+}
+
+void image_file_damaged(const ImageFile *file, GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    snap_set_error(error, EIO, "'%s' is damaged: %s", file->path, text);
+}

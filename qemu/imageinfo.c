@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "backend.h"
+
+void image_tag_free(ImageTag *tag)
+{
+    if (!tag)
+        return;
+    g_free(tag->id);
+    g_free(tag->name);
+    g_free(tag);
+}
+
+void image_info_free(ImageInfo *info)
+{
+    if (!info)
+        return;
+    g_free(info->backing_name);
+    g_free(info->data_file);
+    g_ptr_array_unref(info->tags);
+    g_free(info);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * QEMU's image locks, from outside (facts/qemu.md A3). A QEMU program that has an image open holds OFD read
+ * locks on byte 100+p for each permission p that it uses (0 consistent read, 1 write, 3 resize) and on byte
+ * 200+p for each that it does not share.
+ */
+#pragma once
+
+#include "backend.h"
+
+/* Who has @path open? Never takes a lock. Bytes 200.. are not looked at: this daemon itself may hold those.
+ */
+gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error);
+
+/*
+ * Keep QEMU programs from opening @fd's file for writing as long as @fd is open: byte 201 and 203. EBUSY when
+ * one has it open already. @fd must be open for reading.
+ */
+gboolean lockprobe_keep_writers_out(int fd, const char *path, GError **error);

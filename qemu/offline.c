@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "offline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "copyout.h"
+#include "error.h"
+#include "lockprobe.h"
+#include "qcow2.h"
+#include "qed.h"
+#include "qemuimg.h"
+
+#define MAX_TAG_BYTES 255 /* qemu-img cuts a longer one without a word (facts/qemu.md A1) */
+
+typedef struct {
+    Backend base;
+    char *program;
+} Offline;
+
+static const char *program_of(Backend *backend)
+{
+    return ((Offline *)backend)->program;
+}
+
+static Qcow2Image *read_qcow2(const char *path, GError **error)
+{
+    g_autoptr(ImageFile) file = image_file_open(path, error);
+    return file ? qcow2_read(file, error) : NULL;
+}
+
+/* raw: the file is the content; QEMU counts whole sectors. */
+static ImageInfo *read_raw(const ImageFile *file)
+{
+    ImageInfo *info = g_new0(ImageInfo, 1);
+    info->format = FORMAT_RAW;
+    info->virtual_size = (file->size + 511) & ~(guint64)511;
+    info->tags = g_ptr_array_new_with_free_func((GDestroyNotify)image_tag_free);
+    return info;
+}
+
+static ImageInfo *read_as(const ImageFile *file, ImageFormat format, GError **error)
+{
+    switch (format) {
+    case FORMAT_RAW:
+        return read_raw(file);
+    case FORMAT_QED:
+        return qed_read(file, error);
+    case FORMAT_QCOW2: {
+        g_autoptr(Qcow2Image) image = qcow2_read(file, error);
+        return image ? g_steal_pointer(&image->info) : NULL;
+    }
+    case FORMAT_NONE:
+        break;
+    }
+    snap_set_error(error, EINVAL, "the format of '%s' is not given", file->path);
+    return NULL;
+}
+
+static gboolean offline_inspect(Backend *backend, const char *path, ImageFormat format, ImageInfo **ret_info,
+                                GError **error)
+{
+    g_autoptr(ImageFile) file = image_file_open(path, error);
+    ImageInfo *info = file ? read_as(file, format, error) : NULL;
+    if (!info)
+        return FALSE;
+    *ret_info = info;
+    return TRUE;
+}
+
+static gboolean offline_in_use(Backend *backend, const char *path, ImageUse *ret_use, GError **error)
+{
+    return lockprobe_in_use(path, ret_use, error);
+}
+
+/* qemu-img flushes data before metadata, not all that it wrote last, and `convert` nothing at all. */
+static gboolean flush(const char *path, GError **error)
+{
+    g_autoptr(ImageFile) file = image_file_open(path, error);
+    if (!file)
+        return FALSE;
+    if (fsync(file->fd) < 0) {
+        snap_set_errno(error, errno, "cannot flush '%s'", path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* qemu-img would make a missing file itself, with an owner and a mode of its own choice. */
+static gboolean check_new_file(const char *path, GError **error)
+{
+    struct stat st;
+    if (lstat(path, &st) < 0) {
+        snap_set_errno(error, errno, "cannot look at '%s'", path);
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        snap_set_error(error, EINVAL, "'%s' is not a regular file", path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean offline_overlay_create(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                       GError **error)
+{
+    return check_new_file(spec->path, error) &&
+           qemuimg_create(program_of(backend), spec, (QemuImgGeometry){0}, cancel, error) &&
+           flush(spec->path, error);
+}
+
+static gboolean offline_tag_create(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                                   GError **error)
+{
+    gsize len = strlen(tag);
+    if (len == 0 || len > MAX_TAG_BYTES) {
+        snap_set_error(error, len ? ENAMETOOLONG : EINVAL, "a tag must have 1 to %d bytes", MAX_TAG_BYTES);
+        return FALSE;
+    }
+    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, FALSE, cancel, error) &&
+           flush(path, error);
+}
+
+static gboolean offline_tag_apply(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                                  GError **error)
+{
+    g_autoptr(Qcow2Image) image = read_qcow2(path, error);
+    const ImageTag *found = image ? qcow2_only_tag(image, path, tag, error) : NULL;
+    return found &&
+           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, FALSE, cancel, error) &&
+           flush(path, error);
+}
+
+/* A tag that is gone already counts as deleted: a killed `-d` removes the name first (facts/qemu.md A4). */
+static gboolean offline_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                                   GError **error)
+{
+    g_autoptr(Qcow2Image) image = read_qcow2(path, error);
+    if (!image)
+        return FALSE;
+    if (qcow2_count_tags(image, tag) == 0)
+        return flush(path, error);
+    return qcow2_only_tag(image, path, tag, error) &&
+           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, FALSE, cancel, error) &&
+           flush(path, error);
+}
+
+static gboolean offline_copy_out(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,
+                                 GCancellable *cancel, GError **error)
+{
+    return check_new_file(spec->path, error) &&
+           copyout(program_of(backend), path, tag, spec, cancel, error) && flush(spec->path, error);
+}
+
+static gboolean offline_repair(Backend *backend, const char *path, GError **error)
+{
+    return qemuimg_repair(program_of(backend), path, error) && flush(path, error);
+}
+
+static void offline_free(Backend *backend)
+{
+    Offline *offline = (Offline *)backend;
+    g_free(offline->program);
+    g_free(offline);
+}
+
+Backend *offline_backend_new(const char *qemu_img)
+{
+    static const BackendOps ops = {
+        .inspect = offline_inspect,
+        .in_use = offline_in_use,
+        .overlay_create = offline_overlay_create,
+        .tag_create = offline_tag_create,
+        .tag_apply = offline_tag_apply,
+        .tag_delete = offline_tag_delete,
+        .copy_out = offline_copy_out,
+        .repair = offline_repair,
+        .free = offline_free,
+    };
+    Offline *offline = g_new0(Offline, 1);
+    offline->base.ops = &ops;
+    offline->program = g_strdup(qemu_img ? qemu_img : "qemu-img");
+    return &offline->base;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qemu-img's command lines, one function each: formats always given, chains never opened, nothing probed
+ * (facts/qemu.md A). @program is the program to run; every path is absolute. Errors: "qemu-img create: ..."
+ * with the errno its message stands for; EINTR, ETIMEDOUT.
+ */
+#pragma once
+
+#include "backend.h"
+
+/* Geometry of a new qcow2 image. {0}: qemu-img's own choice. */
+typedef struct {
+    guint32 cluster_size;
+    gboolean extended_l2;
+} QemuImgGeometry;
+
+/* Write an empty image into the existing file @spec->path: it is truncated and keeps inode, owner and mode.
+ */
+gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
+                        GCancellable *cancel, GError **error);
+
+typedef enum { QEMUIMG_TAG_CREATE = 'c', QEMUIMG_TAG_APPLY = 'a', QEMUIMG_TAG_DELETE = 'd' } QemuImgTag;
+
+/*
+ * qemu-img snapshot: CREATE and DELETE take a name, APPLY an id (which it would take for a name, were there
+ * no such id). EILSEQ: @path is not UTF-8. With @discard the space that a deletion frees is given back to the
+ * file system.
+ */
+gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path, const char *tag,
+                          gboolean discard, GCancellable *cancel, GError **error);
+
+/*
+ * Copy what the state with @id of the qcow2 image @source has allocated into @target, an empty image made by
+ * qemuimg_create with the same virtual size and geometry; with_backing: both have a backing file. The backing
+ * file is opened by neither side. Only @target is written. EILSEQ.
+ */
+gboolean qemuimg_convert_state(const char *program, const char *source, const char *id,
+                               const OverlaySpec *target, guint32 cluster_size, GCancellable *cancel,
+                               GError **error);
+
+/* Change what the header of qcow2 image @path says about its backing file, and nothing else. NULL: none. */
+gboolean qemuimg_set_backing(const char *program, const char *path, const char *backing_name,
+                             ImageFormat backing_format, GCancellable *cancel, GError **error);
+
+/* qemu-img check -r all. Leaks that stay are no failure, corruptions are (EIO). EILSEQ. */
+gboolean qemuimg_repair(const char *program, const char *path, GError **error);

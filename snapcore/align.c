@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "align.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+
+/* The requests by disk: request[i] is about def->disks[i], or NULL. */
+static const DiskRequest **sort_requests(const DomainDef *def, const CreateRequest *request, GError **error)
+{
+    g_autofree const DiskRequest **sorted = g_new0(const DiskRequest *, def->disks->len + 1);
+    for (guint i = 0; request->disks && i < request->disks->len; i++) {
+        const DiskRequest *asked = request->disks->pdata[i];
+        guint at;
+        DiskDef *disk = domain_def_find_disk(def, asked->name);
+        if (!disk || !g_ptr_array_find(def->disks, disk, &at)) {
+            snap_set_error(error, EINVAL, "domain '%s' has no disk '%s'", def->name, asked->name);
+            return NULL;
+        }
+        if (sorted[at]) {
+            snap_set_error(error, EINVAL, "disk '%s' is named twice", disk->target);
+            return NULL;
+        }
+        sorted[at] = asked;
+    }
+    return g_steal_pointer(&sorted);
+}
+
+/* What request and definition say; MODE_DEFAULT when both are silent. */
+static SnapMode said_mode(const DiskDef *disk, const DiskRequest *asked)
+{
+    if (asked && asked->mode != MODE_DEFAULT)
+        return asked->mode;
+    if (asked && (asked->source || asked->format != FORMAT_NONE))
+        return MODE_EXTERNAL;
+    if (!disk_def_has_media(disk))
+        return MODE_NO;
+    if (disk->snapshot != MODE_DEFAULT)
+        return disk->snapshot;
+    /* Media that the guest cannot write need no snapshot, unless they are asked for by name. */
+    return disk->readonly && !asked ? MODE_NO : MODE_DEFAULT;
+}
+
+static gboolean check_disk(const AlignedDisk *aligned, const DiskRequest *asked, const DiskAbility *ability,
+                           GError **error)
+{
+    const DiskDef *disk = aligned->disk;
+    if (asked && asked->source && aligned->mode != MODE_EXTERNAL) {
+        snap_set_error(error, EINVAL, "disk '%s': a file is named, but its snapshot is '%s'", disk->target,
+                       snap_mode_to_string(aligned->mode));
+        return FALSE;
+    }
+    if (aligned->mode == MODE_NO || aligned->mode == MODE_MANUAL)
+        return TRUE;
+    if (!disk_def_has_media(disk)) {
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': the drive is empty", disk->target);
+        return FALSE;
+    }
+    if (disk->type != DISK_FILE && disk->type != DISK_BLOCK) {
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': snapshots of a disk of type '%s' are not supported", disk->target,
+                       disk_type_to_string(disk->type));
+        return FALSE;
+    }
+    if (aligned->mode == MODE_INTERNAL && !ability->can_internal) {
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': no internal snapshot is possible: %s", disk->target,
+                       ability->why_not);
+        return FALSE;
+    }
+    if (aligned->mode != MODE_EXTERNAL)
+        return TRUE;
+    if (disk->device == DEVICE_LUN || disk->shareable) {
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': no external snapshot of a %s disk", disk->target,
+                       disk->device == DEVICE_LUN ? "lun" : "shareable");
+        return FALSE;
+    }
+    if (disk->type == DISK_BLOCK && !aligned->source) {
+        snap_set_error(error, EOPNOTSUPP,
+                       "disk '%s' is a block device: name a file for its overlay (--diskspec %s,file=PATH)",
+                       disk->target, disk->target);
+        return FALSE;
+    }
+    if (aligned->format != FORMAT_QCOW2 && aligned->format != FORMAT_QED) {
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay cannot be of type '%s'", disk->target,
+                       image_format_to_string(aligned->format));
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* DESIGN 3: internal where every participating silent disk can, external otherwise. */
+static SnapMode silent_mode(const GArray *disks, const DiskAbility *abilities)
+{
+    for (guint i = 0; i < disks->len; i++)
+        if (g_array_index(disks, AlignedDisk, i).mode == MODE_DEFAULT &&
+            (!abilities[i].can_internal || abilities[i].crowded))
+            return MODE_EXTERNAL;
+    return MODE_INTERNAL;
+}
+
+GArray *align_disks(const DomainDef *def, const CreateRequest *request, const DiskAbility *abilities, SnapMode silent,
+                    GError **error)
+{
+    g_autofree const DiskRequest **asked = sort_requests(def, request, error);
+    if (!asked)
+        return NULL;
+    g_autoptr(GArray) disks = g_array_new(FALSE, TRUE, sizeof(AlignedDisk));
+    for (guint i = 0; i < def->disks->len; i++) {
+        const DiskDef *disk = def->disks->pdata[i];
+        AlignedDisk aligned = {.disk = disk, .mode = said_mode(disk, asked[i]), .format = FORMAT_QCOW2};
+        if (asked[i]) {
+            aligned.source = asked[i]->source;
+            aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;
+            aligned.asked = asked[i]->mode != MODE_DEFAULT || asked[i]->source || asked[i]->format != FORMAT_NONE;
+        }
+        g_array_append_val(disks, aligned);
+    }
+    SnapMode rest = silent == MODE_DEFAULT ? silent_mode(disks, abilities) : silent;
+    for (guint i = 0; i < disks->len; i++) {
+        AlignedDisk *aligned = &g_array_index(disks, AlignedDisk, i);
+        if (aligned->mode == MODE_DEFAULT)
+            aligned->mode = rest;
+        if (!check_disk(aligned, asked[i], &abilities[i], error))
+            return NULL;
+    }
+    return g_steal_pointer(&disks);
+}
+
+guint align_asks(const GArray *disks)
+{
+    guint asks = 0;
+    gboolean asked = FALSE;
+    for (guint i = 0; i < disks->len; i++) {
+        const AlignedDisk *disk = &g_array_index(disks, AlignedDisk, i);
+        asked |= disk->asked;
+        if (disk->mode == MODE_INTERNAL)
+            asks |= 1u << ASK_INTERNAL;
+        else if (disk->mode == MODE_EXTERNAL)
+            asks |= 1u << ASK_EXTERNAL;
+    }
+    if (!asks)
+        return 1u << ASK_NO;
+    return asked ? asks : 1u << ASK_OMIT;
+}

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "chain.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+
+/* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
+#define MAX_DEPTH 1000
+
+static gboolean is_under(const char *path, const char *dir)
+{
+    size_t len = strlen(dir);
+    while (len > 1 && dir[len - 1] == '/')
+        len--;
+    return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
+}
+
+char *chain_real_path(const Core *core, const char *path, GError **error)
+{
+    g_autofree char *plain = g_canonicalize_filename(path, "/");
+    if (core->mountpoint && is_under(plain, core->mountpoint)) {
+        snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
+        return NULL;
+    }
+    char *real = realpath(plain, NULL);
+    char *copy = NULL;
+    if (real) {
+        copy = g_strdup(real);
+        free(real);
+    } else { /* not there: as far as it exists */
+        g_autofree char *dir = g_path_get_dirname(plain);
+        g_autofree char *base = g_path_get_basename(plain);
+        real = realpath(dir, NULL);
+        copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
+        free(real);
+    }
+    if (core->mountpoint && is_under(copy, core->mountpoint)) {
+        snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
+        g_free(copy);
+        return NULL;
+    }
+    return copy;
+}
+
+/* Where @name in the header of @path leads: a real path. Protocols are refused. */
+static char *resolve_backing(const Core *core, const char *path, const char *name, GError **error)
+{
+    size_t plain = strcspn(name, ":/");
+    if (name[plain] == ':') {
+        snap_set_error(error, EPERM, "'%s' has the backing file '%s': only plain files are taken", path, name);
+        return NULL;
+    }
+    g_autofree char *dir = g_path_get_dirname(path);
+    g_autofree char *joined = g_path_is_absolute(name) ? g_strdup(name) : g_build_filename(dir, name, NULL);
+    return chain_real_path(core, joined, error);
+}
+
+/* What no image of a chain may be. */
+static gboolean check_info(const char *path, const ImageInfo *info, GError **error)
+{
+    if (info->data_file)
+        snap_set_error(error, EOPNOTSUPP, "'%s' keeps its data in another file: not supported", path);
+    else if (info->encrypted)
+        snap_set_error(error, EOPNOTSUPP, "'%s' is encrypted: not supported", path);
+    else if (info->dirty)
+        snap_set_error(error, EIO, "'%s' is marked dirty: run qemu-img check on it", path);
+    else
+        return TRUE;
+    return FALSE;
+}
+
+static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error)
+{
+    g_autofree char *backing = NULL;
+    if (info->backing_name) {
+        backing = resolve_backing(core, layer->path, info->backing_name, error);
+        if (!backing)
+            return FALSE;
+    }
+    if (g_strcmp0(backing, layer->backing) != 0 ||
+        (backing && info->backing_format != FORMAT_NONE && info->backing_format != layer->backing_format)) {
+        snap_set_error(error, EPERM, "'%s' has the backing file '%s', the store knows '%s': redefine the domain", layer->path,
+                       backing ? backing : "none", layer->backing ? layer->backing : "none");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean chain_inspect(Core *core, const Layer *layer, ImageInfo **ret_info, GError **error)
+{
+    FileLook look;
+    if (!file_look(layer->path, &look, error))
+        return FALSE;
+    if (layer->frozen && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
+        snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
+        return FALSE;
+    }
+    g_autoptr(ImageInfo) info = NULL;
+    if (!core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
+        !check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
+        return FALSE;
+    *ret_info = g_steal_pointer(&info);
+    return TRUE;
+}
+
+/* The definition's own word on the layer at @depth below the disk's image, if it is this @path. */
+static const BackingDef *named_backing(const DiskDef *disk, guint depth, const char *path)
+{
+    if (depth >= disk->backing->len)
+        return NULL;
+    const BackingDef *named = disk->backing->pdata[depth];
+    if (!named->path)
+        return NULL;
+    g_autofree char *plain = g_canonicalize_filename(named->path, "/");
+    char *real = realpath(plain, NULL);
+    gboolean same = strcmp(real ? real : plain, path) == 0;
+    free(real);
+    return same ? named : NULL;
+}
+
+static gboolean may_take(const Core *core, const char *above, const char *path)
+{
+    g_autofree char *dir = g_path_get_dirname(above);
+    g_autofree char *own = g_path_get_dirname(path);
+    if (strcmp(dir, own) == 0)
+        return TRUE;
+    for (guint i = 0; core->backing_dirs && core->backing_dirs[i]; i++)
+        if (is_under(path, core->backing_dirs[i]))
+            return TRUE;
+    return FALSE;
+}
+
+/*
+ * A "raw" image that is a qcow2 file: the guest would see, and overwrite, its tables. The definition is most likely
+ * wrong. Asked once, at define; later the guest may write into its raw disk what it likes.
+ */
+static gboolean check_raw(Core *core, const Layer *layer, GError **error)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    if (layer->format != FORMAT_RAW ||
+        !core->backend->ops->inspect(core->backend, layer->path, FORMAT_QCOW2, &info, NULL))
+        return TRUE;
+    snap_set_error(error, EINVAL, "'%s' is declared as raw but is a qcow2 image: correct <driver type=>", layer->path);
+    return FALSE;
+}
+
+/* One layer of the chain: record @layer from its header; *ret_next is the one below, NULL at the end. */
+static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, guint depth, Layer *layer,
+                             Layer **ret_next, GError **error)
+{
+    FileLook look;
+    g_autoptr(GError) why = NULL;
+    *ret_next = NULL;
+    if (!file_look(layer->path, &look, &why)) {
+        layer->file = (FileId){0};
+        if (snap_errno(why) == ENOENT)
+            return TRUE;
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    g_autoptr(ImageInfo) info = NULL;
+    if (!core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
+        !check_info(layer->path, info, error) || !check_raw(core, layer, error))
+        return FALSE;
+    layer->file = look.id;
+    g_clear_pointer(&layer->backing, g_free);
+    if (!info->backing_name)
+        return TRUE;
+
+    g_autofree char *below = resolve_backing(core, layer->path, info->backing_name, error);
+    if (!below)
+        return FALSE;
+    const BackingDef *named = named_backing(disk, depth, below);
+    if (!named && !may_take(core, layer->path, below)) {
+        snap_set_error(error, EPERM,
+                       "'%s' has the backing file '%s' in another directory: name it in <backingStore>, move it next "
+                       "to the image, or mount with -o backing=DIR",
+                       layer->path, below);
+        return FALSE;
+    }
+    ImageFormat format = info->backing_format != FORMAT_NONE ? info->backing_format : named ? named->format : FORMAT_NONE;
+    if (format == FORMAT_NONE) {
+        snap_set_error(error, EINVAL,
+                       "'%s' does not say which format its backing file '%s' has, and it is never guessed: name it in "
+                       "<backingStore>, or use qemu-img rebase -u -F FORMAT",
+                       layer->path, below);
+        return FALSE;
+    }
+    layer->backing = g_strdup(below);
+    layer->backing_format = format;
+    *ret_next = domain_take_layer(domain, below, format);
+    return TRUE;
+}
+
+gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error)
+{
+    g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
+    Layer *layer = domain_take_layer(domain, disk->source, disk->format == FORMAT_NONE ? FORMAT_RAW : disk->format);
+    for (guint depth = 0; layer; depth++) {
+        Layer *next;
+        if (!g_hash_table_add(seen, layer) || depth >= MAX_DEPTH) {
+            snap_set_error(error, ELOOP, "disk '%s': its backing chain %s", disk->target,
+                           depth >= MAX_DEPTH ? "is too long" : "is a loop");
+            return FALSE;
+        }
+        if (layer->frozen || layer->made)
+            return TRUE; /* recorded when it was made, and it may not have changed */
+        if (!record_layer(core, domain, disk, depth, layer, &next, error)) {
+            g_prefix_error(error, "disk '%s': ", disk->target);
+            return FALSE;
+        }
+        layer = next;
+    }
+    return TRUE;
+}

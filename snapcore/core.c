@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The engine as a whole: opening a store, recovering, what is shown, logs, jobs. */
+#include "core.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "error.h"
+#include "op.h"
+
+/* --- what is shown; under the lock --- */
+
+void core_show(Core *core, Domain *domain)
+{
+    g_mutex_lock(&core->lock);
+    Domain *old = g_hash_table_lookup(core->domains, &domain->object.id);
+    if (old) {
+        g_hash_table_remove(core->by_name, old->name);
+        g_hash_table_steal(core->domains, &old->object.id);
+    }
+    g_hash_table_insert(core->domains, &domain->object.id, domain);
+    g_hash_table_insert(core->by_name, domain->name, domain);
+    g_mutex_unlock(&core->lock);
+    domain_free(old);
+}
+
+void core_hide(Core *core, EngineId id)
+{
+    g_mutex_lock(&core->lock);
+    Domain *old = g_hash_table_lookup(core->domains, &id);
+    if (old) {
+        g_hash_table_remove(core->by_name, old->name);
+        g_hash_table_steal(core->domains, &id);
+    }
+    g_mutex_unlock(&core->lock);
+    domain_free(old);
+}
+
+EngineId core_next_domain_id(Core *core)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    return ++core->last_number << OBJECT_BITS;
+}
+
+static gboolean names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        gboolean same = strcmp(layer->path, path) == 0 ||
+                        (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino);
+        if (same && (!active_only || domain_layer_is_active(domain, layer)))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file, gboolean active_only,
+                             char **ret_domain)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, core->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Domain *domain = value;
+        if (domain->object.id != id && names_image(domain, path, file, active_only)) {
+            *ret_domain = g_strdup(domain->name);
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+/* --- logs --- */
+
+/* One line a message: what comes from outside may hold anything. */
+static char *log_line(const char *text)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_local();
+    g_autofree char *stamp = g_date_time_format(now, "%Y-%m-%d %H:%M:%S %z");
+    GString *line = g_string_new(stamp);
+    g_string_append_c(line, ' ');
+    for (const char *c = text; *c; c++)
+        g_string_append_c(line, (guchar)*c < ' ' || *c == 127 ? ' ' : *c);
+    g_string_append_c(line, '\n');
+    return g_string_free(line, FALSE);
+}
+
+void core_log(Core *core, const char *name, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *text = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_autofree char *line = log_line(text);
+    guint64 size;
+    if (!store_log(core->store, name, line, &size, NULL))
+        return; /* a full disk must not turn a failure's report into another failure */
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    Domain *domain = name ? g_hash_table_lookup(core->by_name, name) : NULL;
+    if (domain)
+        domain->log_size = size;
+    else if (!name)
+        core->log_size = size;
+}
+
+static void core_report(Engine *engine, EngineId id, const char *what, const GError *why)
+{
+    Core *core = (Core *)engine;
+    g_mutex_lock(&core->lock);
+    const Domain *domain = g_hash_table_lookup(core->domains, &id);
+    g_autofree char *name = domain ? g_strdup(domain->name) : NULL;
+    g_mutex_unlock(&core->lock);
+    core_log(core, name, "FAILED %s: %s", what, why->message);
+}
+
+/* --- jobs --- */
+
+static gboolean core_wait(Engine *engine, EngineId id, GCancellable *cancel, GError **error)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    for (;;) {
+        const Domain *domain = g_hash_table_lookup(core->domains, &id);
+        if (!domain || !g_hash_table_contains(core->busy, domain->name))
+            return TRUE;
+        if (g_cancellable_is_cancelled(cancel)) {
+            snap_set_error(error, EINTR, "wait for '%s': interrupted", domain->name);
+            return FALSE;
+        }
+        g_cond_wait_until(&core->idle, &core->lock, g_get_monotonic_time() + G_USEC_PER_SEC / 5);
+    }
+}
+
+static gboolean core_cancel(Engine *engine, guint number, GError **error)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GCancellable) cancel = NULL;
+    g_mutex_lock(&core->lock);
+    for (guint i = 0; i < core->jobs->len; i++) {
+        const Job *job = core->jobs->pdata[i];
+        if (job->number == number)
+            cancel = g_object_ref(job->cancel);
+    }
+    g_mutex_unlock(&core->lock);
+    if (!cancel) {
+        snap_set_error(error, ENOENT, "there is no job %u", number);
+        return FALSE;
+    }
+    g_cancellable_cancel(cancel);
+    return TRUE;
+}
+
+static void core_set_gone(Engine *engine, EngineGone gone, gpointer user)
+{
+    Core *core = (Core *)engine;
+    core->gone = gone;
+    core->gone_user = user;
+}
+
+/* --- opening --- */
+
+/* Bring an operation that a crash cut short to its end; the domain is loaded only afterwards or with it. */
+static gboolean recover(Core *core, Plan *plan, GError **error)
+{
+    g_autoptr(GPtrArray) failed = g_ptr_array_new();
+    gboolean forward = plan_committed(plan);
+    if (!plan_recover(plan, failed, error)) {
+        g_prefix_error(error, "'%s', cut short by a crash, could not be brought to an end: ", plan_what(plan));
+        return FALSE;
+    }
+    core_log(core, plan_domain(plan), "recovered: %s %s", plan_what(plan), forward ? "completed" : "undone");
+    return TRUE;
+}
+
+static void log_missing(Core *core, const Domain *domain)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (!file_id_known(&((Layer *)value)->file))
+            core_log(core, domain->name, "missing image: '%s'", ((Layer *)value)->path);
+}
+
+/* A rename that was cut short: the directory has the new name, the document not yet. */
+static void complete_rename(Core *core, Domain *domain)
+{
+    if (strcmp(domain->def->name, domain->name) == 0)
+        return;
+    domain_def_set_name(domain->def, domain->name);
+    g_autofree char *text = domain_def_format(domain->def);
+    g_autofree char *path = store_domain_file(core->store, domain->name, "domain.xml");
+    if (!core->read_only && file_write(path, text, strlen(text), NULL))
+        domain->xml_size = strlen(text);
+}
+
+static void load_domain(Core *core, const char *name)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(Plan) plan = plan_read_journal(core->store, core->backend, name, &why);
+    if (plan && !core->read_only)
+        (void)recover(core, plan, &why);
+    else if (plan)
+        snap_set_error(&why, EROFS, "'%s' was cut short by a crash; mount once without -o ro", plan_what(plan));
+
+    g_autoptr(GError) unreadable = NULL;
+    Domain *domain = store_load(core->store, name, core_next_domain_id(core), &unreadable);
+    if (!domain) {
+        core_log(core, NULL, "domain '%s' cannot be shown: %s", name, unreadable->message);
+        return;
+    }
+    if (plan && !why && plan_committed(plan))
+        (void)op_settle(core, domain, plan, &why);
+    store_check_layers(domain);
+    if (why && !domain->broken)
+        domain->broken = g_strdup(why->message);
+    complete_rename(core, domain);
+    if (domain->broken)
+        core_log(core, name, "read-only: %s", domain->broken);
+    log_missing(core, domain);
+    core_show(core, domain);
+}
+
+static gboolean load_domains(Core *core, GError **error)
+{
+    g_autoptr(GPtrArray) names = store_list(core->store, error);
+    if (!names)
+        return FALSE;
+    for (guint i = 0; i < names->len; i++)
+        load_domain(core, names->pdata[i]);
+    return TRUE;
+}
+
+static void core_free(Engine *engine)
+{
+    Core *core = (Core *)engine;
+    g_hash_table_unref(core->by_name);
+    g_hash_table_unref(core->domains);
+    g_hash_table_unref(core->busy);
+    g_ptr_array_unref(core->jobs);
+    store_close(core->store);
+    core->backend->ops->free(core->backend);
+    g_strfreev(core->backing_dirs);
+    g_free(core->mountpoint);
+    g_mutex_clear(&core->lock);
+    g_cond_clear(&core->idle);
+    g_free(core);
+}
+
+static const EngineOps core_ops = {
+    .list = core_list,
+    .find = core_find,
+    .look = core_look,
+    .name = core_name,
+    .disks = core_disks,
+    .chain_file = core_chain_file,
+    .stat_layer = core_stat_layer,
+    .open_layer = core_open_layer,
+    .text_size = core_text_size,
+    .text = core_text,
+    .define = core_define,
+    .undefine = core_undefine,
+    .rename = core_rename,
+    .create = core_create,
+    .revert = core_revert,
+    .delete = core_delete,
+    .redefine = core_redefine,
+    .describe = core_describe,
+    .wait = core_wait,
+    .cancel = core_cancel,
+    .report = core_report,
+    .set_gone = core_set_gone,
+    .free = core_free,
+};
+
+Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+{
+    Store *store = store_open(options->store, error);
+    if (!store) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    Core *core = g_new0(Core, 1);
+    core->engine.ops = &core_ops;
+    core->store = store;
+    core->backend = backend;
+    core->read_only = options->read_only;
+    core->snapshot = options->snapshot;
+    core->backing_dirs = g_strdupv(options->backing_dirs);
+    core->mountpoint = g_strdup(options->mountpoint);
+    g_mutex_init(&core->lock);
+    g_cond_init(&core->idle);
+    core->domains = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, (GDestroyNotify)domain_free);
+    core->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    core->busy = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    core->jobs = g_ptr_array_new();
+    if (load_domains(core, error))
+        return &core->engine;
+    core_free(&core->engine);
+    return NULL;
+}

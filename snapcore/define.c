@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Domains come, change, get another name and go. Images are looked at, never touched. */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "chain.h"
+#include "error.h"
+#include "names.h"
+
+/* --- images of a definition --- */
+
+/* Which layer the guest of @domain writes above @frozen; NULL: none does. */
+static const char *active_above(const Domain *domain, const Layer *frozen)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const Layer *top = domain_active_layer(domain, domain->def->disks->pdata[i]);
+        const Layer *layer = top;
+        for (guint n = 0; layer && n < g_hash_table_size(domain->layers); n++) {
+            if (layer == frozen)
+                return top->path;
+            layer = domain_find_layer(domain, layer->backing);
+        }
+    }
+    return NULL;
+}
+
+/* Is the file a frozen layer of @domain? Under the lock, or of a private copy. */
+static gboolean check_against(const Domain *domain, const char *path, const FileLook *look, GError **error)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        gboolean same = strcmp(layer->path, path) == 0 ||
+                        (look && layer->file.dev == look->id.dev && layer->file.ino == look->id.ino);
+        if (!layer->frozen || !same)
+            continue;
+        const char *active = active_above(domain, layer);
+        snap_set_error(error, EBUSY,
+                       "'%s' is a frozen layer: snapshots of '%s' stand on it, and writing it would destroy them%s%s%s",
+                       path, domain->name, active ? "; the active layer is '" : "", active ? active : "",
+                       active ? "'" : "");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean check_not_frozen(Core *core, const char *path, GError **error)
+{
+    FileLook look;
+    gboolean there = file_look(path, &look, NULL);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    GHashTableIter iter;
+    gpointer domain;
+    g_hash_table_iter_init(&iter, core->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &domain))
+        if (!check_against(domain, path, there ? &look : NULL, error))
+            return FALSE;
+    return TRUE;
+}
+
+/* Image paths are resolved at define: a symlink that is pointed elsewhere later changes nothing. */
+static gboolean resolve_disk(Core *core, DomainDef *def, DiskDef *disk, GError **error)
+{
+    g_autofree char *real = chain_real_path(core, disk->source, error);
+    if (!real)
+        return FALSE;
+    if (!disk->readonly && !check_not_frozen(core, real, error))
+        return FALSE;
+    if (strcmp(real, disk->source) == 0)
+        return TRUE;
+    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    for (guint i = 0; i < disk->backing->len; i++) {
+        const BackingDef *named = disk->backing->pdata[i];
+        g_ptr_array_add(backing, backing_def_new(named->path, named->format));
+    }
+    domain_def_set_source(def, disk, disk->type, real, disk->format, backing);
+    return TRUE;
+}
+
+/* The format of a layer whose content is recorded is no matter of opinion. */
+static gboolean check_format(const Domain *domain, const DiskDef *disk, GError **error)
+{
+    Layer *layer = domain_active_layer(domain, disk);
+    ImageFormat said = disk->format == FORMAT_NONE ? FORMAT_RAW : disk->format;
+    if (!layer || layer->format == said)
+        return TRUE;
+    if (!layer->made && !layer->frozen) {
+        layer->format = said; /* corrected by hand; looked at again in a moment */
+        return TRUE;
+    }
+    snap_set_error(error, EINVAL, "disk '%s': '%s' is of type %s, not %s", disk->target, layer->path,
+                   image_format_to_string(layer->format), image_format_to_string(said));
+    return FALSE;
+}
+
+/* Take the images of @def into @domain, whose definition it becomes. */
+static gboolean take_definition(Core *core, Domain *domain, DomainDef *def, GError **error)
+{
+    domain_def_free(domain->def);
+    domain->def = def;
+    for (guint i = 0; i < def->disks->len; i++) {
+        DiskDef *disk = def->disks->pdata[i];
+        if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
+            continue;
+        if (!resolve_disk(core, def, disk, error)) {
+            g_prefix_error(error, "disk '%s': ", disk->target);
+            return FALSE;
+        }
+        if (!check_format(domain, disk, error) || !chain_record(core, domain, disk, error))
+            return FALSE;
+    }
+    domain_prune_layers(domain);
+    return TRUE;
+}
+
+static void log_missing(Core *core, const char *name, GPtrArray *missing)
+{
+    for (guint i = 0; i < missing->len; i++)
+        core_log(core, name, "missing image: '%s'", (char *)missing->pdata[i]);
+}
+
+static GPtrArray *missing_images(const Domain *domain)
+{
+    GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
+    GHashTableIter iter;
+    gpointer layer;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (!file_id_known(&((Layer *)layer)->file))
+            g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
+    return missing;
+}
+
+/* --- define --- */
+
+static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain, GError **error)
+{
+    g_autoptr(DomainDef) def = taken;
+    g_autofree char *name = g_strdup(def->name);
+    g_autoptr(GPtrArray) writes = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free);
+    if (!name_check_new(name, NAME_DOMAIN, error))
+        return FALSE;
+    g_autoptr(Op) op = op_begin_name(core, name, cancel, error, "define '%s'", name);
+    if (!op)
+        return FALSE;
+    g_autoptr(Domain) domain = domain_new(core_next_domain_id(core), name);
+    if (!take_definition(core, domain, g_steal_pointer(&def), error))
+        return FALSE;
+    g_autofree char *xml = domain_def_format(domain->def);
+    g_autofree char *json = store_domain_json(domain);
+    g_ptr_array_add(writes, store_write_new("domain.xml", xml));
+    g_ptr_array_add(writes, store_write_new("domain.json", json));
+    if (!store_add_domain(core->store, name, writes, error))
+        return FALSE;
+    domain->xml_size = strlen(xml);
+    domain->changed = time(NULL);
+    EngineId id = domain->object.id;
+    g_autoptr(GPtrArray) missing = missing_images(domain);
+    core_show(core, g_steal_pointer(&domain));
+    core_log(core, name, "define");
+    log_missing(core, name, missing);
+    if (ret_domain)
+        *ret_domain = id;
+    return TRUE;
+}
+
+static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain,
+                              GError **error)
+{
+    g_autoptr(DomainDef) def = taken;
+    g_autoptr(Op) op = op_begin(core, id, cancel, error, "redefine");
+    if (!op)
+        return FALSE;
+    domain_def_restore_secrets(def, op->domain->def);
+    if (!op_require_off(op, error) || !take_definition(core, op->domain, g_steal_pointer(&def), error))
+        return FALSE;
+    g_autoptr(GPtrArray) missing = missing_images(op->domain);
+    g_autofree char *name = g_strdup(op->domain->name);
+    op_write_definition(op);
+    op_write_sidecar(op);
+    if (!op_commit(op, error, "redefine"))
+        return FALSE;
+    log_missing(core, name, missing);
+    if (ret_domain)
+        *ret_domain = id;
+    return TRUE;
+}
+
+/* Which domain the document is about: 0, a new one. EEXIST when name and uuid do not belong together. */
+static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine, EngineId *ret_id, GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    const Domain *by_name = g_hash_table_lookup(core->by_name, def->name);
+    const Domain *by_uuid = NULL;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, core->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (strcmp(((Domain *)value)->def->uuid, def->uuid) == 0)
+            by_uuid = value;
+    EngineId id = by_uuid ? by_uuid->object.id : 0;
+    if (redefine && id != redefine)
+        snap_set_error(error, EINVAL, "the document's uuid '%s' is not this domain's", def->uuid);
+    else if (redefine && by_name != by_uuid)
+        snap_set_error(error, EINVAL, "the name is changed with mv, not in the document");
+    else if (by_name != by_uuid && by_name)
+        snap_set_error(error, EEXIST, "domain '%s' exists already with the uuid '%s'", def->name, by_name->def->uuid);
+    else if (by_name != by_uuid)
+        snap_set_error(error, EEXIST, "the uuid '%s' is that of the domain '%s'", def->uuid, by_uuid->name);
+    else {
+        *ret_id = id;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
+                     EngineId *ret_domain, GError **error)
+{
+    Core *core = (Core *)engine;
+    EngineId id;
+    g_autoptr(DomainDef) def = domain_def_parse(xml, len, error);
+    if (def) {
+        g_autofree char *name = g_strdup(def->name);
+        if (find_domain(core, def, redefine, &id, error) &&
+            (id ? change_domain(core, id, g_steal_pointer(&def), cancel, ret_domain, error)
+                : add_domain(core, g_steal_pointer(&def), cancel, ret_domain, error)))
+            return TRUE;
+        g_prefix_error(error, "define '%s': ", name);
+        return FALSE;
+    }
+    g_prefix_error(error, "define: ");
+    return FALSE;
+}
+
+/* --- undefine, rename --- */
+
+gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata, GCancellable *cancel, GError **error)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(Op) op = op_begin(core, id, cancel, error, "undefine");
+    if (!op)
+        return FALSE;
+    g_autofree char *name = g_strdup(op->domain->name);
+    guint n = op->domain->snapshots->len;
+    if (n > 0 && !snapshots_metadata)
+        snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
+    else if (op_require_off(op, error) && store_remove_domain(core->store, name, error)) {
+        core_hide(core, id);
+        core_log(core, NULL, "undefine '%s'", name);
+        core_tell_gone(core, 0, name);
+        return TRUE;
+    }
+    g_prefix_error(error, "undefine '%s': ", name);
+    return FALSE;
+}
+
+static gboolean rename_domain(Op *op, const char *name, GError **error)
+{
+    Core *core = op->core;
+    g_autofree char *old = g_strdup(op->domain->name);
+    if (!name_check_new(name, NAME_DOMAIN, error) || !op_take_name(op, name, error) || !op_require_off(op, error) ||
+        !store_rename_domain(core->store, old, name, error))
+        return FALSE;
+    Domain *domain = g_steal_pointer(&op->domain);
+    g_free(domain->name);
+    domain->name = g_strdup(name);
+    domain_def_set_name(domain->def, name);
+    /* The directory has the new name: that is the commit. A document that cannot be written is mended at the start. */
+    g_autofree char *text = domain_def_format(domain->def);
+    g_autofree char *path = store_domain_file(core->store, name, "domain.xml");
+    g_autoptr(GError) why = NULL;
+    if (file_write(path, text, strlen(text), &why))
+        domain->xml_size = strlen(text);
+    core_show(core, domain);
+    core_log(core, name, "rename from '%s'%s%s", old, why ? ": " : "", why ? why->message : "");
+    core_tell_gone(core, 0, old);
+    return TRUE;
+}
+
+static gboolean rename_snapshot(Op *op, EngineId id, const char *name, GError **error)
+{
+    Snapshot *snapshot = g_hash_table_lookup(op->domain->objects, &id);
+    if (!snapshot || snapshot->object.kind != ENGINE_SNAPSHOT) {
+        snap_set_error(error, ENOENT, "it is gone");
+        return FALSE;
+    }
+    if (!name_check_new(name, NAME_SNAPSHOT, error))
+        return FALSE;
+    if (domain_find_snapshot(op->domain, name)) {
+        snap_set_error(error, EEXIST, "there is a snapshot '%s' already", name);
+        return FALSE;
+    }
+    g_autofree char *old = g_strdup(snapshot->name);
+    g_autoptr(SnapshotDef) def = store_read_snapshot(op->core->store, op->domain->name, old, error);
+    g_autoptr(GPtrArray) children = domain_children(op->domain, snapshot);
+    if (!def)
+        return FALSE;
+    domain_rename_snapshot(op->domain, snapshot, name);
+    if (!op_write_snapshot(op, snapshot, def, error))
+        return FALSE;
+    for (guint i = 0; i < children->len; i++)
+        if (!op_rewrite_snapshot(op, children->pdata[i], error))
+            return FALSE;
+    op_remove_snapshot(op, old);
+    op_write_sidecar(op);
+    g_ptr_array_add(op->gone, g_strdup(old));
+    return op_commit(op, error, "rename '%s' to '%s'", old, name);
+}
+
+gboolean core_rename(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error)
+{
+    EngineId domain = id >> OBJECT_BITS << OBJECT_BITS;
+    g_autofree char *old = core_name(engine, id);
+    g_autoptr(Op) op =
+        op_begin((Core *)engine, domain, cancel, error, "rename '%s' to '%s'", old ? old : "?", name);
+    if (op && (id == domain ? rename_domain(op, name, error) : rename_snapshot(op, id, name, error)))
+        return TRUE;
+    g_prefix_error(error, "rename '%s' to '%s': ", old ? old : "?", name);
+    return FALSE;
+}

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "error.h"
+
+/* A descriptor that closes itself. */
+typedef int AutoFd;
+static void auto_fd_close(AutoFd *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AutoFd, auto_fd_close)
+
+gboolean file_look(const char *path, FileLook *ret_look, GError **error)
+{
+    struct statx st;
+    if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) < 0) {
+        snap_set_errno(error, errno, "'%s'", path);
+        return FALSE;
+    }
+    if (!S_ISREG(st.stx_mode) && !S_ISBLK(st.stx_mode)) {
+        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
+        return FALSE;
+    }
+    *ret_look = (FileLook){
+        .id = {.dev = makedev(st.stx_dev_major, st.stx_dev_minor), .ino = st.stx_ino},
+        .stamp = {.size = st.stx_size, .mtime_sec = st.stx_mtime.tv_sec, .mtime_nsec = st.stx_mtime.tv_nsec},
+        .blocks = st.stx_blocks,
+        .mode = st.stx_mode & 07777,
+        .uid = st.stx_uid,
+        .gid = st.stx_gid,
+        .block = S_ISBLK(st.stx_mode),
+    };
+    if (st.stx_mask & STATX_BTIME) {
+        ret_look->id.birth_sec = st.stx_btime.tv_sec;
+        ret_look->id.birth_nsec = st.stx_btime.tv_nsec;
+    }
+    return TRUE;
+}
+
+gboolean file_id_known(const FileId *id)
+{
+    return id->ino != 0;
+}
+
+gboolean file_id_equal(const FileId *a, const FileId *b)
+{
+    return a->dev == b->dev && a->ino == b->ino && a->birth_sec == b->birth_sec && a->birth_nsec == b->birth_nsec;
+}
+
+gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b)
+{
+    return a->size == b->size && a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec;
+}
+
+gboolean file_exists(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 || errno != ENOENT;
+}
+
+gboolean file_make_like(const char *temp, const char *like, guint mode, GError **error)
+{
+    FileLook look;
+    if (!file_look(like, &look, error))
+        return FALSE;
+    g_auto(AutoFd) fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        snap_set_errno(error, errno, "create '%s'", temp);
+        return FALSE;
+    }
+    if (geteuid() == 0 && fchown(fd, look.uid, look.gid) < 0 && errno != EPERM) {
+        snap_set_errno(error, errno, "set the owner of '%s'", temp);
+        return FALSE;
+    }
+    if (fchmod(fd, (mode & 0666) | 0600) < 0) {
+        snap_set_errno(error, errno, "set the mode of '%s'", temp);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean sync_path(const char *path, int flags, GError **error)
+{
+    g_auto(AutoFd) fd = open(path, O_RDONLY | O_CLOEXEC | flags);
+    if (fd < 0 || fsync(fd) < 0) {
+        snap_set_errno(error, errno, "fsync '%s'", path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean file_sync(const char *path, GError **error)
+{
+    return sync_path(path, O_NOFOLLOW, error);
+}
+
+gboolean file_sync_parent(const char *path, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    return sync_path(dir, O_DIRECTORY, error);
+}
+
+gboolean file_publish(const char *temp, const char *path, GError **error)
+{
+    if (link(temp, path) < 0) {
+        snap_set_errno(error, errno, "create '%s'", path);
+        return FALSE;
+    }
+    return file_sync_parent(path, error);
+}
+
+gboolean file_withdraw(const char *temp, const char *path, GError **error)
+{
+    struct stat a, b;
+    if (lstat(temp, &a) < 0) {
+        if (errno == ENOENT)
+            return TRUE; /* never made, or already taken back: @path is not ours */
+        snap_set_errno(error, errno, "'%s'", temp);
+        return FALSE;
+    }
+    if (lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && !file_remove(path, error))
+        return FALSE;
+    return file_remove(temp, error);
+}
+
+gboolean file_set_mode(const char *path, guint mode, GError **error)
+{
+    g_auto(AutoFd) fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        snap_set_errno(error, errno, "'%s'", path);
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode) || (st.st_mode & 07777) == mode)
+        return TRUE;
+    char self[64];
+    g_snprintf(self, sizeof self, "/proc/self/fd/%d", fd); /* fchmod does not take an O_PATH descriptor */
+    if (chmod(self, mode) < 0) {
+        snap_set_errno(error, errno, "set the mode of '%s'", path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean file_remove(const char *path, GError **error)
+{
+    if (unlink(path) < 0 && errno != ENOENT) {
+        snap_set_errno(error, errno, "remove '%s'", path);
+        return FALSE;
+    }
+    return file_sync_parent(path, error);
+}
+
+gboolean file_read(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error)
+{
+    g_auto(AutoFd) fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        snap_set_errno(error, errno, "read '%s'", path);
+        return FALSE;
+    }
+    if (!S_ISREG(st.st_mode) || (guint64)st.st_size > max) {
+        snap_set_error(error, E2BIG, "read '%s': more than %" G_GSIZE_FORMAT " bytes", path, max);
+        return FALSE;
+    }
+    g_autofree char *text = g_malloc((gsize)st.st_size + 1);
+    gsize len = 0;
+    while (len < (gsize)st.st_size) {
+        ssize_t n = pread(fd, text + len, (gsize)st.st_size - len, (off_t)len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            snap_set_errno(error, errno, "read '%s'", path);
+            return FALSE;
+        }
+        if (n == 0)
+            break;
+        len += (gsize)n;
+    }
+    text[len] = '\0';
+    *ret_text = g_steal_pointer(&text);
+    if (ret_len)
+        *ret_len = len;
+    return TRUE;
+}
+
+gboolean file_write(const char *path, const char *text, gsize len, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (g_file_set_contents_full(path, text, (gssize)len, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
+                                 0600, &why))
+        return TRUE;
+    snap_set_error(error, snap_errno(why), "write '%s': %s", path, why->message);
+    return FALSE;
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Reading a domain from the store: documents and sidecars into the model. Whatever is wrong ends in domain->broken. */
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "error.h"
+#include "names.h"
+#include "store.h"
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(json_t, json_decref)
+
+/* A snapshot being loaded: parents are known only when all are read. */
+typedef struct {
+    Snapshot *snapshot;
+    char *parent;
+} Orphan;
+
+static void orphan_clear(gpointer orphan)
+{
+    g_free(((Orphan *)orphan)->parent);
+}
+
+/* The first reason stays: later ones mostly follow from it. */
+static void break_domain(Domain *domain, const char *where, const GError *why)
+{
+    if (!domain->broken)
+        domain->broken = g_strdup_printf("%s: %s", where, why->message);
+}
+
+static json_t *read_json(const char *path, GError **error)
+{
+    g_autofree char *text = NULL;
+    gsize len;
+    if (!file_read(path, STORE_JSON_MAX, &text, &len, error))
+        return NULL;
+    json_error_t why;
+    json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
+    if (!json)
+        snap_set_error(error, EINVAL, "'%s', line %d: %s", path, why.line, why.text);
+    return json;
+}
+
+static gboolean load_frozen(Layer *layer, json_t *frozen)
+{
+    json_int_t size, sec, nsec, blocks;
+    int mode;
+    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I}", "size", &size, "mtime", &sec, &nsec, "mode", &mode, "blocks",
+                    &blocks) < 0)
+        return FALSE;
+    layer->frozen = TRUE;
+    layer->stamp = (FileStamp){.size = (guint64)size, .mtime_sec = sec, .mtime_nsec = (guint32)nsec};
+    layer->mode = (guint)mode & 07777;
+    layer->blocks = (guint64)blocks;
+    return TRUE;
+}
+
+static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
+{
+    const char *path, *format_word, *backing = NULL, *backing_word = NULL, *stem = NULL;
+    json_t *file = NULL, *frozen = NULL, *stale = NULL;
+    int made = FALSE;
+    ImageFormat format, backing_format = FORMAT_NONE;
+    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o}", "path", &path, "format", &format_word,
+                    "backing", &backing, "backing_format", &backing_word, "file", &file, "made", &made, "stem", &stem,
+                    "frozen", &frozen, "stale", &stale) < 0 ||
+        !image_format_from_string(format_word, &format) || !g_path_is_absolute(path) ||
+        (backing && !image_format_from_string(backing_word, &backing_format)))
+        return FALSE;
+    Layer *layer = domain_take_layer(domain, path, format);
+    layer->format = format;
+    layer->backing = g_strdup(backing);
+    layer->backing_format = backing_format;
+    layer->made = made;
+    layer->stem = g_strdup(stem);
+    layer->home = home;
+    json_int_t ino, sec, nsec;
+    if (file && json_unpack(file, "[I, I, I]", &ino, &sec, &nsec) == 0)
+        layer->file = (FileId){.ino = (guint64)ino, .birth_sec = sec, .birth_nsec = (guint32)nsec};
+    for (size_t i = 0; i < json_array_size(stale); i++)
+        if (json_is_string(json_array_get(stale, i)))
+            g_ptr_array_add(layer->stale, g_strdup(json_string_value(json_array_get(stale, i))));
+    return !frozen || load_frozen(layer, frozen);
+}
+
+static gboolean load_layers(Domain *domain, Snapshot *home, json_t *layers)
+{
+    size_t i;
+    json_t *layer;
+    json_array_foreach(layers, i, layer) if (!load_layer(domain, home, layer)) return FALSE;
+    return TRUE;
+}
+
+/* The head of a snapshot's document. */
+static Snapshot *load_document(Domain *domain, const char *path, GArray *orphans, GError **error)
+{
+    g_autofree char *text = NULL;
+    gsize len;
+    FileLook look;
+    if (!file_look(path, &look, error) || !file_read(path, STORE_TEXT_MAX, &text, &len, error))
+        return NULL;
+    g_autoptr(SnapshotDef) def = snapshot_def_parse_head(text, len, error);
+    if (!def)
+        return NULL;
+    if (domain_find_snapshot(domain, def->name)) {
+        snap_set_error(error, EEXIST, "a second snapshot is called '%s'", def->name);
+        return NULL;
+    }
+    Snapshot *snapshot = domain_add_snapshot(domain, def->name, def->creation_time);
+    snapshot->description = g_strdup(def->description);
+    snapshot->state = def->state;
+    snapshot->memory = def->memory;
+    snapshot->xml_size = len;
+    snapshot->xml_time = look.stamp.mtime_sec;
+    snapshot->secret = strstr(text, " passwd=") != NULL; /* the definition itself is not parsed here */
+    Orphan orphan = {snapshot, g_strdup(def->parent)};
+    g_array_append_val(orphans, orphan);
+    return snapshot;
+}
+
+/* Its sidecar: layers first (they may be referred to by others), the references in a second pass. */
+static gboolean load_snapshot_layers(Domain *domain, Snapshot *snapshot, json_t *json, GError **error)
+{
+    json_t *layers = json_object_get(json, "layers");
+    if (json_is_array(layers) && load_layers(domain, snapshot, layers))
+        return TRUE;
+    snap_set_error(error, EINVAL, "its layers are not as the format says");
+    return FALSE;
+}
+
+static gboolean load_snapshot_disks(Domain *domain, Snapshot *snapshot, json_t *json, GError **error)
+{
+    size_t i;
+    json_t *disk;
+    json_array_foreach(json_object_get(json, "disks"), i, disk)
+    {
+        const char *target, *path, *tag = NULL;
+        Layer *layer;
+        if (json_unpack(disk, "{s:s, s:s, s?s}", "target", &target, "layer", &path, "tag", &tag) < 0 ||
+            !(layer = domain_find_layer(domain, path))) {
+            snap_set_error(error, EINVAL, "disk %zu refers to a layer that is not recorded", i);
+            return FALSE;
+        }
+        snapshot_add_disk(snapshot, target, layer, tag);
+    }
+    return TRUE;
+}
+
+/* One snapshot of the list: its document, and its sidecar kept for the second pass in @sidecars. */
+static void load_snapshot(Domain *domain, const char *base, GArray *orphans, GHashTable *sidecars)
+{
+    g_autoptr(GError) why = NULL;
+    g_autofree char *xml = g_strconcat(base, ".xml", NULL);
+    g_autofree char *side = g_strconcat(base, ".json", NULL);
+    Snapshot *snapshot = load_document(domain, xml, orphans, &why);
+    if (!snapshot) {
+        break_domain(domain, xml, why);
+        return;
+    }
+    json_t *json = read_json(side, &why);
+    if (json && load_snapshot_layers(domain, snapshot, json, &why)) {
+        g_hash_table_insert(sidecars, snapshot, json);
+        return;
+    }
+    break_domain(domain, side, why);
+    json_decref(json);
+}
+
+/* Parents by name; a missing one or a loop leaves roots and a read-only domain. */
+static void join_tree(Domain *domain, GArray *orphans)
+{
+    for (guint i = 0; i < orphans->len; i++) {
+        const Orphan *orphan = &g_array_index(orphans, Orphan, i);
+        if (!orphan->parent)
+            continue;
+        Snapshot *parent = domain_find_snapshot(domain, orphan->parent);
+        if (parent && !snapshot_descends(parent, orphan->snapshot)) {
+            orphan->snapshot->parent = parent;
+            continue;
+        }
+        g_autoptr(GError) why = NULL;
+        snap_set_error(&why, EINVAL, "its parent '%s' %s", orphan->parent, parent ? "descends from it" : "is missing");
+        break_domain(domain, orphan->snapshot->name, why);
+    }
+}
+
+static gboolean load_snapshots(Domain *domain, const char *dir, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, "snapshots", NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) entries = g_dir_open(path, 0, &why);
+    if (!entries) {
+        if (snap_errno(why) == ENOENT)
+            return TRUE;
+        snap_set_error(error, snap_errno(why), "%s", why->message);
+        return FALSE;
+    }
+    g_autoptr(GArray) orphans = g_array_new(FALSE, FALSE, sizeof(Orphan));
+    g_array_set_clear_func(orphans, orphan_clear);
+    g_autoptr(GHashTable) sidecars = g_hash_table_new_full(NULL, NULL, NULL, (GDestroyNotify)json_decref);
+    const char *entry;
+    while ((entry = g_dir_read_name(entries))) {
+        if (!g_str_has_suffix(entry, ".xml"))
+            continue;
+        g_autofree char *base = g_build_filename(path, entry, NULL);
+        base[strlen(base) - strlen(".xml")] = '\0';
+        load_snapshot(domain, base, orphans, sidecars);
+    }
+    join_tree(domain, orphans);
+
+    GHashTableIter iter;
+    gpointer snapshot, json;
+    g_hash_table_iter_init(&iter, sidecars);
+    while (g_hash_table_iter_next(&iter, &snapshot, &json)) {
+        g_clear_error(&why);
+        if (!load_snapshot_disks(domain, snapshot, json, &why))
+            break_domain(domain, ((Snapshot *)snapshot)->name, why);
+    }
+    return TRUE;
+}
+
+static gboolean load_definition(Domain *domain, const char *dir, GError **error)
+{
+    g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
+    g_autofree char *text = NULL;
+    gsize len;
+    FileLook look;
+    if (!file_look(path, &look, error) || !file_read(path, STORE_TEXT_MAX, &text, &len, error))
+        return FALSE;
+    domain->def = domain_def_parse(text, len, error);
+    if (!domain->def) {
+        g_prefix_error(error, "'%s': ", path);
+        return FALSE;
+    }
+    domain->xml_size = len;
+    domain->changed = look.stamp.mtime_sec;
+    return TRUE;
+}
+
+/* What the file of @layer is now, against what is recorded. */
+static void check_layer(Domain *domain, Layer *layer)
+{
+    FileLook look;
+    if (!file_look(layer->path, &look, NULL)) {
+        layer->file = (FileId){0}; /* missing: said in log and tree */
+        return;
+    }
+    if (layer->made && (layer->file.ino != look.id.ino || layer->file.birth_sec != look.id.birth_sec ||
+                        layer->file.birth_nsec != look.id.birth_nsec))
+        layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
+    layer->file = look.id;
+    if (layer->frozen && !look.block && !file_stamp_equal(&layer->stamp, &look.stamp) && !domain->broken)
+        domain->broken = g_strdup_printf("'%s' was changed from outside: snapshots stand on it", layer->path);
+}
+
+void store_check_layers(Domain *domain)
+{
+    GHashTableIter iter;
+    gpointer layer;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        check_layer(domain, layer);
+}
+
+Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
+{
+    g_autofree char *dir = store_domain_dir(store, name);
+    g_autofree char *side = g_build_filename(dir, "domain.json", NULL);
+    g_autofree char *log = store_log_path(store, name);
+    g_autoptr(Domain) domain = domain_new(id, name);
+    g_autoptr(GError) why = NULL;
+
+    if (!load_definition(domain, dir, error))
+        return NULL;
+    g_autoptr(json_t) json = read_json(side, &why);
+    json_t *layers = json_object_get(json, "layers");
+    if (json && !(json_is_array(layers) && load_layers(domain, NULL, layers)))
+        snap_set_error(&why, EINVAL, "its layers are not as the format says");
+    if (why)
+        break_domain(domain, side, why);
+    if (!load_snapshots(domain, dir, error))
+        return NULL;
+
+    const char *current = json_string_value(json_object_get(json, "current"));
+    if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
+        domain->broken = g_strdup_printf("'%s': the current snapshot '%s' is missing", side, current);
+    if (strcmp(domain->def->name, name) != 0)
+        domain_def_set_name(domain->def, name); /* a rename was cut short: the directory decides */
+    FileLook look;
+    if (file_look(log, &look, NULL))
+        domain->log_size = look.stamp.size;
+    return g_steal_pointer(&domain);
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The looking half of the engine: short reads of the shown domains under the lock, and texts. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "op.h"
+
+/* A domain by its own id or that of one of its things. Under the lock. */
+static Domain *domain_of(Core *core, EngineId id)
+{
+    EngineId domain = id >> OBJECT_BITS << OBJECT_BITS;
+    return g_hash_table_lookup(core->domains, &domain);
+}
+
+/* The thing with that id, if it is of that kind. Under the lock. */
+static gpointer object_of(Core *core, EngineId id, EngineKind kind)
+{
+    Domain *domain = domain_of(core, id);
+    if (!domain)
+        return NULL;
+    Object *object = id == domain->object.id ? &domain->object : g_hash_table_lookup(domain->objects, &id);
+    return object && object->kind == kind ? object : NULL;
+}
+
+static void add_entry(GPtrArray *entries, EngineId id, const char *name)
+{
+    EngineEntry *entry = g_new0(EngineEntry, 1);
+    entry->id = id;
+    entry->name = g_strdup(name);
+    g_ptr_array_add(entries, entry);
+}
+
+GPtrArray *core_list(Engine *engine, EngineId where)
+{
+    Core *core = (Core *)engine;
+    GPtrArray *entries = g_ptr_array_new_with_free_func((GDestroyNotify)engine_entry_free);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    if (where == 0) {
+        GHashTableIter iter;
+        gpointer value;
+        g_hash_table_iter_init(&iter, core->domains);
+        while (g_hash_table_iter_next(&iter, NULL, &value))
+            add_entry(entries, ((Domain *)value)->object.id, ((Domain *)value)->name);
+        return entries;
+    }
+    const Domain *domain = object_of(core, where, ENGINE_DOMAIN);
+    for (guint i = 0; domain && i < domain->snapshots->len; i++) {
+        const Snapshot *snapshot = domain->snapshots->pdata[i];
+        add_entry(entries, snapshot->object.id, snapshot->name);
+    }
+    return entries;
+}
+
+EngineId core_find(Engine *engine, EngineId where, const char *name)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    if (where == 0) {
+        const Domain *domain = g_hash_table_lookup(core->by_name, name);
+        return domain ? domain->object.id : 0;
+    }
+    const Domain *domain = object_of(core, where, ENGINE_DOMAIN);
+    const Snapshot *snapshot = domain ? domain_find_snapshot(domain, name) : NULL;
+    return snapshot ? snapshot->object.id : 0;
+}
+
+gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    if (domain) {
+        *ret_look = (EngineLook){.kind = ENGINE_DOMAIN,
+                                 .domain = id,
+                                 .parent = domain->current ? domain->current->object.id : 0,
+                                 .time = domain->changed,
+                                 .n_children = domain->snapshots->len,
+                                 .secret = domain->def->secret};
+        return TRUE;
+    }
+    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    if (snapshot) {
+        *ret_look = (EngineLook){.kind = ENGINE_SNAPSHOT,
+                                 .domain = snapshot->domain->object.id,
+                                 .parent = snapshot->parent ? snapshot->parent->object.id : 0,
+                                 .time = snapshot->time,
+                                 .secret = snapshot->secret};
+        return TRUE;
+    }
+    if (!object_of(core, id, ENGINE_LAYER))
+        return FALSE;
+    *ret_look = (EngineLook){.kind = ENGINE_LAYER, .domain = domain_of(core, id)->object.id};
+    return TRUE;
+}
+
+char *core_name(Engine *engine, EngineId id)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    return domain ? g_strdup(domain->name) : snapshot ? g_strdup(snapshot->name) : NULL;
+}
+
+static void add_disk(GPtrArray *disks, const char *target, const Layer *layer, gboolean own)
+{
+    EngineDisk *disk = g_new0(EngineDisk, 1);
+    disk->target = g_strdup(target);
+    disk->format = layer->format;
+    disk->layer = own ? layer->object.id : 0;
+    g_ptr_array_add(disks, disk);
+}
+
+/* Missing images are not shown: tree and log say so. Nor are media that only read: they take no part in states. */
+GPtrArray *core_disks(Engine *engine, EngineId node)
+{
+    Core *core = (Core *)engine;
+    GPtrArray *disks = g_ptr_array_new_with_free_func((GDestroyNotify)engine_disk_free);
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    const Domain *domain = object_of(core, node, ENGINE_DOMAIN);
+    const Snapshot *snapshot = object_of(core, node, ENGINE_SNAPSHOT);
+    for (guint i = 0; domain && i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *layer = domain_active_layer(domain, disk);
+        if (layer && !disk->readonly && file_id_known(&layer->file))
+            add_disk(disks, disk->target, layer, TRUE);
+    }
+    for (guint i = 0; snapshot && i < snapshot->disks->len; i++) {
+        const StateDisk *disk = snapshot->disks->pdata[i];
+        if (file_id_known(&disk->layer->file))
+            add_disk(disks, disk->target, disk->layer, !disk->tag);
+    }
+    return disks;
+}
+
+/* Walk @layer's chain for a file of that name. A recorded chain has no loop, but the walk is bounded all the same. */
+static EngineId find_in_chain(const Domain *domain, const Layer *layer, const char *file)
+{
+    for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
+        const char *slash = strrchr(layer->path, '/');
+        if (strcmp(slash + 1, file) == 0)
+            return layer->object.id;
+        layer = domain_find_layer(domain, layer->backing);
+    }
+    return 0;
+}
+
+EngineId core_chain_file(Engine *engine, EngineId node, const char *file)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    const Domain *domain = object_of(core, node, ENGINE_DOMAIN);
+    const Snapshot *snapshot = object_of(core, node, ENGINE_SNAPSHOT);
+    EngineId found = 0;
+    for (guint i = 0; !found && domain && i < domain->def->disks->len; i++)
+        found = find_in_chain(domain, domain_active_layer(domain, domain->def->disks->pdata[i]), file);
+    for (guint i = 0; !found && snapshot && i < snapshot->disks->len; i++)
+        found = find_in_chain(snapshot->domain, ((StateDisk *)snapshot->disks->pdata[i])->layer, file);
+    return found;
+}
+
+gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat)
+{
+    Core *core = (Core *)engine;
+    g_mutex_lock(&core->lock);
+    const Layer *layer = object_of(core, id, ENGINE_LAYER);
+    g_autofree char *path = NULL;
+    EngineStat stat = {0};
+    if (layer) {
+        stat.nlink = domain_layer_names(domain_of(core, id), layer);
+        stat.size = layer->stamp.size;
+        stat.blocks = layer->blocks;
+        stat.mtime = (struct timespec){layer->stamp.mtime_sec, layer->stamp.mtime_nsec};
+        path = layer->frozen ? NULL : g_strdup(layer->path);
+    }
+    g_mutex_unlock(&core->lock);
+    if (!stat.nlink)
+        return FALSE;
+    FileLook look;
+    if (path && file_look(path, &look, NULL)) { /* the one the guest writes: only the file knows */
+        stat.size = look.stamp.size;
+        stat.blocks = look.blocks;
+        stat.mtime = (struct timespec){look.stamp.mtime_sec, look.stamp.mtime_nsec};
+    }
+    *ret_stat = stat;
+    return TRUE;
+}
+
+int core_open_layer(Engine *engine, EngineId id, GError **error)
+{
+    Core *core = (Core *)engine;
+    g_mutex_lock(&core->lock);
+    const Layer *layer = object_of(core, id, ENGINE_LAYER);
+    g_autofree char *path = layer ? g_strdup(layer->path) : NULL;
+    FileId file = layer ? layer->file : (FileId){0};
+    gboolean frozen = layer && layer->frozen;
+    g_mutex_unlock(&core->lock);
+
+    ImageUse use;
+    FileLook look;
+    if (!path) {
+        snap_set_error(error, ENOENT, "the layer is gone");
+        return -1;
+    }
+    if (!core->backend->ops->in_use(core->backend, path, &use, error) || !file_look(path, &look, error))
+        return -1;
+    if (use == USE_WRITER) {
+        snap_set_error(error, EBUSY, "'%s' is being written by another process", path);
+        return -1;
+    }
+    if (frozen && !file_id_equal(&file, &look.id)) {
+        snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
+        return -1;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        snap_set_errno(error, errno, "open '%s'", path);
+    return fd;
+}
+
+/* --- texts --- */
+
+/* The drawn tree is kept until the domain changes. Under the lock. */
+static const char *drawn_tree(Domain *domain)
+{
+    if (!domain->tree)
+        domain->tree = tree_draw(domain);
+    return domain->tree;
+}
+
+static void describe_job(GString *out, const Job *job)
+{
+    gint64 seconds = (g_get_monotonic_time() - job->started) / G_USEC_PER_SEC;
+    g_string_append_printf(out, "%u %s: %s, %" G_GINT64_FORMAT " s%s\n", job->number, job->domain, job->what, seconds,
+                           g_cancellable_is_cancelled(job->cancel) ? ", being cancelled" : "");
+}
+
+/* Under the lock. */
+static char *draw_jobs(const Core *core)
+{
+    GString *out = g_string_new(NULL);
+    for (guint i = 0; i < core->jobs->len; i++)
+        describe_job(out, core->jobs->pdata[i]);
+    return g_string_free(out, FALSE);
+}
+
+/* Room for either word of state(5): reading it asks for the real one. */
+#define STATE_SIZE strlen("shutoff\n")
+
+static guint64 description_size(const Snapshot *snapshot)
+{
+    return snapshot->description && *snapshot->description ? strlen(snapshot->description) + 1 : 0;
+}
+
+static gboolean domain_text_size(Domain *domain, EngineText text, guint64 *ret_size)
+{
+    switch (text) {
+    case ENGINE_TEXT_DOMAIN_XML:
+        *ret_size = domain->xml_size;
+        return TRUE;
+    case ENGINE_TEXT_STATE:
+        *ret_size = STATE_SIZE;
+        return TRUE;
+    case ENGINE_TEXT_TREE:
+        *ret_size = strlen(drawn_tree(domain));
+        return TRUE;
+    case ENGINE_TEXT_LOG:
+        *ret_size = domain->log_size;
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time)
+{
+    Core *core = (Core *)engine;
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    if (id == 0 && (text == ENGINE_TEXT_JOBS || text == ENGINE_TEXT_LOG)) {
+        g_autofree char *jobs = text == ENGINE_TEXT_JOBS ? draw_jobs(core) : NULL;
+        *ret_size = jobs ? strlen(jobs) : core->log_size;
+        *ret_time = g_get_real_time() / G_USEC_PER_SEC;
+        return TRUE;
+    }
+    Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    if (domain) {
+        *ret_time = domain->changed;
+        return domain_text_size(domain, text, ret_size);
+    }
+    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    if (!snapshot || (text != ENGINE_TEXT_SNAPSHOT_XML && text != ENGINE_TEXT_DESCRIPTION))
+        return FALSE;
+    *ret_size = text == ENGINE_TEXT_SNAPSHOT_XML ? snapshot->xml_size : description_size(snapshot);
+    *ret_time = snapshot->xml_time;
+    return TRUE;
+}
+
+/* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the lock. */
+static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text)
+{
+    Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    if (id == 0 && text == ENGINE_TEXT_JOBS)
+        *ret_text = draw_jobs(core);
+    else if (id == 0 && text == ENGINE_TEXT_LOG)
+        return store_log_path(core->store, NULL);
+    else if (domain && text == ENGINE_TEXT_TREE)
+        *ret_text = g_strdup(drawn_tree(domain));
+    else if (domain && text == ENGINE_TEXT_LOG)
+        return store_log_path(core->store, domain->name);
+    else if (domain && text == ENGINE_TEXT_DOMAIN_XML)
+        return store_domain_file(core->store, domain->name, "domain.xml");
+    else if (snapshot && text == ENGINE_TEXT_DESCRIPTION)
+        *ret_text = description_size(snapshot) ? g_strconcat(snapshot->description, "\n", NULL) : g_strdup("");
+    else if (snapshot && text == ENGINE_TEXT_SNAPSHOT_XML) {
+        g_autofree char *file = store_snapshot_file(snapshot->name, ".xml");
+        return store_domain_file(core->store, snapshot->domain->name, file);
+    }
+    return NULL;
+}
+
+/* Is somebody writing an active layer? Asked of the images each time: nobody tells us. */
+static char *read_state(Core *core, EngineId id)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+    g_mutex_lock(&core->lock);
+    const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    for (guint i = 0; domain && i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *layer = domain_active_layer(domain, disk);
+        if (layer && !disk->readonly)
+            g_ptr_array_add(paths, g_strdup(layer->path));
+    }
+    g_mutex_unlock(&core->lock);
+    for (guint i = 0; i < paths->len; i++) {
+        ImageUse use;
+        if (core->backend->ops->in_use(core->backend, paths->pdata[i], &use, NULL) && use == USE_WRITER)
+            return g_strdup("running\n");
+    }
+    return g_strdup("shutoff\n");
+}
+
+/* Secrets are not for a read-only mount's readers (DESIGN 3). */
+static char *without_secrets(char *text, gsize len)
+{
+    g_autoptr(DomainDef) def = domain_def_parse(text, len, NULL);
+    g_autoptr(SnapshotDef) snapshot = def ? NULL : snapshot_def_parse(text, len, NULL);
+    if (snapshot)
+        domain_def_strip_secrets(snapshot->domain);
+    else if (def)
+        domain_def_strip_secrets(def);
+    g_free(text);
+    return snapshot ? snapshot_def_format(snapshot) : def ? domain_def_format(def) : g_strdup("");
+}
+
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
+{
+    Core *core = (Core *)engine;
+    EngineLook look;
+    char *made = text == ENGINE_TEXT_STATE ? read_state(core, id) : NULL;
+    gsize len;
+    g_mutex_lock(&core->lock);
+    g_autofree char *path = made ? NULL : text_file(core, text, id, &made);
+    g_mutex_unlock(&core->lock);
+    if (path && !file_read(path, STORE_LOG_MAX * 2, &made, &len, error)) {
+        if (text != ENGINE_TEXT_LOG || file_exists(path))
+            return NULL;
+        g_clear_error(error); /* nothing was ever logged */
+        made = g_strdup("");
+    }
+    if (!made) {
+        snap_set_error(error, ENOENT, "it is gone");
+        return NULL;
+    }
+    if (core->read_only && (text == ENGINE_TEXT_DOMAIN_XML || text == ENGINE_TEXT_SNAPSHOT_XML) &&
+        core_look(engine, id, &look) && look.secret)
+        made = without_secrets(made, len);
+    return g_bytes_new_take(made, strlen(made));
+}

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "model.h"
+
+#include <string.h>
+
+static void state_disk_free(StateDisk *disk)
+{
+    if (!disk->tag)
+        disk->layer->names--;
+    g_free(disk->target);
+    g_free(disk->tag);
+    g_free(disk);
+}
+
+static void snapshot_free(Snapshot *snapshot)
+{
+    g_ptr_array_unref(snapshot->disks);
+    g_free(snapshot->name);
+    g_free(snapshot->description);
+    g_free(snapshot);
+}
+
+static void layer_free(Layer *layer)
+{
+    g_ptr_array_unref(layer->stale);
+    g_free(layer->path);
+    g_free(layer->backing);
+    g_free(layer->stem);
+    g_free(layer);
+}
+
+Domain *domain_new(EngineId id, const char *name)
+{
+    Domain *domain = g_new0(Domain, 1);
+    domain->object = (Object){ENGINE_DOMAIN, id};
+    domain->last_id = id;
+    domain->name = g_strdup(name);
+    domain->snapshots = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_free);
+    domain->by_name = g_hash_table_new(g_str_hash, g_str_equal);
+    domain->layers = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)layer_free);
+    domain->objects = g_hash_table_new(g_int64_hash, g_int64_equal);
+    return domain;
+}
+
+void domain_free(Domain *domain)
+{
+    if (!domain)
+        return;
+    g_ptr_array_unref(domain->snapshots); /* before the layers, which they point to */
+    g_hash_table_unref(domain->by_name);
+    g_hash_table_unref(domain->objects);
+    g_hash_table_unref(domain->layers);
+    domain_def_free(domain->def);
+    g_free(domain->name);
+    g_free(domain->broken);
+    g_free(domain->tree);
+    g_free(domain);
+}
+
+static void add_object(Domain *domain, Object *object)
+{
+    g_hash_table_insert(domain->objects, &object->id, object);
+}
+
+static void insert_snapshot(Domain *domain, Snapshot *snapshot)
+{
+    guint at = domain->snapshots->len;
+    while (at > 0 && ((Snapshot *)domain->snapshots->pdata[at - 1])->time > snapshot->time)
+        at--;
+    g_ptr_array_insert(domain->snapshots, (int)at, snapshot);
+    g_hash_table_insert(domain->by_name, snapshot->name, snapshot);
+    add_object(domain, &snapshot->object);
+}
+
+static void insert_layer(Domain *domain, Layer *layer)
+{
+    g_hash_table_insert(domain->layers, layer->path, layer);
+    add_object(domain, &layer->object);
+}
+
+Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time)
+{
+    Snapshot *snapshot = g_new0(Snapshot, 1);
+    snapshot->object = (Object){ENGINE_SNAPSHOT, ++domain->last_id};
+    snapshot->domain = domain;
+    snapshot->name = g_strdup(name);
+    snapshot->time = time;
+    snapshot->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
+    insert_snapshot(domain, snapshot);
+    return snapshot;
+}
+
+void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag)
+{
+    StateDisk *disk = g_new0(StateDisk, 1);
+    disk->target = g_strdup(target);
+    disk->layer = layer;
+    disk->tag = g_strdup(tag);
+    if (!tag)
+        layer->names++;
+    g_ptr_array_add(snapshot->disks, disk);
+}
+
+void snapshot_clear_disks(Snapshot *snapshot)
+{
+    g_ptr_array_set_size(snapshot->disks, 0);
+}
+
+void domain_remove_snapshot(Domain *domain, Snapshot *snapshot)
+{
+    GHashTableIter iter;
+    gpointer layer;
+
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        Snapshot *child = domain->snapshots->pdata[i];
+        if (child->parent == snapshot)
+            child->parent = snapshot->parent;
+    }
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (((Layer *)layer)->home == snapshot)
+            ((Layer *)layer)->home = NULL;
+    if (domain->current == snapshot)
+        domain->current = snapshot->parent;
+    g_hash_table_remove(domain->by_name, snapshot->name);
+    g_hash_table_remove(domain->objects, &snapshot->object.id);
+    g_ptr_array_remove(domain->snapshots, snapshot);
+}
+
+static int compare_times(gconstpointer a, gconstpointer b)
+{
+    gint64 x = (*(Snapshot *const *)a)->time, y = (*(Snapshot *const *)b)->time;
+    return (x > y) - (x < y);
+}
+
+void domain_sort_snapshots(Domain *domain)
+{
+    g_ptr_array_sort(domain->snapshots, compare_times);
+}
+
+void domain_rename_snapshot(Domain *domain, Snapshot *snapshot, const char *name)
+{
+    g_hash_table_remove(domain->by_name, snapshot->name);
+    g_free(snapshot->name);
+    snapshot->name = g_strdup(name);
+    g_hash_table_insert(domain->by_name, snapshot->name, snapshot);
+}
+
+static Layer *copy_layer(const Layer *layer)
+{
+    Layer *copy = g_new0(Layer, 1);
+    *copy = *layer;
+    copy->path = g_strdup(layer->path);
+    copy->backing = g_strdup(layer->backing);
+    copy->stem = g_strdup(layer->stem);
+    copy->stale = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < layer->stale->len; i++)
+        g_ptr_array_add(copy->stale, g_strdup(layer->stale->pdata[i]));
+    copy->home = NULL; /* set by the caller, in terms of the new domain */
+    copy->names = 0;   /* counted as the states are copied */
+    return copy;
+}
+
+static Snapshot *copy_snapshot(const Snapshot *snapshot, Domain *into)
+{
+    Snapshot *copy = g_new0(Snapshot, 1);
+    *copy = *snapshot;
+    copy->domain = into;
+    copy->name = g_strdup(snapshot->name);
+    copy->description = g_strdup(snapshot->description);
+    copy->parent = NULL; /* set by the caller */
+    copy->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const StateDisk *disk = snapshot->disks->pdata[i];
+        snapshot_add_disk(copy, disk->target, domain_find_layer(into, disk->layer->path), disk->tag);
+    }
+    return copy;
+}
+
+/* The thing of @domain that has the id of @other, a thing of another copy of the domain. */
+static gpointer same_object(const Domain *domain, const Object *other)
+{
+    return other ? g_hash_table_lookup(domain->objects, &other->id) : NULL;
+}
+
+Domain *domain_copy(const Domain *domain)
+{
+    Domain *copy = domain_new(domain->object.id, domain->name);
+    GHashTableIter iter;
+    gpointer layer;
+
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        insert_layer(copy, copy_layer(layer));
+    for (guint i = 0; i < domain->snapshots->len; i++)
+        insert_snapshot(copy, copy_snapshot(domain->snapshots->pdata[i], copy));
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        const Snapshot *snapshot = domain->snapshots->pdata[i];
+        Snapshot *mine = same_object(copy, &snapshot->object);
+        mine->parent = snapshot->parent ? same_object(copy, &snapshot->parent->object) : NULL;
+    }
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (((Layer *)layer)->home)
+            domain_find_layer(copy, ((Layer *)layer)->path)->home =
+                same_object(copy, &((Layer *)layer)->home->object);
+    copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
+    copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
+    copy->broken = g_strdup(domain->broken);
+    copy->last_id = domain->last_id;
+    copy->changed = domain->changed;
+    copy->xml_size = domain->xml_size;
+    copy->log_size = domain->log_size;
+    return copy;
+}
+
+Snapshot *domain_find_snapshot(const Domain *domain, const char *name)
+{
+    return g_hash_table_lookup(domain->by_name, name);
+}
+
+StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        StateDisk *disk = snapshot->disks->pdata[i];
+        if (strcmp(disk->target, target) == 0)
+            return disk;
+    }
+    return NULL;
+}
+
+GPtrArray *domain_children(const Domain *domain, const Snapshot *parent)
+{
+    GPtrArray *children = g_ptr_array_new();
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        Snapshot *snapshot = domain->snapshots->pdata[i];
+        if (snapshot->parent == parent)
+            g_ptr_array_add(children, snapshot);
+    }
+    return children;
+}
+
+gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor)
+{
+    for (; snapshot; snapshot = snapshot->parent)
+        if (snapshot == ancestor)
+            return TRUE;
+    return FALSE;
+}
+
+Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format)
+{
+    Layer *layer = domain_find_layer(domain, path);
+    if (layer)
+        return layer;
+    layer = g_new0(Layer, 1);
+    layer->object = (Object){ENGINE_LAYER, ++domain->last_id};
+    layer->path = g_strdup(path);
+    layer->format = format;
+    layer->stale = g_ptr_array_new_with_free_func(g_free);
+    insert_layer(domain, layer);
+    return layer;
+}
+
+Layer *domain_find_layer(const Domain *domain, const char *path)
+{
+    return path ? g_hash_table_lookup(domain->layers, path) : NULL;
+}
+
+Layer *domain_active_layer(const Domain *domain, const DiskDef *disk)
+{
+    if (disk->type != DISK_FILE && disk->type != DISK_BLOCK)
+        return NULL;
+    return domain_find_layer(domain, disk->source);
+}
+
+gboolean domain_layer_is_active(const Domain *domain, const Layer *layer)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++)
+        if (domain_active_layer(domain, domain->def->disks->pdata[i]) == layer)
+            return TRUE;
+    return FALSE;
+}
+
+gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer)
+{
+    GHashTableIter iter;
+    gpointer other;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &other))
+        if (g_strcmp0(((Layer *)other)->backing, layer->path) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag)
+{
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        const Snapshot *snapshot = domain->snapshots->pdata[i];
+        for (guint j = 0; j < snapshot->disks->len; j++) {
+            const StateDisk *disk = snapshot->disks->pdata[j];
+            if (disk->layer == layer && g_strcmp0(disk->tag, tag) == 0)
+                return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+guint domain_layer_names(const Domain *domain, const Layer *layer)
+{
+    guint names = layer->names;
+    for (guint i = 0; i < domain->def->disks->len; i++)
+        names += domain_active_layer(domain, domain->def->disks->pdata[i]) == layer;
+    return MAX(names, 1);
+}
+
+/* Mark @layer and all below it in @used. */
+static void use_chain(const Domain *domain, Layer *layer, GHashTable *used)
+{
+    while (layer && g_hash_table_add(used, layer))
+        layer = domain_find_layer(domain, layer->backing);
+}
+
+static GHashTable *used_layers(const Domain *domain)
+{
+    GHashTable *used = g_hash_table_new(NULL, NULL);
+    GHashTableIter iter;
+    gpointer layer;
+
+    for (guint i = 0; i < domain->def->disks->len; i++)
+        use_chain(domain, domain_active_layer(domain, domain->def->disks->pdata[i]), used);
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        const Snapshot *snapshot = domain->snapshots->pdata[i];
+        for (guint j = 0; j < snapshot->disks->len; j++)
+            use_chain(domain, ((StateDisk *)snapshot->disks->pdata[j])->layer, used);
+    }
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (((Layer *)layer)->made)
+            use_chain(domain, layer, used);
+    return used;
+}
+
+void domain_prune_layers(Domain *domain)
+{
+    g_autoptr(GHashTable) used = used_layers(domain);
+    GHashTableIter iter;
+    gpointer layer;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer)) {
+        if (g_hash_table_contains(used, layer))
+            continue;
+        g_hash_table_remove(domain->objects, &((Layer *)layer)->object.id);
+        g_hash_table_iter_remove(&iter);
+    }
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Model: domains, snapshots and layers in memory, and the tree they form.
+ *
+ * A Domain that the engine shows is never changed. A changing job makes a copy (domain_copy: same ids), changes that
+ * as it likes, and, once the change is on stable storage, puts it in the place of the old one (op.h). So there is no
+ * lock here: the engine's lock guards only which Domain is the shown one.
+ *
+ * Ids: the upper bits are the domain's number, the lower OBJECT_BITS count its things; 0 there is the domain itself.
+ */
+#pragma once
+
+#include "domain.h"
+#include "engine.h"
+#include "files.h"
+
+typedef struct Domain Domain;
+typedef struct Snapshot Snapshot;
+
+#define OBJECT_BITS 28
+
+/* Every thing with an id begins with this. */
+typedef struct {
+    EngineKind kind;
+    EngineId id;
+} Object;
+
+/*
+ * One image file that the domain's states are made of. Known by its path within the domain. What a frozen layer
+ * contains must never change: its write bits are off, and size and mtime are recorded.
+ */
+typedef struct {
+    Object object;
+    char *path; /* absolute and real */
+    ImageFormat format;
+    char *backing;  /* path of the layer below as the store recorded it, or NULL */
+    ImageFormat backing_format;
+    FileId file;    /* the file it was when last recorded; unknown for one that was missing */
+    gboolean made;  /* domsnapfs made that very file: only such a one may ever be unlinked */
+    gboolean frozen;
+    FileStamp stamp; /* of a frozen layer */
+    guint mode;      /* of a frozen layer: the permission bits of its active role */
+    guint64 blocks;  /* of a frozen layer: what stat shows, so that looking needs no system call */
+    char *stem;      /* overlays on a made layer are named stem.SNAPSHOT; NULL: from its own path */
+    GPtrArray *stale; /* tags (char *) that no snapshot names any more and that could not be dropped yet */
+    Snapshot *home;  /* whose sidecar file records this layer; NULL: the domain's */
+    guint names;     /* how many snapshots' states are its own content */
+} Layer;
+
+/* One disk of a snapshot that took part. */
+typedef struct {
+    char *target;
+    Layer *layer; /* its own content is the state, unless there is a tag */
+    char *tag;    /* the internal snapshot inside the layer that is the state, or NULL */
+} StateDisk;
+
+struct Snapshot {
+    Object object;
+    Domain *domain;
+    char *name;
+    char *description; /* NULL: none */
+    Snapshot *parent;
+    gint64 time;
+    SnapState state;
+    SnapMode memory;
+    GPtrArray *disks; /* of StateDisk */
+    guint64 xml_size; /* bytes of the document */
+    gint64 xml_time;  /* when it was last written */
+    gboolean secret;
+};
+
+struct Domain {
+    Object object;
+    char *name;
+    DomainDef *def;
+    GPtrArray *snapshots;  /* of Snapshot, in order of creation */
+    GHashTable *by_name;   /* name -> Snapshot */
+    GHashTable *layers;    /* path -> Layer */
+    GHashTable *objects;   /* id -> Object, of its snapshots and layers */
+    EngineId last_id;      /* the last one given to a thing of this domain */
+    Snapshot *current;
+    char *broken;          /* why it is read-only, or NULL */
+    gint64 changed;        /* seconds */
+    guint64 xml_size;
+    guint64 log_size;
+    char *tree; /* drawn text, NULL: draw again */
+};
+
+Domain *domain_new(EngineId id, const char *name);
+Domain *domain_copy(const Domain *domain);
+void domain_free(Domain *domain);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
+
+/*
+ * Add a snapshot of that name and time; the name must be free. Snapshots are kept in order of creation. The result
+ * belongs to the domain.
+ */
+Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
+/* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target. */
+void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
+void snapshot_clear_disks(Snapshot *snapshot);
+/* Take @snapshot out: its children get its parent, its layers' records move to the domain, and where it was current
+ * its parent is. */
+void domain_remove_snapshot(Domain *domain, Snapshot *snapshot);
+/* Put the snapshots in order again after one's time has changed. */
+void domain_sort_snapshots(Domain *domain);
+void domain_rename_snapshot(Domain *domain, Snapshot *snapshot, const char *name);
+Snapshot *domain_find_snapshot(const Domain *domain, const char *name);
+StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target);
+
+/* The children of @parent (NULL: the roots), oldest first. Caller unrefs the array. */
+GPtrArray *domain_children(const Domain *domain, const Snapshot *parent);
+/* Is @ancestor @snapshot itself or above it? */
+gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
+
+/* The layer of @path, made known if it is not yet (with @format and nothing else said). */
+Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format);
+Layer *domain_find_layer(const Domain *domain, const char *path);
+/* The layer that the guest writes of @disk, or NULL (no local image). */
+Layer *domain_active_layer(const Domain *domain, const DiskDef *disk);
+gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);
+/* Does any layer of the domain have @layer as its backing file? */
+gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
+/* Does a snapshot name the tag in @layer? */
+gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
+/* Under how many names the tree shows @layer (at least 1). */
+guint domain_layer_names(const Domain *domain, const Layer *layer);
+/* Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. */
+void domain_prune_layers(Domain *domain);
+
+/* The tree drawn as text, with the present state marked. Caller frees. */
+char *tree_draw(const Domain *domain);

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Op: one changing job on one domain, from "nobody else may" to "everybody sees it". The engine behind core.h.
+ *
+ *   op_begin     the domain is busy; op->domain is a private copy to change
+ *   op->plan     steps and writes (plan.h)
+ *   op_commit    commit, settle, show op->domain in the place of the old one, log
+ *   op_free      without a commit: undo, nothing was changed
+ *
+ * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
+ * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
+ * replaced, except for the fields log_size and tree, which the lock guards too.
+ */
+#pragma once
+
+#include "core.h"
+#include "plan.h"
+
+typedef struct {
+    guint number;
+    char *domain;
+    char *what; /* "create 's1'" */
+    gint64 started; /* monotonic, microseconds */
+    GCancellable *cancel;
+} Job;
+
+typedef struct {
+    Engine engine; /* first: an Engine * is a Core * */
+    Store *store;
+    Backend *backend;
+    gboolean read_only;
+    SnapMode snapshot;
+    char **backing_dirs;
+    char *mountpoint;
+
+    GMutex lock;
+    GCond idle; /* signalled when a name stops being busy */
+    GHashTable *domains; /* id -> Domain */
+    GHashTable *by_name; /* name -> Domain */
+    GHashTable *busy;    /* name -> Job: also names that are about to appear */
+    GPtrArray *jobs;     /* of Job, oldest first */
+    guint last_job;
+    guint64 last_number; /* of domains */
+    guint64 log_size;    /* of the mount's log */
+    EngineGone gone;
+    gpointer gone_user;
+} Core;
+
+typedef struct {
+    Core *core;
+    Job *job;
+    Domain *domain; /* the private copy; NULL for a definition not yet parsed */
+    char *other;    /* a second name kept busy (rename) */
+    Plan *plan;
+    GCancellable *cancel;
+    GArray *holds;   /* descriptors that keep writers out of images */
+    GPtrArray *gone; /* names of snapshots that vanish with the commit */
+    GPtrArray *unseen; /* layers of op->domain whose files are to be looked at once the steps are done */
+} Op;
+
+/*
+ * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason); EBUSY: another
+ * job has it. The private copy's "changed" time is set.
+ */
+Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+    G_GNUC_PRINTF(5, 6);
+
+/* Begin a job on a name that no domain has yet; op->domain and op->plan are NULL. EEXIST, EBUSY. */
+Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **error, const char *format, ...)
+    G_GNUC_PRINTF(5, 6);
+
+/* Keep a second name busy as well. EEXIST, EBUSY. */
+gboolean op_take_name(Op *op, const char *name, GError **error);
+
+/* Nothing after success; everything undone after anything else. */
+void op_free(Op *op);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Op, op_free)
+
+/* EBUSY "domain is running: ..." when somebody writes one of the active layers. */
+gboolean op_require_off(Op *op, GError **error);
+
+/* Keep writers out of @layer until the op is freed. */
+gboolean op_hold(Op *op, const Layer *layer, GError **error);
+
+/* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
+void op_write_definition(Op *op);
+void op_write_sidecar(Op *op);
+/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
+gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
+void op_remove_snapshot(Op *op, const char *name);
+
+/* Rewrite the stored document of @snapshot, whose parent has another name now. */
+gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
+
+/*
+ * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
+ * written into it), it is remembered as stale and tried again with a later operation.
+ */
+void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
+
+/* The commit point and all after it. The format makes the line of the log. */
+gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/* --- for the other files of the engine --- */
+
+/* Tell that @name is gone from the directory @where. */
+void core_tell_gone(Core *core, EngineId where, const char *name);
+
+/* Run @settle for a plan that has committed: cleaning up, then the sidecars of layers that it touched. */
+gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error);
+
+/* Show @domain (taken over) in the place of one with the same id, under the lock. */
+void core_show(Core *core, Domain *domain);
+/* Stop showing the domain. */
+void core_hide(Core *core, EngineId id);
+EngineId core_next_domain_id(Core *core);
+
+/* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails visibly. */
+void core_log(Core *core, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+/*
+ * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the layer its
+ * guest writes; otherwise also as a layer below.
+ */
+gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, const FileId *file, gboolean active_only,
+                             char **ret_domain);
+
+/* The functions of the EngineOps table, by file. */
+gboolean core_create(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
+                     EngineId *ret_snapshot, GError **error);
+gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
+                     GError **error);
+gboolean core_delete(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel, GError **error);
+gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
+                     EngineId *ret_domain, GError **error);
+gboolean core_undefine(Engine *engine, EngineId domain, gboolean snapshots_metadata, GCancellable *cancel,
+                       GError **error);
+gboolean core_rename(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
+gboolean core_redefine(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
+                       gboolean current, GCancellable *cancel, GError **error);
+gboolean core_describe(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
+                       GError **error);
+
+/* look.c: the looking half. */
+GPtrArray *core_list(Engine *engine, EngineId where);
+EngineId core_find(Engine *engine, EngineId where, const char *name);
+gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look);
+char *core_name(Engine *engine, EngineId id);
+GPtrArray *core_disks(Engine *engine, EngineId node);
+EngineId core_chain_file(Engine *engine, EngineId node, const char *file);
+gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat);
+int core_open_layer(Engine *engine, EngineId id, GError **error);
+gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error);

@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "plan.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+
+struct Plan {
+    const Store *store;
+    Backend *backend;
+    char *domain;
+    char *what;
+    GPtrArray *steps;
+    GPtrArray *after;
+    GPtrArray *writes; /* of StoreWrite */
+    gboolean prepared; /* the journal is there, steps may have been done */
+    gboolean committed;
+    char *stuck;
+};
+
+Plan *plan_new(const Store *store, Backend *backend, const char *domain, const char *what)
+{
+    Plan *plan = g_new0(Plan, 1);
+    plan->store = store;
+    plan->backend = backend;
+    plan->domain = g_strdup(domain);
+    plan->what = g_strdup(what);
+    plan->steps = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
+    plan->after = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
+    plan->writes = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free);
+    return plan;
+}
+
+static Step *add_step(GPtrArray *list, StepKind kind, guint stage, const char *disk, const char *path)
+{
+    Step *step = step_new(kind, stage, disk, path);
+    g_ptr_array_add(list, step);
+    return step;
+}
+
+Step *plan_step(Plan *plan, StepKind kind, guint stage, const char *disk, const char *path)
+{
+    return add_step(plan->steps, kind, stage, disk, path);
+}
+
+Step *plan_after(Plan *plan, StepKind kind, const char *disk, const char *path)
+{
+    return add_step(plan->after, kind, 0, disk, path);
+}
+
+void plan_write(Plan *plan, const char *file, const char *text)
+{
+    g_ptr_array_add(plan->writes, store_write_new(file, text));
+}
+
+const char *plan_what(const Plan *plan)
+{
+    return plan->what;
+}
+
+const char *plan_domain(const Plan *plan)
+{
+    return plan->domain;
+}
+
+gboolean plan_committed(const Plan *plan)
+{
+    return plan->committed;
+}
+
+const GPtrArray *plan_afters(const Plan *plan)
+{
+    return plan->after;
+}
+
+const char *plan_stuck(const Plan *plan)
+{
+    return plan->stuck;
+}
+
+/* --- the journal --- */
+
+static json_t *steps_to_json(const GPtrArray *steps)
+{
+    json_t *json = json_array();
+    for (guint i = 0; i < steps->len; i++)
+        json_array_append_new(json, step_to_json(steps->pdata[i]));
+    return json;
+}
+
+static gboolean write_journal(const Plan *plan, GError **error)
+{
+    json_t *writes = json_array();
+    for (guint i = 0; i < plan->writes->len; i++) {
+        const StoreWrite *write = plan->writes->pdata[i];
+        json_array_append_new(writes, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text));
+    }
+    json_t *json = json_pack("{s:i, s:s, s:b, s:o, s:o, s:o}", "version", 1, "what", plan->what, "committed",
+                             (int)plan->committed, "steps", steps_to_json(plan->steps), "after",
+                             steps_to_json(plan->after), "writes", writes);
+    if (!json) {
+        snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
+        return FALSE;
+    }
+    char *text = json_dumps(json, JSON_INDENT(1));
+    json_decref(json);
+    g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
+    gboolean ok = file_write(path, text, strlen(text), error);
+    free(text);
+    return ok;
+}
+
+static gboolean read_steps(GPtrArray *into, json_t *steps, GError **error)
+{
+    size_t i;
+    json_t *json;
+    json_array_foreach(steps, i, json)
+    {
+        Step *step = step_from_json(json, error);
+        if (!step)
+            return FALSE;
+        g_ptr_array_add(into, step);
+    }
+    return TRUE;
+}
+
+static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
+{
+    size_t i;
+    json_t *json;
+    json_array_foreach(writes, i, json)
+    {
+        const char *file, *text = NULL;
+        if (json_unpack(json, "{s:s, s?s?}", "file", &file, "text", &text) < 0 || strstr(file, "..") ||
+            g_path_is_absolute(file)) {
+            snap_set_error(error, EINVAL, "a write that is not as the format says");
+            return FALSE;
+        }
+        g_ptr_array_add(into, store_write_new(file, text));
+    }
+    return TRUE;
+}
+
+static Plan *parse_journal(const Store *store, Backend *backend, const char *domain, json_t *json, GError **error)
+{
+    int version, committed;
+    const char *what;
+    json_t *steps, *after, *writes;
+    if (json_unpack(json, "{s:i, s:s, s:b, s:o, s:o, s:o}", "version", &version, "what", &what, "committed",
+                    &committed, "steps", &steps, "after", &after, "writes", &writes) < 0 ||
+        version != 1) {
+        snap_set_error(error, EINVAL, "not as the format says");
+        return NULL;
+    }
+    g_autoptr(Plan) plan = plan_new(store, backend, domain, what);
+    if (!read_steps(plan->steps, steps, error) || !read_steps(plan->after, after, error) ||
+        !read_writes(plan->writes, writes, error))
+        return NULL;
+    plan->committed = committed;
+    return g_steal_pointer(&plan);
+}
+
+Plan *plan_read_journal(const Store *store, Backend *backend, const char *domain, GError **error)
+{
+    g_autofree char *path = store_domain_file(store, domain, "journal.json");
+    g_autoptr(GError) why = NULL;
+    g_autofree char *text = NULL;
+    gsize len;
+    if (!file_read(path, STORE_JSON_MAX, &text, &len, &why)) {
+        if (snap_errno(why) != ENOENT)
+            g_propagate_error(error, g_steal_pointer(&why));
+        return NULL;
+    }
+    json_error_t at;
+    json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
+    if (!json) {
+        snap_set_error(error, EINVAL, "journal '%s', line %d: %s", path, at.line, at.text);
+        return NULL;
+    }
+    Plan *plan = parse_journal(store, backend, domain, json, error);
+    if (!plan)
+        g_prefix_error(error, "journal '%s': ", path);
+    json_decref(json);
+    return plan;
+}
+
+gboolean plan_close(Plan *plan, GError **error)
+{
+    g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
+    if (!file_remove(path, error))
+        return FALSE;
+    plan->prepared = FALSE;
+    return TRUE;
+}
+
+/* --- doing --- */
+
+typedef struct {
+    const Step *step;
+    Backend *backend;
+    GCancellable *cancel;
+    GThread *thread;
+    GError *error;
+    gboolean ok;
+} Run;
+
+static gpointer run_step(gpointer data)
+{
+    Run *run = data;
+    run->ok = step_do(run->step, run->backend, run->cancel, &run->error);
+    return NULL;
+}
+
+/* All steps of a stage, each in a thread of its own but the last, which this thread does. Waits for all. */
+static gboolean run_stage(Plan *plan, guint stage, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GArray) runs = g_array_new(FALSE, TRUE, sizeof(Run));
+    for (guint i = 0; i < plan->steps->len; i++) {
+        const Step *step = plan->steps->pdata[i];
+        Run run = {.step = step, .backend = plan->backend, .cancel = cancel};
+        if (step->stage == stage)
+            g_array_append_val(runs, run);
+    }
+    for (guint i = 0; i + 1 < runs->len; i++)
+        g_array_index(runs, Run, i).thread = g_thread_new("step", run_step, &g_array_index(runs, Run, i));
+    if (runs->len > 0)
+        run_step(&g_array_index(runs, Run, runs->len - 1));
+
+    gboolean ok = TRUE;
+    for (guint i = 0; i < runs->len; i++) {
+        Run *run = &g_array_index(runs, Run, i);
+        if (run->thread)
+            g_thread_join(run->thread);
+        if (!run->ok && ok)
+            g_propagate_error(error, run->error); /* the first disk's reason; the others' follow suit */
+        else
+            g_clear_error(&run->error);
+        ok = ok && run->ok;
+    }
+    return ok;
+}
+
+static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
+{
+    guint last = 0;
+    for (guint i = 0; i < plan->steps->len; i++)
+        last = MAX(last, ((Step *)plan->steps->pdata[i])->stage);
+    for (guint stage = 0; stage <= last; stage++) {
+        if (!run_stage(plan, stage, cancel, error))
+            return FALSE;
+        if (g_cancellable_is_cancelled(cancel)) {
+            snap_set_error(error, EINTR, "cancelled");
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* Undo all steps, last first, whatever was done of them; then the journal goes. */
+static gboolean undo(Plan *plan, GError **error)
+{
+    for (guint i = plan->steps->len; i > 0; i--)
+        if (!step_undo(plan->steps->pdata[i - 1], plan->backend, error))
+            return FALSE;
+    return plan_close(plan, error);
+}
+
+static void undo_or_stick(Plan *plan)
+{
+    g_autoptr(GError) why = NULL;
+    if (undo(plan, &why))
+        return;
+    plan->prepared = FALSE; /* once is enough in this process; the journal stays for the next start */
+    plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
+}
+
+gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
+{
+    plan->prepared = TRUE;
+    if ((plan->steps->len == 0 || write_journal(plan, error)) && run_steps(plan, cancel, error))
+        return TRUE;
+    undo_or_stick(plan);
+    return FALSE;
+}
+
+gboolean plan_commit(Plan *plan, GError **error)
+{
+    plan->committed = TRUE;
+    if (write_journal(plan, error))
+        return TRUE;
+    plan->committed = FALSE;
+    return FALSE;
+}
+
+gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
+{
+    if (!store_apply(plan->store, plan->domain, plan->writes, error))
+        return FALSE;
+    for (guint i = 0; i < plan->steps->len; i++)
+        if (!step_finish(plan->steps->pdata[i], plan->backend, NULL))
+            g_ptr_array_add(failed, plan->steps->pdata[i]);
+    for (guint i = 0; i < plan->after->len; i++)
+        if (!step_do(plan->after->pdata[i], plan->backend, NULL, NULL))
+            g_ptr_array_add(failed, plan->after->pdata[i]);
+    return TRUE;
+}
+
+/* How long recovery waits for a qemu-img that a killed daemon left at work. */
+#define LEFT_BEHIND_TRIES 100
+#define LEFT_BEHIND_PAUSE (G_USEC_PER_SEC / 10)
+
+static gboolean repair_image(Plan *plan, const Step *step, GError **error)
+{
+    for (guint try = 0;; try++) {
+        g_autoptr(GError) why = NULL;
+        if (plan->backend->ops->repair(plan->backend, step->path, &why))
+            return TRUE;
+        if (snap_errno(why) != EBUSY || try >= LEFT_BEHIND_TRIES) {
+            g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk '%s': ", step->disk);
+            return FALSE;
+        }
+        g_usleep(LEFT_BEHIND_PAUSE);
+    }
+}
+
+/* Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4). */
+static gboolean repair_images(Plan *plan, const GPtrArray *steps, GError **error)
+{
+    for (guint i = 0; i < steps->len; i++) {
+        const Step *step = steps->pdata[i];
+        if (!step_needs_repair(step) || !file_exists(step->path))
+            continue;
+        if (step->kind == STEP_DROP_TAG && step->mode != 0 && !file_set_mode(step->path, step->mode, error))
+            return FALSE; /* frozen; the step itself freezes it again */
+        if (!repair_image(plan, step, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error)
+{
+    if (!repair_images(plan, plan->steps, error))
+        return FALSE;
+    if (!plan->committed)
+        return undo(plan, error);
+    return repair_images(plan, plan->after, error) && plan_settle(plan, failed, error);
+}
+
+void plan_abort(Plan *plan)
+{
+    if (plan->prepared && !plan->committed)
+        undo_or_stick(plan);
+}
+
+void plan_free(Plan *plan)
+{
+    if (!plan)
+        return;
+    plan_abort(plan);
+    g_ptr_array_unref(plan->steps);
+    g_ptr_array_unref(plan->after);
+    g_ptr_array_unref(plan->writes);
+    g_free(plan->domain);
+    g_free(plan->what);
+    g_free(plan->stuck);
+    g_free(plan);
+}

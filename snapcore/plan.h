@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Plan: an operation as a list of steps with exactly one commit point, and its journal (DESIGN 5).
+ *
+ *   plan_new, plan_step..., plan_after...   say what is to be done
+ *   plan_prepare                            journal the intent, carry out the steps
+ *   plan_write...                           say how the store's files change
+ *   plan_commit                             the commit point: the journal holds the new files' whole texts
+ *   plan_settle                             write the files, take temporaries away, carry out what comes after
+ *   plan_close                              the journal goes
+ *
+ * A plan that is freed between prepare and commit is undone. The journal is STORE/domains/ENTRY/journal.json:
+ * {"version": 1, "what": TEXT, "committed": bool, "steps": [STEP...], "after": [STEP...],
+ *  "writes": [{"file", "text"|null}...]}; it is replaced durably as a whole, so it is always one of: absent (nothing
+ * under way), not committed (undo the steps, last first) or committed (write the files again, go on).
+ */
+#pragma once
+
+#include "step.h"
+#include "store.h"
+
+typedef struct Plan Plan;
+
+/* @domain names the directory of the store that the journal goes to. Nothing is done yet. */
+Plan *plan_new(const Store *store, Backend *backend, const char *domain, const char *what);
+
+/* The journal an earlier process left, or NULL with no error when there is none. */
+Plan *plan_read_journal(const Store *store, Backend *backend, const char *domain, GError **error);
+
+/* Undo if need be; frees. */
+void plan_free(Plan *plan);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
+
+/* Add a step (the plan owns it; fill in its fields). plan_after: carried out after the commit. */
+Step *plan_step(Plan *plan, StepKind kind, guint stage, const char *disk, const char *path);
+Step *plan_after(Plan *plan, StepKind kind, const char *disk, const char *path);
+
+/* Write @text (NULL: remove) to @file of the domain's directory at the commit. */
+void plan_write(Plan *plan, const char *file, const char *text);
+
+/* On failure everything is undone; *error then says why it failed. */
+gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error);
+
+gboolean plan_commit(Plan *plan, GError **error);
+
+/*
+ * Go forward; may be repeated. Cleaning up that fails is no failure of the operation: the step is appended to @failed
+ * (of Step, owned by the plan). Fails when the store cannot be written: then the journal stays.
+ */
+gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error);
+
+/* Remove the journal of a settled or undone plan. */
+gboolean plan_close(Plan *plan, GError **error);
+
+/* Undo what plan_prepare did, now; nothing when it was not prepared or has committed. */
+void plan_abort(Plan *plan);
+
+/* After the last call with a failed undo: why the journal is still there, or NULL. */
+const char *plan_stuck(const Plan *plan);
+
+/* Recovery: bring a plan that plan_read_journal gave to its end, forward or back. @failed as for plan_settle. */
+gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
+
+const char *plan_what(const Plan *plan);
+const char *plan_domain(const Plan *plan);
+gboolean plan_committed(const Plan *plan);
+/* The steps of plan_after (of Step). */
+const GPtrArray *plan_afters(const Plan *plan);

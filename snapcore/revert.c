@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Going back to a snapshot of a domain that is off.
+ *
+ * External state: a new overlay on the frozen layer; no old layer is touched. Internal state: applied in place, if the
+ * file holding it is nobody's frozen layer; the state before is kept in a tag of its own until the commit, so that a
+ * failure on the second disk takes the first one back. Otherwise the state is copied out into a new layer.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "chain.h"
+#include "error.h"
+#include "overlay.h"
+
+/* What of a snapshot's definition disk @disk shall be pointed at; the layer is in op->domain. */
+typedef struct {
+    DiskDef *disk;
+    Layer *layer;
+} Target;
+
+static gboolean plan_overlay(Op *op, const Snapshot *snapshot, const StateDisk *state, Layer **ret_layer,
+                             GError **error)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    g_autofree char *stem = NULL;
+    if (!chain_inspect(op->core, state->layer, &info, error) || !op_hold(op, state->layer, error))
+        return FALSE;
+    g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
+    return path && overlay_freeze(op, state->target, state->layer, state->layer->home, error) &&
+           overlay_plan(op, state->target, state->layer, path, stem, FORMAT_QCOW2, info->virtual_size, ret_layer,
+                        error);
+}
+
+/* May the state be applied to the file that holds it? Not if anything needs that file's own content. */
+static gboolean can_apply(Op *op, const Layer *layer)
+{
+    g_autofree char *other = NULL;
+    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) &&
+           !core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other);
+}
+
+static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, GError **error)
+{
+    const ImageTag *found = NULL;
+    for (guint i = 0; i < info->tags->len; i++) {
+        const ImageTag *tag = info->tags->pdata[i];
+        if (strcmp(tag->name, state->tag) != 0)
+            continue;
+        if (found) {
+            snap_set_error(error, EIO, "'%s' has two internal snapshots '%s'", state->layer->path, state->tag);
+            return NULL;
+        }
+        found = tag;
+    }
+    if (!found)
+        snap_set_error(error, EIO, "'%s' has no internal snapshot '%s' any more", state->layer->path, state->tag);
+    return found;
+}
+
+static void plan_apply(Op *op, const StateDisk *state, const ImageInfo *info)
+{
+    g_autofree char *uuid = g_uuid_string_random();
+    g_autofree char *want = g_strconcat("domsnapfs-", uuid, NULL);
+    g_autofree char *keep = overlay_tag(info, want);
+    Step *step = plan_step(op->plan, STEP_KEEP, 0, state->target, state->layer->path);
+    step->tag = g_strdup(keep);
+    step = plan_step(op->plan, STEP_APPLY, 1, state->target, state->layer->path);
+    step->tag = g_strdup(state->tag);
+    step->keep = g_strdup(keep);
+}
+
+static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk *state, Layer **ret_layer,
+                              GError **error)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    if (!chain_inspect(op->core, state->layer, &info, error))
+        return FALSE;
+    if (!find_tag(info, state, error))
+        return FALSE;
+    if (can_apply(op, state->layer)) {
+        if (info->n_bitmaps > 0) {
+            snap_set_error(error, EOPNOTSUPP, "'%s' has persistent dirty bitmaps: its internal snapshots cannot be "
+                                              "applied; remove them with qemu-img bitmap --remove",
+                           state->layer->path);
+            return FALSE;
+        }
+        plan_apply(op, state, info);
+        *ret_layer = state->layer;
+        return TRUE;
+    }
+    g_autofree char *stem = NULL;
+    g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
+    return path && op_hold(op, state->layer, error) &&
+           overlay_plan_copy(op, state->target, state->layer, state->tag, path, stem, info->virtual_size, ret_layer,
+                             error);
+}
+
+/* Point @disk of the new definition at @layer. */
+static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, const Layer *layer)
+{
+    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    for (const Layer *below = domain_find_layer(domain, layer->backing); below;
+         below = domain_find_layer(domain, below->backing))
+        g_ptr_array_add(backing, backing_def_new(below->path, below->format));
+    DiskType type = disk->type == DISK_BLOCK && g_strcmp0(disk->source, layer->path) == 0 ? DISK_BLOCK : DISK_FILE;
+    domain_def_set_source(def, disk, type, layer->path, layer->format, backing);
+}
+
+/* One disk of the snapshot's definition; a disk that did not take part stays as it is now. */
+static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk, GArray *targets,
+                          GError **error)
+{
+    const StateDisk *state = snapshot_find_disk(snapshot, disk->target);
+    Target target = {.disk = disk};
+    if (!state) {
+        const DiskDef *now = domain_def_find_disk(op->domain->def, disk->target);
+        target.layer = now ? domain_active_layer(op->domain, now) : NULL;
+    } else if (state->tag ? !plan_internal(op, snapshot, state, &target.layer, error)
+                          : !plan_overlay(op, snapshot, state, &target.layer, error)) {
+        g_prefix_error(error, "disk '%s': ", disk->target);
+        return FALSE;
+    }
+    if (target.layer)
+        g_array_append_val(targets, target);
+    return TRUE;
+}
+
+/* The definition of then, under today's name and uuid (DESIGN 3). */
+static DomainDef *definition_of(Op *op, const Snapshot *snapshot, gboolean force, GError **error)
+{
+    g_autoptr(SnapshotDef) def =
+        store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
+    if (!def)
+        return NULL;
+    if (!def->domain) {
+        if (force)
+            return domain_def_copy(op->domain->def);
+        snap_set_error(error, EPERM, "the snapshot does not say what the domain was like: use --force to keep the "
+                                     "present definition");
+        return NULL;
+    }
+    g_autoptr(DomainDef) domain = g_steal_pointer(&def->domain);
+    domain_def_set_name(domain, op->domain->name);
+    domain_def_set_uuid(domain, op->domain->def->uuid);
+    return g_steal_pointer(&domain);
+}
+
+static gboolean check_request(const Snapshot *snapshot, const RevertRequest *request, GError **error)
+{
+    if (request->running || request->paused) {
+        snap_set_error(error, EOPNOTSUPP, "this version cannot start a domain: leave out %s",
+                       request->running ? "--running" : "--paused");
+        return FALSE;
+    }
+    if (snapshot->memory != MODE_INTERNAL && snapshot->memory != MODE_EXTERNAL)
+        return TRUE;
+    snap_set_error(error, EOPNOTSUPP, "it has a memory state: this version cannot start a domain");
+    return FALSE;
+}
+
+static gboolean revert(Op *op, const RevertRequest *request, GError **error)
+{
+    g_autoptr(GArray) targets = g_array_new(FALSE, TRUE, sizeof(Target));
+    Snapshot *snapshot = domain_find_snapshot(op->domain, request->name);
+    if (!snapshot) {
+        snap_set_error(error, ENOENT, "there is no such snapshot");
+        return FALSE;
+    }
+    if (!check_request(snapshot, request, error) || !op_require_off(op, error))
+        return FALSE;
+    g_autoptr(DomainDef) def = definition_of(op, snapshot, request->force, error);
+    if (!def)
+        return FALSE;
+    for (guint i = 0; i < def->disks->len; i++)
+        if (!plan_disk(op, snapshot, def, def->disks->pdata[i], targets, error))
+            return FALSE;
+    if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error))
+        return FALSE;
+
+    for (guint i = 0; i < targets->len; i++) {
+        const Target *target = &g_array_index(targets, Target, i);
+        point_disk(op->domain, def, target->disk, target->layer);
+    }
+    domain_def_free(op->domain->def);
+    op->domain->def = g_steal_pointer(&def);
+    op->domain->current = snapshot;
+    domain_prune_layers(op->domain);
+    op_write_definition(op);
+    op_write_sidecar(op);
+    return op_commit(op, error, "revert to '%s'", request->name);
+}
+
+gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
+                     GError **error)
+{
+    g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "revert to '%s'", request->name);
+    if (op && revert(op, request, error))
+        return TRUE;
+    g_prefix_error(error, "revert to '%s': ", request->name);
+    return FALSE;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The JSON half of the store: sidecars out (store.h has the form). load.c reads them. */
+#include <jansson.h>
+
+#include "store.h"
+
+static json_t *optional(const char *text)
+{
+    return text ? json_string(text) : NULL;
+}
+
+static json_t *layer_to_json(const Layer *layer)
+{
+    json_t *json = json_pack("{s:s, s:s}", "path", layer->path, "format", image_format_to_string(layer->format));
+    if (layer->backing) {
+        json_object_set_new(json, "backing", json_string(layer->backing));
+        json_object_set_new(json, "backing_format", json_string(image_format_to_string(layer->backing_format)));
+    }
+    if (file_id_known(&layer->file))
+        json_object_set_new(json, "file",
+                            json_pack("[I, I, I]", (json_int_t)layer->file.ino, (json_int_t)layer->file.birth_sec,
+                                      (json_int_t)layer->file.birth_nsec));
+    if (layer->made)
+        json_object_set_new(json, "made", json_true());
+    json_object_set_new(json, "stem", optional(layer->stem));
+    if (layer->frozen)
+        json_object_set_new(json, "frozen",
+                            json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size, "mtime",
+                                      (json_int_t)layer->stamp.mtime_sec, (json_int_t)layer->stamp.mtime_nsec, "mode",
+                                      (int)layer->mode, "blocks", (json_int_t)layer->blocks));
+    if (layer->stale->len > 0) {
+        json_t *stale = json_array();
+        for (guint i = 0; i < layer->stale->len; i++)
+            json_array_append_new(stale, json_string(layer->stale->pdata[i]));
+        json_object_set_new(json, "stale", stale);
+    }
+    return json;
+}
+
+static int compare_paths(gconstpointer a, gconstpointer b)
+{
+    return g_strcmp0((*(Layer *const *)a)->path, (*(Layer *const *)b)->path);
+}
+
+/* The layers whose home is @home, by path: the same model always gives the same text. */
+static json_t *layers_to_json(const Domain *domain, const Snapshot *home)
+{
+    g_autoptr(GPtrArray) layers = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer layer;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (((Layer *)layer)->home == home)
+            g_ptr_array_add(layers, layer);
+    g_ptr_array_sort(layers, compare_paths);
+    json_t *json = json_array();
+    for (guint i = 0; i < layers->len; i++)
+        json_array_append_new(json, layer_to_json(layers->pdata[i]));
+    return json;
+}
+
+static char *dump(json_t *json)
+{
+    char *text = json_dumps(json, JSON_INDENT(1));
+    char *copy = g_strconcat(text, "\n", NULL);
+    free(text);
+    json_decref(json);
+    return copy;
+}
+
+char *store_domain_json(const Domain *domain)
+{
+    return dump(json_pack("{s:i, s:s?, s:o}", "version", 1, "current", domain->current ? domain->current->name : NULL,
+                          "layers", layers_to_json(domain, NULL)));
+}
+
+char *store_snapshot_json(const Snapshot *snapshot)
+{
+    json_t *disks = json_array();
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const StateDisk *disk = snapshot->disks->pdata[i];
+        json_t *json = json_pack("{s:s, s:s}", "target", disk->target, "layer", disk->layer->path);
+        if (disk->tag)
+            json_object_set_new(json, "tag", json_string(disk->tag));
+        json_array_append_new(disks, json);
+    }
+    return dump(json_pack("{s:o, s:o}", "disks", disks, "layers", layers_to_json(snapshot->domain, snapshot)));
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Printing a <domainsnapshot>: order and conditions are those of facts/libvirt-snapshots.md 1.1, row by row.
+ */
+#include "snapshot.h"
+
+static void write_element(GString *out, int indent, const char *name, const char *text)
+{
+    g_string_append_printf(out, "%*s<%s>", indent, "", name);
+    xml_write_escaped(out, text);
+    g_string_append_printf(out, "</%s>\n", name);
+}
+
+static void write_memory(GString *out, const SnapshotDef *def)
+{
+    g_string_append(out, "  <memory");
+    xml_write_attr(out, "snapshot", snap_mode_to_string(def->memory));
+    if (def->memory_file != NULL)
+        xml_write_attr(out, "file", def->memory_file);
+    g_string_append(out, "/>\n");
+}
+
+static gboolean has_image(const SnapshotDisk *disk)
+{
+    return disk->source != NULL || disk->source_node != NULL || disk->format != FORMAT_NONE;
+}
+
+static void write_image(GString *out, const SnapshotDisk *disk)
+{
+    if (disk->driver != NULL) {
+        xml_write_node(out, disk->driver, 6);
+    } else if (disk->format != FORMAT_NONE) {
+        g_string_append(out, "      <driver");
+        xml_write_attr(out, "type", image_format_to_string(disk->format));
+        g_string_append(out, "/>\n");
+    }
+    if (disk->source_node != NULL) {
+        xml_write_node(out, disk->source_node, 6);
+    } else if (disk->source != NULL) {
+        g_string_append(out, "      <source");
+        xml_write_attr(out, disk->type == DISK_BLOCK ? "dev" : "file", disk->source);
+        g_string_append(out, "/>\n");
+    }
+}
+
+static void write_disk(GString *out, const SnapshotDisk *disk)
+{
+    g_string_append(out, "    <disk");
+    xml_write_attr(out, "name", disk->name);
+    if (disk->mode != MODE_DEFAULT)
+        xml_write_attr(out, "snapshot", snap_mode_to_string(disk->mode));
+    if (has_image(disk))
+        xml_write_attr(out, "type", disk_type_to_string(disk->type));
+    if (!has_image(disk) && !disk->delete_in_progress) {
+        g_string_append(out, "/>\n");
+        return;
+    }
+    g_string_append(out, ">\n");
+    if (disk->delete_in_progress)
+        g_string_append(out, "      <snapshotDeleteInProgress/>\n");
+    write_image(out, disk);
+    g_string_append(out, "    </disk>\n");
+}
+
+static void write_disks(GString *out, const GPtrArray *disks)
+{
+    g_string_append(out, "  <disks>\n");
+    for (guint i = 0; i < disks->len; i++)
+        write_disk(out, g_ptr_array_index(disks, i));
+    g_string_append(out, "  </disks>\n");
+}
+
+static void write_head(GString *out, const SnapshotDef *def)
+{
+    write_element(out, 2, "name", def->name);
+    if (def->description != NULL && def->description[0] != '\0')
+        write_element(out, 2, "description", def->description);
+    if (def->state != STATE_NONE)
+        write_element(out, 2, "state", snap_state_to_string(def->state));
+    if (def->parent != NULL) {
+        g_string_append(out, "  <parent>\n");
+        write_element(out, 4, "name", def->parent);
+        g_string_append(out, "  </parent>\n");
+    }
+    if (def->creation_time != 0)
+        g_string_append_printf(out, "  <creationTime>%" G_GINT64_FORMAT "</creationTime>\n",
+                               def->creation_time);
+    if (def->memory != MODE_DEFAULT)
+        write_memory(out, def);
+    if (def->disks->len > 0)
+        write_disks(out, def->disks);
+}
+
+static void write_domain(GString *out, const SnapshotDef *def)
+{
+    if (def->domain != NULL) {
+        xml_write_node(out, xmlDocGetRootElement(def->domain->doc), 2);
+    } else if (def->domain_uuid != NULL) {
+        g_string_append(out, "  <domain>\n");
+        write_element(out, 4, "uuid", def->domain_uuid);
+        g_string_append(out, "  </domain>\n");
+    }
+}
+
+char *snapshot_def_format(const SnapshotDef *def)
+{
+    GString *out = g_string_new("<domainsnapshot>\n");
+    write_head(out, def);
+    if (def->revert_disks != NULL)
+        xml_write_node(out, def->revert_disks, 2);
+    write_domain(out, def);
+    if (def->inactive_domain != NULL)
+        xml_write_node(out, def->inactive_domain, 2);
+    if (def->cookie != NULL)
+        xml_write_node(out, def->cookie, 2);
+    g_string_append(out, "</domainsnapshot>\n");
+    return g_string_free(out, FALSE);
+}

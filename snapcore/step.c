@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "step.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "files.h"
+
+typedef struct {
+    const char *word; /* in the journal */
+    gboolean (*act)(const Step *step, Backend *backend, GCancellable *cancel, GError **error);
+    gboolean (*undo)(const Step *step, Backend *backend, GError **error);
+    gboolean (*finish)(const Step *step, Backend *backend, GError **error);
+    gboolean bookkeeping;
+} StepClass;
+
+static OverlaySpec spec_of(const Step *step)
+{
+    return (OverlaySpec){.path = step->temp,
+                         .format = step->format,
+                         .size = step->size,
+                         .backing_name = step->backing_name,
+                         .backing_format = step->backing_format};
+}
+
+/* --- new files --- */
+
+static gboolean overlay_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    return file_make_like(step->temp, step->like, step->mode, error) &&
+           backend->ops->overlay_create(backend, &spec, cancel, error) &&
+           file_publish(step->temp, step->path, error);
+}
+
+static gboolean copy_out_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    return file_make_like(step->temp, step->like, step->mode, error) &&
+           backend->ops->copy_out(backend, step->source, step->tag, &spec, cancel, error) &&
+           file_publish(step->temp, step->path, error);
+}
+
+static gboolean new_file_undo(const Step *step, Backend *backend, GError **error)
+{
+    return file_withdraw(step->temp, step->path, error);
+}
+
+static gboolean new_file_finish(const Step *step, Backend *backend, GError **error)
+{
+    return file_remove(step->temp, error);
+}
+
+/* --- write bits --- */
+
+static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM)
+        return TRUE; /* not our file (group access): the recorded size and mtime guard it alone */
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+static gboolean freeze_undo(const Step *step, Backend *backend, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (file_set_mode(step->path, step->mode, &why) || snap_errno(why) == EPERM)
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+/* --- internal snapshots --- */
+
+static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return backend->ops->tag_create(backend, step->path, step->tag, cancel, error);
+}
+
+static gboolean tag_undo(const Step *step, Backend *backend, GError **error)
+{
+    return backend->ops->tag_delete(backend, step->path, step->tag, NULL, error);
+}
+
+static gboolean apply_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return backend->ops->tag_apply(backend, step->path, step->tag, cancel, error);
+}
+
+static gboolean apply_undo(const Step *step, Backend *backend, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (backend->ops->tag_apply(backend, step->path, step->keep, NULL, &why) || snap_errno(why) == ENOENT)
+        return TRUE; /* without the kept state nothing was applied yet: stages run one after the other */
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+/* The layer may be frozen: its write bits come back for the moment. */
+static gboolean drop_tag_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    gboolean frozen = step->mode != 0;
+    if (!file_exists(step->path))
+        return TRUE; /* gone with its tags */
+    if (frozen && !freeze_undo(step, backend, error))
+        return FALSE;
+    gboolean ok = backend->ops->tag_delete(backend, step->path, step->tag, cancel, error);
+    return (!frozen || freeze_do(step, backend, NULL, ok ? error : NULL)) && ok;
+}
+
+static const StepClass classes[] = {
+    [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE},
+    [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE},
+    [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE},
+    [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE},
+    [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE},
+    [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE},
+    [STEP_DROP_TAG] = {"drop-tag", drop_tag_do, NULL, NULL, TRUE},
+};
+
+Step *step_new(StepKind kind, guint stage, const char *disk, const char *path)
+{
+    Step *step = g_new0(Step, 1);
+    step->kind = kind;
+    step->stage = stage;
+    step->disk = g_strdup(disk);
+    step->path = g_strdup(path);
+    if (classes[kind].act == overlay_do || classes[kind].act == copy_out_do) {
+        g_autofree char *dir = g_path_get_dirname(path);
+        g_autofree char *uuid = g_uuid_string_random();
+        step->temp = g_strdup_printf("%s/.domsnapfs-%s", strcmp(dir, "/") == 0 ? "" : dir, uuid);
+    }
+    return step;
+}
+
+void step_free(Step *step)
+{
+    g_free(step->disk);
+    g_free(step->path);
+    g_free(step->temp);
+    g_free(step->like);
+    g_free(step->backing_name);
+    g_free(step->source);
+    g_free(step->tag);
+    g_free(step->keep);
+    g_free(step);
+}
+
+static gboolean explain(const Step *step, gboolean ok, GError **error)
+{
+    if (!ok)
+        g_prefix_error(error, "disk '%s': ", step->disk);
+    return ok;
+}
+
+gboolean step_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return explain(step, classes[step->kind].act(step, backend, cancel, error), error);
+}
+
+gboolean step_undo(const Step *step, Backend *backend, GError **error)
+{
+    const StepClass *class = &classes[step->kind];
+    return !class->undo || explain(step, class->undo(step, backend, error), error);
+}
+
+gboolean step_finish(const Step *step, Backend *backend, GError **error)
+{
+    const StepClass *class = &classes[step->kind];
+    return !class->finish || explain(step, class->finish(step, backend, error), error);
+}
+
+gboolean step_needs_repair(const Step *step)
+{
+    return classes[step->kind].bookkeeping;
+}
+
+json_t *step_to_json(const Step *step)
+{
+    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s, s:s}", "kind", classes[step->kind].word, "stage",
+                             (int)step->stage, "disk", step->disk, "path", step->path, "mode", (int)step->mode,
+                             "size", (json_int_t)step->size, "format", image_format_to_string(step->format),
+                             "backing_format", image_format_to_string(step->backing_format));
+    const struct {
+        const char *key, *value;
+    } texts[] = {{"temp", step->temp},     {"like", step->like}, {"backing_name", step->backing_name},
+                 {"source", step->source}, {"tag", step->tag},   {"keep", step->keep}};
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
+        if (texts[i].value)
+            json_object_set_new(json, texts[i].key, json_string(texts[i].value));
+    return json;
+}
+
+static gboolean class_from_word(const char *word, StepKind *ret_kind)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(classes); i++)
+        if (strcmp(classes[i].word, word) == 0) {
+            *ret_kind = (StepKind)i;
+            return TRUE;
+        }
+    return FALSE;
+}
+
+Step *step_from_json(json_t *json, GError **error)
+{
+    const char *word, *disk, *path, *format, *backing_format;
+    const char *temp = NULL, *like = NULL, *backing_name = NULL, *source = NULL, *tag = NULL, *keep = NULL;
+    int stage, mode;
+    json_int_t size;
+    StepKind kind;
+    if (json_unpack(json, "{s:s, s:i, s:s, s:s, s:i, s:I, s:s, s:s, s?s, s?s, s?s, s?s, s?s, s?s}", "kind", &word,
+                    "stage", &stage, "disk", &disk, "path", &path, "mode", &mode, "size", &size, "format", &format,
+                    "backing_format", &backing_format, "temp", &temp, "like", &like, "backing_name", &backing_name,
+                    "source", &source, "tag", &tag, "keep", &keep) < 0 ||
+        !class_from_word(word, &kind) || !g_path_is_absolute(path)) {
+        snap_set_error(error, EINVAL, "a step that is not as the format says");
+        return NULL;
+    }
+    Step *step = g_new0(Step, 1);
+    *step = (Step){.kind = kind,
+                   .stage = (guint)stage,
+                   .disk = g_strdup(disk),
+                   .path = g_strdup(path),
+                   .temp = g_strdup(temp),
+                   .like = g_strdup(like),
+                   .mode = (guint)mode,
+                   .size = (guint64)size,
+                   .backing_name = g_strdup(backing_name),
+                   .source = g_strdup(source),
+                   .tag = g_strdup(tag),
+                   .keep = g_strdup(keep)};
+    (void)image_format_from_string(format, &step->format);
+    (void)image_format_from_string(backing_format, &step->backing_format);
+    return step;
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Step: one thing done to one file, that can be repeated, and undone until its operation has committed. A table in
+ * step.c holds, for each kind, how to do it, to undo it and to finish it after the commit.
+ */
+#pragma once
+
+#include <jansson.h>
+
+#include "backend.h"
+
+typedef enum {
+    STEP_OVERLAY,  /* make the empty overlay path by way of temp; undo: take both away; finish: temp */
+    STEP_COPY_OUT, /* the same, filled with the state tag of source */
+    STEP_FREEZE,   /* take the write bits of path; undo: set mode again */
+    STEP_TAG,      /* take internal snapshot tag of path; undo: delete it */
+    STEP_KEEP,     /* the same, only for the time of the operation: undo and finish delete it */
+    STEP_APPLY,    /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
+    STEP_DROP_TAG, /* delete tag from path; only after the commit */
+} StepKind;
+
+typedef struct {
+    StepKind kind;
+    guint stage;  /* steps of one stage run in parallel, stages one after the other */
+    char *disk;   /* target, for messages */
+    char *path;
+    char *temp;   /* OVERLAY, COPY_OUT */
+    char *like;   /* image whose owner the new file gets */
+    guint mode;   /* bits: of the new file, or those FREEZE takes away from, or those DROP_TAG gives back */
+    ImageFormat format;
+    guint64 size; /* virtual, bytes */
+    char *backing_name;
+    ImageFormat backing_format;
+    char *source; /* COPY_OUT */
+    char *tag;
+    char *keep; /* APPLY */
+} Step;
+
+Step *step_new(StepKind kind, guint stage, const char *disk, const char *path);
+void step_free(Step *step);
+
+gboolean step_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error);
+gboolean step_undo(const Step *step, Backend *backend, GError **error);
+gboolean step_finish(const Step *step, Backend *backend, GError **error);
+
+/* Does the step change qcow2 bookkeeping in place, so that a kill in the middle asks for a repair first? */
+gboolean step_needs_repair(const Step *step);
+
+json_t *step_to_json(const Step *step);
+Step *step_from_json(json_t *json, GError **error);

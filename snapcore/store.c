@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "names.h"
+
+/* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still fit. */
+#define FILE_MAX 200
+#define FILE_CUT 150
+
+void store_write_free(StoreWrite *write)
+{
+    g_free(write->file);
+    g_free(write->text);
+    g_free(write);
+}
+
+StoreWrite *store_write_new(const char *file, const char *text)
+{
+    StoreWrite *write = g_new0(StoreWrite, 1);
+    write->file = g_strdup(file);
+    write->text = g_strdup(text);
+    return write;
+}
+
+/* Take the lock file; its content tells a person who has it. */
+static int lock_store(const char *path, GError **error)
+{
+    g_autofree char *file = g_build_filename(path, "lock", NULL);
+    int fd = open(file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0) {
+        snap_set_errno(error, errno, "open '%s'", file);
+        return -1;
+    }
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        char pid[32] = "";
+        ssize_t n = errno == EWOULDBLOCK ? pread(fd, pid, sizeof pid - 1, 0) : -1;
+        if (n >= 0)
+            snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path, n > 0 ? g_strchomp(pid) : "?");
+        else
+            snap_set_errno(error, errno, "lock '%s'", file);
+        close(fd);
+        return -1;
+    }
+    char pid[32];
+    int len = g_snprintf(pid, sizeof pid, "%d\n", (int)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)len, 0) != len) {
+        snap_set_errno(error, errno, "write '%s'", file);
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void store_close(Store *store)
+{
+    if (!store)
+        return;
+    close(store->lock);
+    g_free(store->path);
+    g_free(store);
+}
+
+char *store_domains_dir(const Store *store)
+{
+    return g_build_filename(store->path, "domains", NULL);
+}
+
+char *store_domain_dir(const Store *store, const char *name)
+{
+    g_autofree char *entry = name_to_entry(name, NAME_DOMAIN);
+    return g_build_filename(store->path, "domains", entry, NULL);
+}
+
+char *store_domain_file(const Store *store, const char *name, const char *file)
+{
+    g_autofree char *dir = store_domain_dir(store, name);
+    return g_build_filename(dir, file, NULL);
+}
+
+char *store_log_path(const Store *store, const char *domain)
+{
+    return domain ? store_domain_file(store, domain, "log") : g_build_filename(store->path, "log", NULL);
+}
+
+char *store_snapshot_file(const char *name, const char *suffix)
+{
+    g_autofree char *entry = name_to_entry(name, NAME_SNAPSHOT);
+    if (strlen(entry) <= FILE_MAX)
+        return g_strconcat("snapshots/", entry, suffix, NULL);
+    g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, entry, -1);
+    return g_strdup_printf("snapshots/%.*s~%.32s%s", FILE_CUT, entry, sum, suffix);
+}
+
+static gboolean apply_in(const char *dir, const GPtrArray *writes, GError **error)
+{
+    for (guint i = 0; i < writes->len; i++) {
+        const StoreWrite *write = writes->pdata[i];
+        g_autofree char *path = g_build_filename(dir, write->file, NULL);
+        if (write->text ? !file_write(path, write->text, strlen(write->text), error) : !file_remove(path, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean store_apply(const Store *store, const char *domain, const GPtrArray *writes, GError **error)
+{
+    g_autofree char *dir = store_domain_dir(store, domain);
+    return apply_in(dir, writes, error);
+}
+
+/* --- whole domains --- */
+
+/* Remove a directory of ours: files, and the one level of directories that the format has. */
+static void remove_dir(const char *path)
+{
+    GDir *dir = g_dir_open(path, 0, NULL);
+    const char *entry;
+    while (dir && (entry = g_dir_read_name(dir))) {
+        g_autofree char *file = g_build_filename(path, entry, NULL);
+        if (unlink(file) < 0 && errno == EISDIR)
+            remove_dir(file);
+    }
+    if (dir)
+        g_dir_close(dir);
+    (void)rmdir(path); /* what stays is cleared at the next start */
+}
+
+static char *dotted_dir(const Store *store)
+{
+    g_autofree char *uuid = g_uuid_string_random();
+    g_autofree char *name = g_strconcat(".", uuid, NULL);
+    return g_build_filename(store->path, "domains", name, NULL);
+}
+
+/* rename(2) that does not overwrite, made durable. */
+static gboolean move_dir(const char *from, const char *to, GError **error)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0) {
+        snap_set_errno(error, errno, "rename '%s' to '%s'", from, to);
+        return FALSE;
+    }
+    return file_sync_parent(to, error);
+}
+
+gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error)
+{
+    g_autofree char *temp = dotted_dir(store);
+    g_autofree char *snapshots = g_build_filename(temp, "snapshots", NULL);
+    g_autofree char *dir = store_domain_dir(store, name);
+    if (g_mkdir_with_parents(snapshots, 0700) < 0)
+        snap_set_errno(error, errno, "make '%s'", snapshots);
+    else if (apply_in(temp, writes, error) && move_dir(temp, dir, error))
+        return TRUE;
+    remove_dir(temp);
+    return FALSE;
+}
+
+gboolean store_rename_domain(const Store *store, const char *name, const char *to, GError **error)
+{
+    g_autofree char *from_dir = store_domain_dir(store, name);
+    g_autofree char *to_dir = store_domain_dir(store, to);
+    return move_dir(from_dir, to_dir, error);
+}
+
+gboolean store_remove_domain(const Store *store, const char *name, GError **error)
+{
+    g_autofree char *dir = store_domain_dir(store, name);
+    g_autofree char *temp = dotted_dir(store);
+    if (!move_dir(dir, temp, error))
+        return FALSE;
+    remove_dir(temp);
+    return TRUE;
+}
+
+static void clear_dotted(const char *domains)
+{
+    g_autoptr(GDir) dir = g_dir_open(domains, 0, NULL);
+    const char *entry;
+    while (dir && (entry = g_dir_read_name(dir))) {
+        g_autofree char *path = g_build_filename(domains, entry, NULL);
+        if (entry[0] == '.')
+            remove_dir(path);
+    }
+}
+
+Store *store_open(const char *path, GError **error)
+{
+    g_autofree char *domains = g_build_filename(path, "domains", NULL);
+    if (g_mkdir_with_parents(domains, 0700) < 0) {
+        snap_set_errno(error, errno, "make '%s'", domains);
+        return NULL;
+    }
+    int lock = lock_store(path, error);
+    if (lock < 0)
+        return NULL;
+    clear_dotted(domains);
+    Store *store = g_new0(Store, 1);
+    store->path = g_strdup(path);
+    store->lock = lock;
+    return store;
+}
+
+GPtrArray *store_list(const Store *store, GError **error)
+{
+    g_autofree char *path = store_domains_dir(store);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
+    if (!dir) {
+        snap_set_error(error, snap_errno(why), "%s", why->message);
+        return NULL;
+    }
+    GPtrArray *names = g_ptr_array_new_with_free_func(g_free);
+    const char *entry;
+    while ((entry = g_dir_read_name(dir)))
+        if (entry[0] != '.') /* a leading dot: a definition that was never completed */
+            g_ptr_array_add(names, name_from_entry(entry, NAME_DOMAIN));
+    return names;
+}
+
+SnapshotDef *store_read_snapshot(const Store *store, const char *domain, const char *name, GError **error)
+{
+    g_autofree char *file = store_snapshot_file(name, ".xml");
+    g_autofree char *path = store_domain_file(store, domain, file);
+    g_autofree char *text = NULL;
+    gsize len;
+    if (!file_read(path, STORE_TEXT_MAX, &text, &len, error))
+        return NULL;
+    return snapshot_def_parse(text, len, error);
+}
+
+/* Keep the younger half of a log that has grown too long, from a line's beginning on. */
+static gboolean shorten_log(const char *path, GError **error)
+{
+    g_autofree char *text = NULL;
+    gsize len;
+    if (!file_read(path, STORE_LOG_MAX * 2, &text, &len, error))
+        return FALSE;
+    const char *from = memchr(text + len / 2, '\n', len - len / 2);
+    from = from ? from + 1 : text + len;
+    return file_write(path, from, len - (gsize)(from - text), error);
+}
+
+gboolean store_log(const Store *store, const char *domain, const char *line, guint64 *ret_size, GError **error)
+{
+    g_autofree char *path = store_log_path(store, domain);
+    int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct stat st;
+    if (fd < 0 || write(fd, line, strlen(line)) < 0 || fstat(fd, &st) < 0) {
+        snap_set_errno(error, errno, "write '%s'", path);
+        if (fd >= 0)
+            close(fd);
+        return FALSE;
+    }
+    close(fd);
+    if (st.st_size > STORE_LOG_MAX) {
+        if (!shorten_log(path, error))
+            return FALSE;
+        if (stat(path, &st) < 0)
+            st.st_size = 0;
+    }
+    *ret_size = (guint64)st.st_size;
+    return TRUE;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writing XML as libvirt does. Nearly everything there goes through its own printer: attributes in single
+ * quotes, all five special characters escaped. The one exception is what stands in <metadata> of a domain,
+ * which libvirt lets libxml2 print: double quotes, fewer escapes, namespaces in front of the attributes.
+ */
+#include <string.h>
+
+#include "xml.h"
+
+typedef struct {
+    GString *out;
+    gboolean dump; /* inside <metadata>: as libxml2 prints */
+} Writer;
+
+static const char *escape_common(char c)
+{
+    switch (c) {
+    case '&':
+        return "&amp;";
+    case '<':
+        return "&lt;";
+    case '>':
+        return "&gt;";
+    case '\r':
+        return "&#13;"; /* a bare one would be read back as a line feed */
+    default:
+        return NULL;
+    }
+}
+
+static const char *escape_quote(char c)
+{
+    if (c == '\'')
+        return "&apos;";
+    return c == '"' ? "&quot;" : NULL;
+}
+
+/* In an attribute these would be read back as spaces. */
+static const char *escape_blank(char c)
+{
+    if (c == '\n')
+        return "&#10;";
+    return c == '\t' ? "&#9;" : NULL;
+}
+
+void xml_write_escaped(GString *out, const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        const char *escape = escape_common(*p);
+        if (escape == NULL)
+            escape = escape_quote(*p);
+        if (escape != NULL)
+            g_string_append(out, escape);
+        else
+            g_string_append_c(out, *p);
+    }
+}
+
+void xml_write_attr(GString *out, const char *name, const char *value)
+{
+    g_string_append_printf(out, " %s='", name);
+    for (const char *p = value; *p != '\0'; p++) {
+        const char *escape = escape_common(*p);
+        if (escape == NULL)
+            escape = escape_quote(*p);
+        if (escape == NULL)
+            escape = escape_blank(*p);
+        if (escape != NULL)
+            g_string_append(out, escape);
+        else
+            g_string_append_c(out, *p);
+    }
+    g_string_append_c(out, '\'');
+}
+
+/* libxml2 prints an attribute's non-ASCII characters by number when the document does not state its encoding.
+ */
+static void dump_attr(GString *out, const char *name, const char *value)
+{
+    g_string_append_printf(out, " %s=\"", name);
+    for (const char *p = value; *p != '\0'; p = g_utf8_next_char(p)) {
+        const char *escape = *p == '"' ? "&quot;" : escape_common(*p);
+        if (escape == NULL)
+            escape = escape_blank(*p);
+        if (escape != NULL)
+            g_string_append(out, escape);
+        else if ((*p & 0x80) != 0)
+            g_string_append_printf(out, "&#x%X;", g_utf8_get_char(p));
+        else
+            g_string_append_c(out, *p);
+    }
+    g_string_append_c(out, '"');
+}
+
+static void dump_text(GString *out, const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        const char *escape = escape_common(*p);
+        if (escape != NULL)
+            g_string_append(out, escape);
+        else
+            g_string_append_c(out, *p);
+    }
+}
+
+static void write_attr(const Writer *writer, const char *name, const char *value)
+{
+    if (writer->dump)
+        dump_attr(writer->out, name, value);
+    else
+        xml_write_attr(writer->out, name, value);
+}
+
+static void write_text(const Writer *writer, const xmlNode *node)
+{
+    const char *text = node->content != NULL ? (const char *)node->content : "";
+    if (writer->dump)
+        dump_text(writer->out, text);
+    else
+        xml_write_escaped(writer->out, text);
+}
+
+static char *qualified(const xmlNs *ns, const xmlChar *name)
+{
+    if (ns == NULL || ns->prefix == NULL)
+        return g_strdup((const char *)name);
+    return g_strconcat((const char *)ns->prefix, ":", (const char *)name, NULL);
+}
+
+static void write_attrs(const Writer *writer, const xmlNode *node)
+{
+    for (const xmlAttr *attr = node->properties; attr != NULL; attr = attr->next) {
+        g_autofree char *name = qualified(attr->ns, attr->name);
+        g_autofree char *value = xml_text((const xmlNode *)attr);
+        write_attr(writer, name, value);
+    }
+}
+
+static void write_namespaces(const Writer *writer, const xmlNode *node)
+{
+    for (const xmlNs *ns = node->nsDef; ns != NULL; ns = ns->next) {
+        g_autofree char *name =
+            ns->prefix != NULL ? g_strconcat("xmlns:", (const char *)ns->prefix, NULL) : g_strdup("xmlns");
+        write_attr(writer, name, ns->href != NULL ? (const char *)ns->href : "");
+    }
+}
+
+static void write_start(const Writer *writer, const xmlNode *node, const char *name)
+{
+    g_string_append_printf(writer->out, "<%s", name);
+    if (writer->dump)
+        write_namespaces(writer, node);
+    write_attrs(writer, node);
+    if (!writer->dump)
+        write_namespaces(writer, node);
+}
+
+static void write_comment(GString *out, const xmlNode *node)
+{
+    g_string_append_printf(out, "<!--%s-->", node->content != NULL ? (const char *)node->content : "");
+}
+
+static void write_instruction(GString *out, const xmlNode *node)
+{
+    g_string_append_printf(out, "<?%s", (const char *)node->name);
+    if (node->content != NULL)
+        g_string_append_printf(out, " %s", (const char *)node->content);
+    g_string_append(out, "?>");
+}
+
+static gboolean is_text(const xmlNode *node)
+{
+    return node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE;
+}
+
+/* How the children of an element are laid out. */
+typedef enum { BODY_EMPTY, BODY_LINES, BODY_VERBATIM } Body;
+
+static Body body_of(const xmlNode *node)
+{
+    gboolean markup = FALSE, text = FALSE, visible = FALSE;
+    for (const xmlNode *child = node->children; child != NULL; child = child->next) {
+        if (!is_text(child)) {
+            markup = TRUE;
+            continue;
+        }
+        text = text || (child->content != NULL && child->content[0] != '\0');
+        visible = visible || !xmlIsBlankNode(child);
+    }
+    if (!markup)
+        return text ? BODY_VERBATIM : BODY_EMPTY; /* white space alone is an element's value */
+    return visible ? BODY_VERBATIM : BODY_LINES;
+}
+
+static void write_verbatim(const Writer *writer, const xmlNode *node);
+
+static void write_inline(const Writer *writer, const xmlNode *node, const char *name)
+{
+    write_start(writer, node, name);
+    if (body_of(node) == BODY_EMPTY) {
+        g_string_append(writer->out, "/>");
+        return;
+    }
+    g_string_append_c(writer->out, '>');
+    for (const xmlNode *child = node->children; child != NULL; child = child->next)
+        write_verbatim(writer, child);
+    g_string_append_printf(writer->out, "</%s>", name);
+}
+
+static void write_verbatim(const Writer *writer, const xmlNode *node)
+{
+    if (node->type == XML_ELEMENT_NODE) {
+        g_autofree char *name = qualified(node->ns, node->name);
+        write_inline(writer, node, name);
+    } else if (is_text(node)) {
+        write_text(writer, node);
+    } else if (node->type == XML_COMMENT_NODE) {
+        write_comment(writer->out, node);
+    } else if (node->type == XML_PI_NODE) {
+        write_instruction(writer->out, node);
+    }
+}
+
+static gboolean is_domain_metadata(const xmlNode *node)
+{
+    return xml_is(node, "metadata") &&
+           (xml_is(node->parent, "domain") || xml_is(node->parent, "inactiveDomain"));
+}
+
+/* @name: what an element is called, NULL: as it is. */
+static void write_line(const Writer *outer, const xmlNode *node, const char *name, int indent)
+{
+    Writer writer = {outer->out, outer->dump || is_domain_metadata(node)};
+    g_string_append_printf(writer.out, "%*s", indent, "");
+    if (node->type != XML_ELEMENT_NODE || body_of(node) != BODY_LINES) {
+        if (name != NULL)
+            write_inline(&writer, node, name);
+        else
+            write_verbatim(&writer, node);
+        g_string_append_c(writer.out, '\n');
+        return;
+    }
+    g_autofree char *own = name != NULL ? g_strdup(name) : qualified(node->ns, node->name);
+    write_start(&writer, node, own);
+    g_string_append(writer.out, ">\n");
+    for (const xmlNode *child = node->children; child != NULL; child = child->next) {
+        if (!is_text(child))
+            write_line(&writer, child, NULL, indent + 2);
+    }
+    g_string_append_printf(writer.out, "%*s</%s>\n", indent, "", own);
+}
+
+void xml_write_node(GString *out, const xmlNode *node, int indent)
+{
+    Writer writer = {out, FALSE};
+    write_line(&writer, node, NULL, indent);
+}
+
+void xml_write_node_as(GString *out, const xmlNode *node, const char *name, int indent)
+{
+    Writer writer = {out, FALSE};
+    write_line(&writer, node, name, indent);
+}
