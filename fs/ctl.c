@@ -335,8 +335,10 @@ char *ctl_help(CtlScope scope)
         g_string_append_c(help, '\n');
         help_synopsis(help, spec);
         g_string_append_printf(help, "    %s\n", spec->help);
-        for (const OptionSpec *option = spec->options; option->option != 0; option++)
-            g_string_append_printf(help, "    --%-19s %s\n", option->word, option->help);
+        for (const OptionSpec *option = spec->options; option->option != 0; option++) {
+            g_autofree char *word = g_strconcat(option->word, option->value == NULL ? "" : " ", option->value, NULL);
+            g_string_append_printf(help, "    --%-19s %s\n", word, option->help);
+        }
         g_string_append_printf(help, "    example: %s\n", spec->example);
     }
     return g_string_free(help, FALSE);

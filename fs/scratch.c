@@ -83,11 +83,25 @@ static Entry *by_name(Scratch *scratch, fuse_ino_t dir, const char *name)
     return NULL;
 }
 
+/* Make room for one more: drop what has not been open for longest. FALSE: all are open. */
+static gboolean make_room(Scratch *scratch)
+{
+    Entry *oldest = NULL;
+    if (scratch->entries->len < SCRATCH_MAX)
+        return TRUE;
+    for (guint i = 0; i < scratch->entries->len; i++) {
+        Entry *entry = scratch->entries->pdata[i];
+        if (entry->open == 0 && (oldest == NULL || entry->idle < oldest->idle))
+            oldest = entry;
+    }
+    return oldest != NULL && g_ptr_array_remove_fast(scratch->entries, oldest);
+}
+
 guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid, gid_t gid)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
     drop_old(scratch);
-    if (scratch->entries->len >= SCRATCH_MAX || by_name(scratch, dir, name) != NULL)
+    if (by_name(scratch, dir, name) != NULL || !make_room(scratch))
         return 0;
     Entry *entry = g_new0(Entry, 1);
     *entry = (Entry){.id = ++scratch->last_id, .dir = dir, .uid = uid, .gid = gid};

@@ -15,7 +15,10 @@ typedef struct Scratch Scratch;
 Scratch *scratch_new(void);
 void scratch_free(Scratch *scratch);
 
-/* Make an entry in @dir: a symlink with text @link, or (NULL) an empty file that is open once. 0: there are too many. */
+/*
+ * Make an entry in @dir: a symlink with text @link, or (NULL) an empty file that is open once. Where there are too many,
+ * the one that was not open for longest goes. 0: all are open, or the name is taken.
+ */
 guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid, gid_t gid);
 
 /* The entry called @name in @dir; 0: none. */

@@ -128,6 +128,7 @@ static gboolean feed_line(Stream *stream, const char *data, gsize len, StreamRun
     const char *newline = memchr(data, '\n', len);
     gsize part = newline == NULL ? len : (gsize)(newline - data);
     if (part > LINE_MAX_BYTES - stream->line->len) {
+        set_what(stream, "command");
         snap_set_error(error, EINVAL, "a command is longer than %d bytes", LINE_MAX_BYTES);
         return FALSE;
     }

@@ -54,7 +54,8 @@ void image_file_close(ImageFile *file)
 {
     if (!file)
         return;
-    close(file->fd);
+    if (file->fd >= 0) /* else it was handed on */
+        close(file->fd);
     g_free(file->path);
     g_free(file);
 }

@@ -76,6 +76,16 @@ static gboolean offline_in_use(Backend *backend, const char *path, ImageUse *ret
     return lockprobe_in_use(path, ret_use, error);
 }
 
+static int offline_hold(Backend *backend, const char *path, GError **error)
+{
+    g_autoptr(ImageFile) file = image_file_open(path, error);
+    if (!file || !lockprobe_keep_writers_out(file->fd, path, error))
+        return -1;
+    int fd = file->fd;
+    file->fd = -1; /* the caller's now */
+    return fd;
+}
+
 /* qemu-img flushes data before metadata, not all that it wrote last, and `convert` nothing at all. */
 static gboolean flush(const char *path, GError **error)
 {
@@ -172,6 +182,7 @@ Backend *offline_backend_new(const char *qemu_img)
     static const BackendOps ops = {
         .inspect = offline_inspect,
         .in_use = offline_in_use,
+        .hold = offline_hold,
         .overlay_create = offline_overlay_create,
         .tag_create = offline_tag_create,
         .tag_apply = offline_tag_apply,

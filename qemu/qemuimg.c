@@ -17,11 +17,13 @@
 #define MAX_BACKING_NAME 1023 /* bytes, the format's */
 #define LONG_S (24 * 60 * 60) /* work on data */
 
-/* One run: what is run, and how to make its messages readable. */
+/* One run: what is run, and what its messages are about. */
 typedef struct {
     const char *what;      /* "qemu-img create" */
     const char *path;      /* the image it is about: decides the identity */
     const char *long_name; /* as which qemu-img got it (json:...), or NULL: as path */
+    const char *source;    /* a second image, or NULL */
+    const char *long_source;
     guint timeout_s;
     int pass_fd;
 } Run;
@@ -32,13 +34,13 @@ static char *replace(const char *text, const char *from, const char *to)
     return g_strjoinv(to, parts);
 }
 
-/* Name the image as a person would, on one line, in whatever qemu-img said about it. */
-static char *readable_errors(const Run *run, const char *errors)
+/* Name the image as a person would, on one line, where qemu-img said @long_name. */
+static char *readable(const char *errors, const char *long_name, const char *path)
 {
-    g_autofree char *escaped = g_strescape(run->path, NULL);
-    const char *plain = strpbrk(run->path, "\n\r") ? escaped : run->path;
-    g_autofree char *first = replace(errors, run->long_name ? run->long_name : run->path, plain);
-    return plain == run->path ? g_steal_pointer(&first) : replace(first, run->path, plain);
+    g_autofree char *escaped = g_strescape(path, NULL);
+    const char *plain = strpbrk(path, "\n\r") ? escaped : path;
+    g_autofree char *first = replace(errors, long_name ? long_name : path, plain);
+    return plain == path ? g_steal_pointer(&first) : replace(first, path, plain);
 }
 
 /* Run @argv as the owner of the image's directory; *ret_result: it ended, with whatever exit code. */
@@ -59,8 +61,9 @@ static gboolean run_raw(const Run *run, const GPtrArray *argv, GCancellable *can
 
 static void set_error_from(const Run *run, const ProcessResult *result, GError **error)
 {
-    g_autofree char *errors = readable_errors(run, result->errors->str);
-    process_set_error(run->what, "qemu-img", errors, error);
+    g_autofree char *errors = readable(result->errors->str, run->long_name, run->path);
+    g_autofree char *both = run->source ? readable(errors, run->long_source, run->source) : NULL;
+    process_set_error(run->what, "qemu-img", both ? both : errors, error);
 }
 
 static gboolean run_checked(const Run *run, const GPtrArray *argv, GCancellable *cancel, GError **error)
@@ -150,7 +153,7 @@ static gboolean check_backing(const char *name, ImageFormat format, GError **err
 gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
                         GCancellable *cancel, GError **error)
 {
-    Run run = {"qemu-img create", spec->path, NULL, SHORT_S, PROCESS_NO_FD};
+    Run run = {.what = "qemu-img create", .path = spec->path, .timeout_s = SHORT_S, .pass_fd = PROCESS_NO_FD};
     g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, spec->size);
     g_autofree char *options = g_strdup_printf("cluster_size=%" G_GUINT32_FORMAT "%s", geometry.cluster_size,
                                                geometry.extended_l2 ? ",extended_l2=on" : "");
@@ -182,7 +185,7 @@ gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path
     g_autofree char *name = json_qcow2(path, json_null(), discard, error);
     if (!name)
         return FALSE;
-    Run run = {"qemu-img snapshot", path, name, SHORT_S, PROCESS_NO_FD};
+    Run run = {"qemu-img snapshot", path, name, NULL, NULL, SHORT_S, PROCESS_NO_FD};
     const char option[] = {'-', (char)what, '\0'};
     g_autoptr(GPtrArray) argv = argv_new(program, "snapshot", "-q", option, tag, "--", name, NULL);
     argv_add(argv, NULL);
@@ -258,7 +261,7 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
     int zeros = zeros_open(target->size, error);
     if (zeros < 0)
         return FALSE;
-    Run run = {"qemu-img convert", target->path, to, LONG_S, zeros};
+    Run run = {"qemu-img convert", target->path, to, source, from, LONG_S, zeros};
     gboolean ok = run_checked(&run, argv, cancel, error);
     close(zeros);
     return ok;
@@ -267,7 +270,7 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
 gboolean qemuimg_set_backing(const char *program, const char *path, const char *backing_name,
                              ImageFormat backing_format, GCancellable *cancel, GError **error)
 {
-    Run run = {"qemu-img rebase", path, NULL, SHORT_S, PROCESS_NO_FD};
+    Run run = {.what = "qemu-img rebase", .path = path, .timeout_s = SHORT_S, .pass_fd = PROCESS_NO_FD};
     g_autoptr(GPtrArray) argv =
         argv_new(program, "rebase", "-q", "-u", "-f", "qcow2", "-b", backing_name ? backing_name : "", NULL);
     if (backing_name) {
@@ -287,7 +290,7 @@ gboolean qemuimg_repair(const char *program, const char *path, GError **error)
     g_autofree char *name = json_qcow2(path, json_null(), FALSE, error);
     if (!name)
         return FALSE;
-    Run run = {"qemu-img check", path, name, LONG_S, PROCESS_NO_FD};
+    Run run = {"qemu-img check", path, name, NULL, NULL, LONG_S, PROCESS_NO_FD};
     g_autoptr(GPtrArray) argv = argv_new(program, "check", "-q", "-r", "all", "--", name, NULL);
     argv_add(argv, NULL);
     g_autoptr(ProcessResult) result = NULL;

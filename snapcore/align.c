@@ -58,8 +58,8 @@ static gboolean check_disk(const AlignedDisk *aligned, const DiskRequest *asked,
         return FALSE;
     }
     if (disk->type != DISK_FILE && disk->type != DISK_BLOCK) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': snapshots of a disk of type '%s' are not supported", disk->target,
-                       disk_type_to_string(disk->type));
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': snapshots of a disk of type '%s' are not supported",
+                       disk->target, disk_type_to_string(disk->type));
         return FALSE;
     }
     if (aligned->mode == MODE_INTERNAL && !ability->can_internal) {
@@ -98,8 +98,8 @@ static SnapMode silent_mode(const GArray *disks, const DiskAbility *abilities)
     return MODE_INTERNAL;
 }
 
-GArray *align_disks(const DomainDef *def, const CreateRequest *request, const DiskAbility *abilities, SnapMode silent,
-                    GError **error)
+GArray *align_disks(const DomainDef *def, const CreateRequest *request, const DiskAbility *abilities,
+                    SnapMode silent, GError **error)
 {
     g_autofree const DiskRequest **asked = sort_requests(def, request, error);
     if (!asked)
@@ -111,7 +111,8 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
         if (asked[i]) {
             aligned.source = asked[i]->source;
             aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;
-            aligned.asked = asked[i]->mode != MODE_DEFAULT || asked[i]->source || asked[i]->format != FORMAT_NONE;
+            aligned.asked =
+                asked[i]->mode != MODE_DEFAULT || asked[i]->source || asked[i]->format != FORMAT_NONE;
         }
         g_array_append_val(disks, aligned);
     }

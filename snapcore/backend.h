@@ -2,10 +2,10 @@
 /*
  * Backend: how images are looked at and changed. Implemented by the room qemu/; snapcore only calls it.
  *
- * Every path is absolute and real (no symlink), every format given: an implementation never probes. All calls may
- * block and may run in several threads at once on different images; none logs. A call that changes something is
- * idempotent in the sense said at each, so that recovery can repeat it. When @cancel fires, a changing call ends its
- * work, leaves the image as a kill would, and fails with EINTR.
+ * Every path is absolute and real (no symlink), every format given: an implementation never probes. All calls
+ * may block and may run in several threads at once on different images; none logs. A call that changes
+ * something is idempotent in the sense said at each, so that recovery can repeat it. When @cancel fires, a
+ * changing call ends its work, leaves the image as a kill would, and fails with EINTR.
  */
 #pragma once
 
@@ -24,15 +24,17 @@ typedef struct {
 /* What an image's own header says. */
 typedef struct {
     ImageFormat format;
-    guint64 virtual_size;   /* bytes */
-    guint32 cluster_size;   /* bytes; 0 for raw */
-    char *backing_name;     /* as in the header, or NULL */
+    guint64 virtual_size;       /* bytes */
+    guint32 cluster_size;       /* bytes; 0 for raw */
+    char *backing_name;         /* as in the header, or NULL */
     ImageFormat backing_format; /* FORMAT_NONE: the header names none, or one we do not take */
-    char *data_file;        /* external data file's name, or NULL; "" when the header names none but the bit is set */
+    char
+        *data_file; /* external data file's name, or NULL; "" when the header names none but the bit is set */
     gboolean encrypted;
-    gboolean dirty;         /* marked dirty or corrupt: needs a check before use */
-    guint n_bitmaps;        /* persistent dirty bitmaps: internal snapshots then cannot be applied (facts/qemu.md E) */
-    GPtrArray *tags;        /* of ImageTag, in the file's order */
+    gboolean dirty; /* marked dirty or corrupt: needs a check before use */
+    guint
+        n_bitmaps; /* persistent dirty bitmaps: internal snapshots then cannot be applied (facts/qemu.md E) */
+    GPtrArray *tags; /* of ImageTag, in the file's order */
 } ImageInfo;
 
 void image_info_free(ImageInfo *info);
@@ -43,10 +45,12 @@ void image_tag_free(ImageTag *tag);
 typedef enum { USE_NONE, USE_READER, USE_WRITER } ImageUse;
 
 typedef struct {
-    const char *path; /* an existing, empty file of ours: it is overwritten in place, so owner and mode stay */
+    const char
+        *path; /* an existing, empty file of ours: it is overwritten in place, so owner and mode stay */
     ImageFormat format; /* qcow2 or qed */
     guint64 size;       /* virtual, bytes */
-    const char *backing_name; /* as it goes into the header; relative names are relative to path's directory */
+    const char
+        *backing_name; /* as it goes into the header; relative names are relative to path's directory */
     ImageFormat backing_format;
 } OverlaySpec;
 
@@ -54,42 +58,52 @@ typedef struct Backend Backend;
 
 typedef struct {
     /*
-     * Read the header of @path as @format, natively, in one open: no child process, cost independent of chain depth.
-     * ENOENT; EINVAL: it is not of that format; EIO; EOPNOTSUPP: a version or feature that qemu-img 7.2 would refuse.
-     * Works on images others have open.
+     * Read the header of @path as @format, natively, in one open: no child process, cost independent of chain
+     * depth. ENOENT; EINVAL: it is not of that format; EIO; EOPNOTSUPP: a version or feature that
+     * qemu-img 7.2 would refuse. Works on images others have open.
      */
-    gboolean (*inspect)(Backend *backend, const char *path, ImageFormat format, ImageInfo **ret_info, GError **error);
+    gboolean (*inspect)(Backend *backend, const char *path, ImageFormat format, ImageInfo **ret_info,
+                        GError **error);
 
     /* Does another process have @path open? One open and two fcntl; never blocks on the lock. */
     gboolean (*in_use)(Backend *backend, const char *path, ImageUse *ret_use, GError **error);
 
     /*
      * Keep writers out of @path: hold QEMU's "no writers" lock bytes until the returned descriptor is closed
-     * (facts/qemu.md E). Readers and new overlays are not hindered. -1 with EBUSY when somebody writes already.
+     * (facts/qemu.md E). Readers and new overlays are not hindered. -1 with EBUSY when somebody writes
+     * already.
      */
     int (*hold)(Backend *backend, const char *path, GError **error);
 
     /*
-     * Make @spec->path an empty overlay. The backing file is not opened. On success the file's content is on stable
-     * storage (not its directory entry). May be repeated.
+     * Make @spec->path an empty overlay. The backing file is not opened. On success the file's content is on
+     * stable storage (not its directory entry). May be repeated.
      */
-    gboolean (*overlay_create)(Backend *backend, const OverlaySpec *spec, GCancellable *cancel, GError **error);
+    gboolean (*overlay_create)(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                               GError **error);
 
     /*
-     * Take internal snapshot @tag of the qcow2 image @path. The caller has made sure that no tag has that name. The
-     * chain is not opened. On stable storage when it succeeds.
+     * Take internal snapshot @tag of the qcow2 image @path. The caller has made sure that no tag has that
+     * name. The chain is not opened. On stable storage when it succeeds.
      */
-    gboolean (*tag_create)(Backend *backend, const char *path, const char *tag, GCancellable *cancel, GError **error);
+    gboolean (*tag_create)(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                           GError **error);
 
-    /* Make the active state of @path that of the tag called @tag: found by name (exactly one), applied by id. May be repeated. ENOENT. */
-    gboolean (*tag_apply)(Backend *backend, const char *path, const char *tag, GCancellable *cancel, GError **error);
+    /* Make the active state of @path that of the tag called @tag: found by name (exactly one), applied by id.
+     * May be repeated. ENOENT. */
+    gboolean (*tag_apply)(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                          GError **error);
 
-    /* Delete the tag called @tag; succeeds when there is none. Refuses (EINVAL) when several have that name. */
-    gboolean (*tag_delete)(Backend *backend, const char *path, const char *tag, GCancellable *cancel, GError **error);
+    /* Delete the tag called @tag; succeeds when there is none. Refuses (EINVAL) when several have that name.
+     */
+    gboolean (*tag_delete)(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                           GError **error);
 
     /*
-     * Copy the state @tag of qcow2 @path into @spec->path (an existing, empty file), an overlay on the same backing
-     * (@spec->backing_name; NULL: @path has none), never larger than needed. @path is only read. On stable storage.
+     * Copy the state @tag of qcow2 @path into @spec->path (an existing, empty file), an overlay on the same
+     * backing
+     * (@spec->backing_name; NULL: @path has none), never larger than needed. @path is only read. On stable
+     * storage.
      */
     gboolean (*copy_out)(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,
                          GCancellable *cancel, GError **error);

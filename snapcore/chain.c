@@ -7,7 +7,8 @@
 
 #include "error.h"
 
-/* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
+/* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in
+ * tree. */
 #define MAX_DEPTH 1000
 
 static gboolean is_under(const char *path, const char *dir)
@@ -50,7 +51,8 @@ static char *resolve_backing(const Core *core, const char *path, const char *nam
 {
     size_t plain = strcspn(name, ":/");
     if (name[plain] == ':') {
-        snap_set_error(error, EPERM, "'%s' has the backing file '%s': only plain files are taken", path, name);
+        snap_set_error(error, EPERM, "'%s' has the backing file '%s': only plain files are taken", path,
+                       name);
         return NULL;
     }
     g_autofree char *dir = g_path_get_dirname(path);
@@ -82,8 +84,9 @@ static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *i
     }
     if (g_strcmp0(backing, layer->backing) != 0 ||
         (backing && info->backing_format != FORMAT_NONE && info->backing_format != layer->backing_format)) {
-        snap_set_error(error, EPERM, "'%s' has the backing file '%s', the store knows '%s': redefine the domain", layer->path,
-                       backing ? backing : "none", layer->backing ? layer->backing : "none");
+        snap_set_error(error, EPERM,
+                       "'%s' has the backing file '%s', the store knows '%s': redefine the domain",
+                       layer->path, backing ? backing : "none", layer->backing ? layer->backing : "none");
         return FALSE;
     }
     return TRUE;
@@ -134,8 +137,8 @@ static gboolean may_take(const Core *core, const char *above, const char *path)
 }
 
 /*
- * A "raw" image that is a qcow2 file: the guest would see, and overwrite, its tables. The definition is most likely
- * wrong. Asked once, at define; later the guest may write into its raw disk what it likes.
+ * A "raw" image that is a qcow2 file: the guest would see, and overwrite, its tables. The definition is most
+ * likely wrong. Asked once, at define; later the guest may write into its raw disk what it likes.
  */
 static gboolean check_raw(Core *core, const Layer *layer, GError **error)
 {
@@ -143,7 +146,8 @@ static gboolean check_raw(Core *core, const Layer *layer, GError **error)
     if (layer->format != FORMAT_RAW ||
         !core->backend->ops->inspect(core->backend, layer->path, FORMAT_QCOW2, &info, NULL))
         return TRUE;
-    snap_set_error(error, EINVAL, "'%s' is declared as raw but is a qcow2 image: correct <driver type=>", layer->path);
+    snap_set_error(error, EINVAL, "'%s' is declared as raw but is a qcow2 image: correct <driver type=>",
+                   layer->path);
     return FALSE;
 }
 
@@ -175,18 +179,22 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
         return FALSE;
     const BackingDef *named = named_backing(disk, depth, below);
     if (!named && !may_take(core, layer->path, below)) {
-        snap_set_error(error, EPERM,
-                       "'%s' has the backing file '%s' in another directory: name it in <backingStore>, move it next "
-                       "to the image, or mount with -o backing=DIR",
-                       layer->path, below);
+        snap_set_error(
+            error, EPERM,
+            "'%s' has the backing file '%s' in another directory: name it in <backingStore>, move it next "
+            "to the image, or mount with -o backing=DIR",
+            layer->path, below);
         return FALSE;
     }
-    ImageFormat format = info->backing_format != FORMAT_NONE ? info->backing_format : named ? named->format : FORMAT_NONE;
+    ImageFormat format = info->backing_format != FORMAT_NONE ? info->backing_format
+                         : named                             ? named->format
+                                                             : FORMAT_NONE;
     if (format == FORMAT_NONE) {
-        snap_set_error(error, EINVAL,
-                       "'%s' does not say which format its backing file '%s' has, and it is never guessed: name it in "
-                       "<backingStore>, or use qemu-img rebase -u -F FORMAT",
-                       layer->path, below);
+        snap_set_error(
+            error, EINVAL,
+            "'%s' does not say which format its backing file '%s' has, and it is never guessed: name it in "
+            "<backingStore>, or use qemu-img rebase -u -F FORMAT",
+            layer->path, below);
         return FALSE;
     }
     layer->backing = g_strdup(below);
@@ -198,7 +206,8 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error)
 {
     g_autoptr(GHashTable) seen = g_hash_table_new(NULL, NULL);
-    Layer *layer = domain_take_layer(domain, disk->source, disk->format == FORMAT_NONE ? FORMAT_RAW : disk->format);
+    Layer *layer =
+        domain_take_layer(domain, disk->source, disk->format == FORMAT_NONE ? FORMAT_RAW : disk->format);
     for (guint depth = 0; layer; depth++) {
         Layer *next;
         if (!g_hash_table_add(seen, layer) || depth >= MAX_DEPTH) {

@@ -50,16 +50,17 @@ static gboolean names_image(const Domain *domain, const char *path, const FileId
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
-        gboolean same = strcmp(layer->path, path) == 0 ||
-                        (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino);
+        gboolean same =
+            strcmp(layer->path, path) == 0 ||
+            (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino);
         if (same && (!active_only || domain_layer_is_active(domain, layer)))
             return TRUE;
     }
     return FALSE;
 }
 
-gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file, gboolean active_only,
-                             char **ret_domain)
+gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
+                             gboolean active_only, char **ret_domain)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
     GHashTableIter iter;
@@ -170,7 +171,8 @@ static gboolean recover(Core *core, Plan *plan, GError **error)
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
     gboolean forward = plan_committed(plan);
     if (!plan_recover(plan, failed, error)) {
-        g_prefix_error(error, "'%s', cut short by a crash, could not be brought to an end: ", plan_what(plan));
+        g_prefix_error(error,
+                       "'%s', cut short by a crash, could not be brought to an end: ", plan_what(plan));
         return FALSE;
     }
     core_log(core, plan_domain(plan), "recovered: %s %s", plan_what(plan), forward ? "completed" : "undone");
@@ -195,7 +197,7 @@ static void complete_rename(Core *core, Domain *domain)
     domain_def_set_name(domain->def, domain->name);
     g_autofree char *text = domain_def_format(domain->def);
     g_autofree char *path = store_domain_file(core->store, domain->name, "domain.xml");
-    if (!core->read_only && file_write(path, text, strlen(text), NULL))
+    if (!core->read_only && file_replace(path, text, strlen(text), NULL))
         domain->xml_size = strlen(text);
 }
 
@@ -206,7 +208,8 @@ static void load_domain(Core *core, const char *name)
     if (plan && !core->read_only)
         (void)recover(core, plan, &why);
     else if (plan)
-        snap_set_error(&why, EROFS, "'%s' was cut short by a crash; mount once without -o ro", plan_what(plan));
+        snap_set_error(&why, EROFS, "'%s' was cut short by a crash; mount once without -o ro",
+                       plan_what(plan));
 
     g_autoptr(GError) unreadable = NULL;
     Domain *domain = store_load(core->store, name, core_next_domain_id(core), &unreadable);

@@ -10,7 +10,8 @@
 #include "names.h"
 #include "overlay.h"
 
-/* More internal snapshots than this make every operation on them slow (facts/qemu.md A5): then external is the default. */
+/* More internal snapshots than this make every operation on them slow (facts/qemu.md A5): then external is
+ * the default. */
 #define CROWDED 64
 
 /* What is known of one disk of the domain while its snapshot is being taken. */
@@ -73,7 +74,8 @@ static gboolean check_rules(const CreateRequest *request, const GArray *disks, G
     guint asks = align_asks(disks);
     const Rule *rule;
     for (guint ask = ASK_OMIT; ask <= ASK_EXTERNAL; ask++)
-        if ((asks & 1u << ask) && !rules_check(FALSE, ask_memory(request), ask, request->disk_only, &rule, error))
+        if ((asks & 1u << ask) &&
+            !rules_check(FALSE, ask_memory(request), ask, request->disk_only, &rule, error))
             return FALSE;
     if (request->live || request->quiesce) {
         snap_set_error(error, EOPNOTSUPP, "%s needs a running domain", request->live ? "live" : "quiesce");
@@ -92,7 +94,8 @@ static gboolean check_sole(Op *op, const Layer *layer, GError **error)
     return FALSE;
 }
 
-static gboolean plan_internal(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state, GError **error)
+static gboolean plan_internal(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state,
+                              GError **error)
 {
     g_autofree char *tag = overlay_tag(state->info, snapshot->name);
     Step *step = plan_step(op->plan, STEP_TAG, 0, disk->disk->target, state->layer->path);
@@ -114,7 +117,8 @@ static char *given_path(Op *op, const AlignedDisk *disk, GError **error)
     return g_steal_pointer(&path);
 }
 
-static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state, GError **error)
+static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state,
+                              GError **error)
 {
     g_autofree char *stem = NULL;
     g_autofree char *path = disk->source ? given_path(op, disk, error)
@@ -122,8 +126,8 @@ static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *dis
     Layer *overlay;
     DiskDef *def = domain_def_find_disk(op->domain->def, disk->disk->target);
     if (!path || !op_hold(op, state->layer, error) ||
-        !overlay_plan(op, def->target, state->layer, path, stem, disk->format, state->info->virtual_size, &overlay,
-                      error) ||
+        !overlay_plan(op, def->target, state->layer, path, stem, disk->format, state->info->virtual_size,
+                      &overlay, error) ||
         !overlay_freeze(op, def->target, state->layer, snapshot, error))
         return FALSE;
     snapshot_add_disk(snapshot, def->target, state->layer, NULL);
@@ -135,7 +139,8 @@ static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *dis
     return TRUE;
 }
 
-static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state, GError **error)
+static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state,
+                          GError **error)
 {
     gboolean ok;
     if (disk->mode != MODE_INTERNAL && disk->mode != MODE_EXTERNAL)
@@ -144,9 +149,9 @@ static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, D
         g_propagate_error(error, g_steal_pointer(&state->error));
         ok = FALSE;
     } else {
-        ok = check_sole(op, state->layer, error) && (disk->mode == MODE_INTERNAL
-                                                         ? plan_internal(op, snapshot, disk, state, error)
-                                                         : plan_external(op, snapshot, disk, state, error));
+        ok = check_sole(op, state->layer, error) &&
+             (disk->mode == MODE_INTERNAL ? plan_internal(op, snapshot, disk, state, error)
+                                          : plan_external(op, snapshot, disk, state, error));
     }
     if (!ok)
         g_prefix_error(error, "disk '%s': ", disk->disk->target);
@@ -219,8 +224,9 @@ static char *summary(const Snapshot *snapshot)
     GString *out = g_string_new(NULL);
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const StateDisk *disk = snapshot->disks->pdata[i];
-        g_string_append_printf(out, "%s %s %s%s%s", i ? "," : ":", disk->target, disk->tag ? "internal" : "external",
-                               disk->tag ? " as " : "", disk->tag ? disk->tag : "");
+        g_string_append_printf(out, "%s %s %s%s%s", i ? "," : ":", disk->target,
+                               disk->tag ? "internal" : "external", disk->tag ? " as " : "",
+                               disk->tag ? disk->tag : "");
     }
     return g_string_free(out, FALSE);
 }
@@ -242,7 +248,8 @@ static gboolean create(Op *op, const CreateRequest *request, EngineId *ret_snaps
     if (!disks || !check_rules(request, disks, error))
         return FALSE;
     for (guint i = 0; i < disks->len; i++)
-        if (!plan_disk(op, snapshot, &g_array_index(disks, AlignedDisk, i), &g_array_index(states, DiskState, i), error))
+        if (!plan_disk(op, snapshot, &g_array_index(disks, AlignedDisk, i),
+                       &g_array_index(states, DiskState, i), error))
             return FALSE;
     if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error))
         return FALSE;
@@ -270,6 +277,5 @@ gboolean core_create(Engine *engine, EngineId domain, const CreateRequest *reque
     g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "create '%s'", name);
     if (op && create(op, request, ret_snapshot, error))
         return TRUE;
-    g_prefix_error(error, "create '%s': ", name);
     return FALSE;
 }

@@ -38,10 +38,11 @@ static gboolean check_against(const Domain *domain, const char *path, const File
         if (!layer->frozen || !same)
             continue;
         const char *active = active_above(domain, layer);
-        snap_set_error(error, EBUSY,
-                       "'%s' is a frozen layer: snapshots of '%s' stand on it, and writing it would destroy them%s%s%s",
-                       path, domain->name, active ? "; the active layer is '" : "", active ? active : "",
-                       active ? "'" : "");
+        snap_set_error(
+            error, EBUSY,
+            "'%s' is a frozen layer: snapshots of '%s' stand on it, and writing it would destroy them%s%s%s",
+            path, domain->name, active ? "; the active layer is '" : "", active ? active : "",
+            active ? "'" : "");
         return FALSE;
     }
     return TRUE;
@@ -136,7 +137,8 @@ static GPtrArray *missing_images(const Domain *domain)
 
 /* --- define --- */
 
-static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain, GError **error)
+static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain,
+                           GError **error)
 {
     g_autoptr(DomainDef) def = taken;
     g_autofree char *name = g_strdup(def->name);
@@ -167,8 +169,8 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     return TRUE;
 }
 
-static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain,
-                              GError **error)
+static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancellable *cancel,
+                              EngineId *ret_domain, GError **error)
 {
     g_autoptr(DomainDef) def = taken;
     g_autoptr(Op) op = op_begin(core, id, cancel, error, "redefine");
@@ -190,7 +192,8 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
 }
 
 /* Which domain the document is about: 0, a new one. EEXIST when name and uuid do not belong together. */
-static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine, EngineId *ret_id, GError **error)
+static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine, EngineId *ret_id,
+                            GError **error)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
     const Domain *by_name = g_hash_table_lookup(core->by_name, def->name);
@@ -207,7 +210,8 @@ static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine,
     else if (redefine && by_name != by_uuid)
         snap_set_error(error, EINVAL, "the name is changed with mv, not in the document");
     else if (by_name != by_uuid && by_name)
-        snap_set_error(error, EEXIST, "domain '%s' exists already with the uuid '%s'", def->name, by_name->def->uuid);
+        snap_set_error(error, EEXIST, "domain '%s' exists already with the uuid '%s'", def->name,
+                       by_name->def->uuid);
     else if (by_name != by_uuid)
         snap_set_error(error, EEXIST, "the uuid '%s' is that of the domain '%s'", def->uuid, by_uuid->name);
     else {
@@ -223,22 +227,17 @@ gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize l
     Core *core = (Core *)engine;
     EngineId id;
     g_autoptr(DomainDef) def = domain_def_parse(xml, len, error);
-    if (def) {
-        g_autofree char *name = g_strdup(def->name);
-        if (find_domain(core, def, redefine, &id, error) &&
-            (id ? change_domain(core, id, g_steal_pointer(&def), cancel, ret_domain, error)
-                : add_domain(core, g_steal_pointer(&def), cancel, ret_domain, error)))
-            return TRUE;
-        g_prefix_error(error, "define '%s': ", name);
+    if (!def || !find_domain(core, def, redefine, &id, error))
         return FALSE;
-    }
-    g_prefix_error(error, "define: ");
-    return FALSE;
+    if (id)
+        return change_domain(core, id, g_steal_pointer(&def), cancel, ret_domain, error);
+    return add_domain(core, g_steal_pointer(&def), cancel, ret_domain, error);
 }
 
 /* --- undefine, rename --- */
 
-gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata, GCancellable *cancel, GError **error)
+gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata, GCancellable *cancel,
+                       GError **error)
 {
     Core *core = (Core *)engine;
     g_autoptr(Op) op = op_begin(core, id, cancel, error, "undefine");
@@ -254,7 +253,6 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
         core_tell_gone(core, 0, name);
         return TRUE;
     }
-    g_prefix_error(error, "undefine '%s': ", name);
     return FALSE;
 }
 
@@ -262,18 +260,19 @@ static gboolean rename_domain(Op *op, const char *name, GError **error)
 {
     Core *core = op->core;
     g_autofree char *old = g_strdup(op->domain->name);
-    if (!name_check_new(name, NAME_DOMAIN, error) || !op_take_name(op, name, error) || !op_require_off(op, error) ||
-        !store_rename_domain(core->store, old, name, error))
+    if (!name_check_new(name, NAME_DOMAIN, error) || !op_take_name(op, name, error) ||
+        !op_require_off(op, error) || !store_rename_domain(core->store, old, name, error))
         return FALSE;
     Domain *domain = g_steal_pointer(&op->domain);
     g_free(domain->name);
     domain->name = g_strdup(name);
     domain_def_set_name(domain->def, name);
-    /* The directory has the new name: that is the commit. A document that cannot be written is mended at the start. */
+    /* The directory has the new name: that is the commit. A document that cannot be written is mended at the
+     * start. */
     g_autofree char *text = domain_def_format(domain->def);
     g_autofree char *path = store_domain_file(core->store, name, "domain.xml");
     g_autoptr(GError) why = NULL;
-    if (file_write(path, text, strlen(text), &why))
+    if (file_replace(path, text, strlen(text), &why))
         domain->xml_size = strlen(text);
     core_show(core, domain);
     core_log(core, name, "rename from '%s'%s%s", old, why ? ": " : "", why ? why->message : "");
@@ -319,6 +318,5 @@ gboolean core_rename(Engine *engine, EngineId id, const char *name, GCancellable
         op_begin((Core *)engine, domain, cancel, error, "rename '%s' to '%s'", old ? old : "?", name);
     if (op && (id == domain ? rename_domain(op, name, error) : rename_snapshot(op, id, name, error)))
         return TRUE;
-    g_prefix_error(error, "rename '%s' to '%s': ", old ? old : "?", name);
     return FALSE;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Deleting snapshots: the name goes, at once and in every tree shape; layers stay (DESIGN 4). A tag that nothing
- * names any more is dropped after the commit.
+ * Deleting snapshots: the name goes, at once and in every tree shape; layers stay (DESIGN 4). A tag that
+ * nothing names any more is dropped after the commit.
  */
 #include <errno.h>
 
@@ -31,7 +31,8 @@ static void release(Op *op, const Snapshot *snapshot)
         ((StateDisk *)snapshot->disks->pdata[i])->layer->made = FALSE;
 }
 
-/* An internal state that loses its name: its tag goes after the commit. Layer and tag are remembered until then. */
+/* An internal state that loses its name: its tag goes after the commit. Layer and tag are remembered until
+ * then. */
 typedef struct {
     Layer *layer;
     char *disk;
@@ -74,7 +75,7 @@ static void remove_one(Op *op, Snapshot *snapshot, GHashTable *adopted)
     domain_remove_snapshot(op->domain, snapshot);
 }
 
-static gboolean delete(Op *op, Snapshot *snapshot, DeleteFlags flags, GError **error)
+static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **error)
 {
     g_autoptr(GPtrArray) chosen = choose(op->domain, snapshot, flags);
     g_autoptr(GArray) tags = g_array_new(FALSE, TRUE, sizeof(Tag));
@@ -117,6 +118,5 @@ gboolean core_delete(Engine *engine, EngineId id, DeleteFlags flags, GCancellabl
         snap_set_error(error, ENOENT, "it is gone");
     else if (op && delete (op, snapshot, flags, error))
         return TRUE;
-    g_prefix_error(error, "delete '%s': ", name ? name : "?");
     return FALSE;
 }

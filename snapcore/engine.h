@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Engine: all that a file system (or another front end) may see and ask of domains and their snapshots. Another
- * engine, such as a connection to libvirt, can stand behind the same table of functions.
+ * Engine: all that a file system (or another front end) may see and ask of domains and their snapshots.
+ * Another engine, such as a connection to libvirt, can stand behind the same table of functions.
  *
- * Looking functions answer from memory and never wait for a job, a process or a socket; text() and open_layer() open
- * one local file. Changing functions may take long: call them from a job thread. They fail with EBUSY when another
- * changing job has the domain. Each takes a GCancellable (may be NULL): when it fires, the job undoes what it did and
- * fails with EINTR, or, when it is too late, succeeds. Success means: it is on stable storage.
+ * Looking functions answer from memory and never wait for a job, a process or a socket; text() and
+ * open_layer() open one local file. Changing functions may take long: call them from a job thread. They fail
+ * with EBUSY when another changing job has the domain. Each takes a GCancellable (may be NULL): when it
+ * fires, the job undoes what it did and fails with EINTR, or, when it is too late, succeeds. Success means:
+ * it is on stable storage. A failure's sentence says why, not what was tried: whoever reports it knows that.
  *
- * Ids name domains, snapshots and layers. They are unique among all three while the process lives and are never used
- * again, so an id that is kept too long simply is not found (FALSE, 0 or ENOENT). All functions may be called from any
- * thread; no lock of the engine is held while a callback runs.
+ * Ids name domains, snapshots and layers. They are unique among all three while the process lives and are
+ * never used again, so an id that is kept too long simply is not found (FALSE, 0 or ENOENT). All functions
+ * may be called from any thread; no lock of the engine is held while a callback runs.
  */
 #pragma once
 
@@ -43,7 +44,7 @@ typedef struct {
 typedef struct {
     char *target;
     ImageFormat format; /* of the layer */
-    EngineId layer;     /* the layer whose own content is that state; 0: an internal state, no file of its own */
+    EngineId layer; /* the layer whose own content is that state; 0: an internal state, no file of its own */
 } EngineDisk;
 
 typedef struct {
@@ -64,25 +65,27 @@ typedef enum {
     ENGINE_TEXT_JOBS,         /* 0 */
 } EngineText;
 
-/* Told after a change that a name is gone from a directory (@where: 0 for the root, else the domain). Called in the
- * thread of the changing call, before that returns. */
+/* Told after a change that a name is gone from a directory (@where: 0 for the root, else the domain). Called
+ * in the thread of the changing call, before that returns. */
 typedef void (*EngineGone)(gpointer user, EngineId where, const char *name);
 
 typedef struct {
     /* --- looking --- */
-    /* Domains (@where 0) or a domain's snapshots, in order of creation: a GPtrArray of EngineEntry (engine_entry_free). */
+    /* Domains (@where 0) or a domain's snapshots, in order of creation: a GPtrArray of EngineEntry
+     * (engine_entry_free). */
     GPtrArray *(*list)(Engine *engine, EngineId where);
     EngineId (*find)(Engine *engine, EngineId where, const char *name);
     gboolean (*look)(Engine *engine, EngineId id, EngineLook *ret_look);
     char *(*name)(Engine *engine, EngineId id); /* of a domain or snapshot; NULL when it is gone */
 
-    /* The disks shown in a snapshot, or in active/ (a domain's id), in the domain's order. Array of EngineDisk
-     * (engine_disk_free); empty when @node is gone. */
+    /* The disks shown in a snapshot, or in active/ (a domain's id), in the domain's order. Array of
+     * EngineDisk (engine_disk_free); empty when @node is gone. */
     GPtrArray *(*disks)(Engine *engine, EngineId node);
     /* The layer of @node's chains whose file is called @file (for lookups of backing files); 0: none. */
     EngineId (*chain_file)(Engine *engine, EngineId node, const char *file);
     gboolean (*stat_layer)(Engine *engine, EngineId layer, EngineStat *ret_stat);
-    /* Open a layer to read: a descriptor the caller closes, or -1. EBUSY: somebody has it open for writing. */
+    /* Open a layer to read: a descriptor the caller closes, or -1. EBUSY: somebody has it open for writing.
+     */
     int (*open_layer)(Engine *engine, EngineId layer, GError **error);
 
     /* Length in bytes and time of last change of a text, from memory. FALSE: there is no such text. */
@@ -91,8 +94,9 @@ typedef struct {
     GBytes *(*text)(Engine *engine, EngineText text, EngineId id, GError **error);
 
     /* --- changing --- */
-    /* Define from a <domain> document. @redefine: the domain whose domain.xml was written, or 0; then the document's
-     * uuid must be that domain's. A known uuid redefines; @ret_domain (may be NULL) is the domain. */
+    /* Define from a <domain> document. @redefine: the domain whose domain.xml was written, or 0; then the
+     * document's uuid must be that domain's. A known uuid redefines; @ret_domain (may be NULL) is the domain.
+     */
     gboolean (*define)(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
                        EngineId *ret_domain, GError **error);
     /* ENOTEMPTY while it has snapshots, unless @snapshots_metadata. Images are never touched. */
@@ -104,9 +108,10 @@ typedef struct {
                        EngineId *ret_snapshot, GError **error);
     gboolean (*revert)(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
                        GError **error);
-    gboolean (*delete)(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel, GError **error);
-    /* Redefine @snapshot from a <domainsnapshot> document (a new name in it renames); 0: by the name in it, making it
-     * when there is none. @current: it becomes the current one. */
+    gboolean (*delete)(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel,
+                       GError **error);
+    /* Redefine @snapshot from a <domainsnapshot> document (a new name in it renames); 0: by the name in it,
+     * making it when there is none. @current: it becomes the current one. */
     gboolean (*redefine)(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
                          gboolean current, GCancellable *cancel, GError **error);
     gboolean (*describe)(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
@@ -116,8 +121,8 @@ typedef struct {
     /* Cancel the job with that number (column 1 of jobs). ENOENT. */
     gboolean (*cancel)(Engine *engine, guint job, GError **error);
 
-    /* Put a failure into the log of @domain (0, or a domain that is gone: the mount's): @what, and why. The engine
-     * itself logs what succeeded, never what failed: the caller does, once. */
+    /* Put a failure into the log of @domain (0, or a domain that is gone: the mount's): @what, and why. The
+     * engine itself logs what succeeded, never what failed: the caller does, once. */
     void (*report)(Engine *engine, EngineId domain, const char *what, const GError *why);
 
     void (*set_gone)(Engine *engine, EngineGone gone, gpointer user);

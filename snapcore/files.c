@@ -53,7 +53,8 @@ gboolean file_id_known(const FileId *id)
 
 gboolean file_id_equal(const FileId *a, const FileId *b)
 {
-    return a->dev == b->dev && a->ino == b->ino && a->birth_sec == b->birth_sec && a->birth_nsec == b->birth_nsec;
+    return a->dev == b->dev && a->ino == b->ino && a->birth_sec == b->birth_sec &&
+           a->birth_nsec == b->birth_nsec;
 }
 
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b)
@@ -160,7 +161,7 @@ gboolean file_remove(const char *path, GError **error)
     return file_sync_parent(path, error);
 }
 
-gboolean file_read(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error)
+gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error)
 {
     g_auto(AutoFd) fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     struct stat st;
@@ -193,11 +194,11 @@ gboolean file_read(const char *path, gsize max, char **ret_text, gsize *ret_len,
     return TRUE;
 }
 
-gboolean file_write(const char *path, const char *text, gsize len, GError **error)
+gboolean file_replace(const char *path, const char *text, gsize len, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    if (g_file_set_contents_full(path, text, (gssize)len, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE,
-                                 0600, &why))
+    if (g_file_set_contents_full(path, text, (gssize)len,
+                                 G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, &why))
         return TRUE;
     snap_set_error(error, snap_errno(why), "write '%s': %s", path, why->message);
     return FALSE;

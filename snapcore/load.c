@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Reading a domain from the store: documents and sidecars into the model. Whatever is wrong ends in domain->broken. */
+/* Reading a domain from the store: documents and sidecars into the model. Whatever is wrong ends in
+ * domain->broken. */
 #include <errno.h>
 #include <jansson.h>
 #include <string.h>
@@ -32,7 +33,7 @@ static json_t *read_json(const char *path, GError **error)
 {
     g_autofree char *text = NULL;
     gsize len;
-    if (!file_read(path, STORE_JSON_MAX, &text, &len, error))
+    if (!file_load(path, STORE_JSON_MAX, &text, &len, error))
         return NULL;
     json_error_t why;
     json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &why);
@@ -45,8 +46,8 @@ static gboolean load_frozen(Layer *layer, json_t *frozen)
 {
     json_int_t size, sec, nsec, blocks;
     int mode;
-    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I}", "size", &size, "mtime", &sec, &nsec, "mode", &mode, "blocks",
-                    &blocks) < 0)
+    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I}", "size", &size, "mtime", &sec, &nsec, "mode", &mode,
+                    "blocks", &blocks) < 0)
         return FALSE;
     layer->frozen = TRUE;
     layer->stamp = (FileStamp){.size = (guint64)size, .mtime_sec = sec, .mtime_nsec = (guint32)nsec};
@@ -61,9 +62,9 @@ static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
     json_t *file = NULL, *frozen = NULL, *stale = NULL;
     int made = FALSE;
     ImageFormat format, backing_format = FORMAT_NONE;
-    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o}", "path", &path, "format", &format_word,
-                    "backing", &backing, "backing_format", &backing_word, "file", &file, "made", &made, "stem", &stem,
-                    "frozen", &frozen, "stale", &stale) < 0 ||
+    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o}", "path", &path, "format",
+                    &format_word, "backing", &backing, "backing_format", &backing_word, "file", &file, "made",
+                    &made, "stem", &stem, "frozen", &frozen, "stale", &stale) < 0 ||
         !image_format_from_string(format_word, &format) || !g_path_is_absolute(path) ||
         (backing && !image_format_from_string(backing_word, &backing_format)))
         return FALSE;
@@ -87,7 +88,9 @@ static gboolean load_layers(Domain *domain, Snapshot *home, json_t *layers)
 {
     size_t i;
     json_t *layer;
-    json_array_foreach(layers, i, layer) if (!load_layer(domain, home, layer)) return FALSE;
+    json_array_foreach (layers, i, layer)
+        if (!load_layer(domain, home, layer))
+            return FALSE;
     return TRUE;
 }
 
@@ -97,7 +100,7 @@ static Snapshot *load_document(Domain *domain, const char *path, GArray *orphans
     g_autofree char *text = NULL;
     gsize len;
     FileLook look;
-    if (!file_look(path, &look, error) || !file_read(path, STORE_TEXT_MAX, &text, &len, error))
+    if (!file_look(path, &look, error) || !file_load(path, STORE_TEXT_MAX, &text, &len, error))
         return NULL;
     g_autoptr(SnapshotDef) def = snapshot_def_parse_head(text, len, error);
     if (!def)
@@ -132,8 +135,7 @@ static gboolean load_snapshot_disks(Domain *domain, Snapshot *snapshot, json_t *
 {
     size_t i;
     json_t *disk;
-    json_array_foreach(json_object_get(json, "disks"), i, disk)
-    {
+    json_array_foreach (json_object_get(json, "disks"), i, disk) {
         const char *target, *path, *tag = NULL;
         Layer *layer;
         if (json_unpack(disk, "{s:s, s:s, s?s}", "target", &target, "layer", &path, "tag", &tag) < 0 ||
@@ -179,7 +181,8 @@ static void join_tree(Domain *domain, GArray *orphans)
             continue;
         }
         g_autoptr(GError) why = NULL;
-        snap_set_error(&why, EINVAL, "its parent '%s' %s", orphan->parent, parent ? "descends from it" : "is missing");
+        snap_set_error(&why, EINVAL, "its parent '%s' %s", orphan->parent,
+                       parent ? "descends from it" : "is missing");
         break_domain(domain, orphan->snapshot->name, why);
     }
 }
@@ -225,7 +228,7 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     g_autofree char *text = NULL;
     gsize len;
     FileLook look;
-    if (!file_look(path, &look, error) || !file_read(path, STORE_TEXT_MAX, &text, &len, error))
+    if (!file_look(path, &look, error) || !file_load(path, STORE_TEXT_MAX, &text, &len, error))
         return FALSE;
     domain->def = domain_def_parse(text, len, error);
     if (!domain->def) {

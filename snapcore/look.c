@@ -114,7 +114,8 @@ static void add_disk(GPtrArray *disks, const char *target, const Layer *layer, g
     g_ptr_array_add(disks, disk);
 }
 
-/* Missing images are not shown: tree and log say so. Nor are media that only read: they take no part in states. */
+/* Missing images are not shown: tree and log say so. Nor are media that only read: they take no part in
+ * states. */
 GPtrArray *core_disks(Engine *engine, EngineId node)
 {
     Core *core = (Core *)engine;
@@ -136,7 +137,8 @@ GPtrArray *core_disks(Engine *engine, EngineId node)
     return disks;
 }
 
-/* Walk @layer's chain for a file of that name. A recorded chain has no loop, but the walk is bounded all the same. */
+/* Walk @layer's chain for a file of that name. A recorded chain has no loop, but the walk is bounded all the
+ * same. */
 static EngineId find_in_chain(const Domain *domain, const Layer *layer, const char *file)
 {
     for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
@@ -234,8 +236,8 @@ static const char *drawn_tree(Domain *domain)
 static void describe_job(GString *out, const Job *job)
 {
     gint64 seconds = (g_get_monotonic_time() - job->started) / G_USEC_PER_SEC;
-    g_string_append_printf(out, "%u %s: %s, %" G_GINT64_FORMAT " s%s\n", job->number, job->domain, job->what, seconds,
-                           g_cancellable_is_cancelled(job->cancel) ? ", being cancelled" : "");
+    g_string_append_printf(out, "%u %s: %s, %" G_GINT64_FORMAT " s%s\n", job->number, job->domain, job->what,
+                           seconds, g_cancellable_is_cancelled(job->cancel) ? ", being cancelled" : "");
 }
 
 /* Under the lock. */
@@ -298,7 +300,8 @@ gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *r
     return TRUE;
 }
 
-/* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the lock. */
+/* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the
+ * lock. */
 static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text)
 {
     Domain *domain = object_of(core, id, ENGINE_DOMAIN);
@@ -314,7 +317,8 @@ static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text
     else if (domain && text == ENGINE_TEXT_DOMAIN_XML)
         return store_domain_file(core->store, domain->name, "domain.xml");
     else if (snapshot && text == ENGINE_TEXT_DESCRIPTION)
-        *ret_text = description_size(snapshot) ? g_strconcat(snapshot->description, "\n", NULL) : g_strdup("");
+        *ret_text =
+            description_size(snapshot) ? g_strconcat(snapshot->description, "\n", NULL) : g_strdup("");
     else if (snapshot && text == ENGINE_TEXT_SNAPSHOT_XML) {
         g_autofree char *file = store_snapshot_file(snapshot->name, ".xml");
         return store_domain_file(core->store, snapshot->domain->name, file);
@@ -365,7 +369,7 @@ GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
     g_mutex_lock(&core->lock);
     g_autofree char *path = made ? NULL : text_file(core, text, id, &made);
     g_mutex_unlock(&core->lock);
-    if (path && !file_read(path, STORE_LOG_MAX * 2, &made, &len, error)) {
+    if (path && !file_load(path, STORE_LOG_MAX * 2, &made, &len, error)) {
         if (text != ENGINE_TEXT_LOG || file_exists(path))
             return NULL;
         g_clear_error(error); /* nothing was ever logged */

@@ -2,11 +2,12 @@
 /*
  * Model: domains, snapshots and layers in memory, and the tree they form.
  *
- * A Domain that the engine shows is never changed. A changing job makes a copy (domain_copy: same ids), changes that
- * as it likes, and, once the change is on stable storage, puts it in the place of the old one (op.h). So there is no
- * lock here: the engine's lock guards only which Domain is the shown one.
+ * A Domain that the engine shows is never changed. A changing job makes a copy (domain_copy: same ids),
+ * changes that as it likes, and, once the change is on stable storage, puts it in the place of the old one
+ * (op.h). So there is no lock here: the engine's lock guards only which Domain is the shown one.
  *
- * Ids: the upper bits are the domain's number, the lower OBJECT_BITS count its things; 0 there is the domain itself.
+ * Ids: the upper bits are the domain's number, the lower OBJECT_BITS count its things; 0 there is the domain
+ * itself.
  */
 #pragma once
 
@@ -26,25 +27,25 @@ typedef struct {
 } Object;
 
 /*
- * One image file that the domain's states are made of. Known by its path within the domain. What a frozen layer
- * contains must never change: its write bits are off, and size and mtime are recorded.
+ * One image file that the domain's states are made of. Known by its path within the domain. What a frozen
+ * layer contains must never change: its write bits are off, and size and mtime are recorded.
  */
 typedef struct {
     Object object;
     char *path; /* absolute and real */
     ImageFormat format;
-    char *backing;  /* path of the layer below as the store recorded it, or NULL */
+    char *backing; /* path of the layer below as the store recorded it, or NULL */
     ImageFormat backing_format;
-    FileId file;    /* the file it was when last recorded; unknown for one that was missing */
-    gboolean made;  /* domsnapfs made that very file: only such a one may ever be unlinked */
+    FileId file;   /* the file it was when last recorded; unknown for one that was missing */
+    gboolean made; /* domsnapfs made that very file: only such a one may ever be unlinked */
     gboolean frozen;
-    FileStamp stamp; /* of a frozen layer */
-    guint mode;      /* of a frozen layer: the permission bits of its active role */
-    guint64 blocks;  /* of a frozen layer: what stat shows, so that looking needs no system call */
-    char *stem;      /* overlays on a made layer are named stem.SNAPSHOT; NULL: from its own path */
+    FileStamp stamp;  /* of a frozen layer */
+    guint mode;       /* of a frozen layer: the permission bits of its active role */
+    guint64 blocks;   /* of a frozen layer: what stat shows, so that looking needs no system call */
+    char *stem;       /* overlays on a made layer are named stem.SNAPSHOT; NULL: from its own path */
     GPtrArray *stale; /* tags (char *) that no snapshot names any more and that could not be dropped yet */
-    Snapshot *home;  /* whose sidecar file records this layer; NULL: the domain's */
-    guint names;     /* how many snapshots' states are its own content */
+    Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
+    guint names;      /* how many snapshots' states are its own content */
 } Layer;
 
 /* One disk of a snapshot that took part. */
@@ -73,14 +74,14 @@ struct Domain {
     Object object;
     char *name;
     DomainDef *def;
-    GPtrArray *snapshots;  /* of Snapshot, in order of creation */
-    GHashTable *by_name;   /* name -> Snapshot */
-    GHashTable *layers;    /* path -> Layer */
-    GHashTable *objects;   /* id -> Object, of its snapshots and layers */
-    EngineId last_id;      /* the last one given to a thing of this domain */
+    GPtrArray *snapshots; /* of Snapshot, in order of creation */
+    GHashTable *by_name;  /* name -> Snapshot */
+    GHashTable *layers;   /* path -> Layer */
+    GHashTable *objects;  /* id -> Object, of its snapshots and layers */
+    EngineId last_id;     /* the last one given to a thing of this domain */
     Snapshot *current;
-    char *broken;          /* why it is read-only, or NULL */
-    gint64 changed;        /* seconds */
+    char *broken;   /* why it is read-only, or NULL */
+    gint64 changed; /* seconds */
     guint64 xml_size;
     guint64 log_size;
     char *tree; /* drawn text, NULL: draw again */
@@ -92,15 +93,16 @@ void domain_free(Domain *domain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 
 /*
- * Add a snapshot of that name and time; the name must be free. Snapshots are kept in order of creation. The result
- * belongs to the domain.
+ * Add a snapshot of that name and time; the name must be free. Snapshots are kept in order of creation. The
+ * result belongs to the domain.
  */
 Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
-/* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target. */
+/* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target.
+ */
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
-/* Take @snapshot out: its children get its parent, its layers' records move to the domain, and where it was current
- * its parent is. */
+/* Take @snapshot out: its children get its parent, its layers' records move to the domain, and where it was
+ * current its parent is. */
 void domain_remove_snapshot(Domain *domain, Snapshot *snapshot);
 /* Put the snapshots in order again after one's time has changed. */
 void domain_sort_snapshots(Domain *domain);

@@ -120,7 +120,8 @@ gboolean op_take_name(Op *op, const char *name, GError **error)
     return TRUE;
 }
 
-/* A plan whose undoing failed leaves its domain read-only: the journal is there, the next start tries again. */
+/* A plan whose undoing failed leaves its domain read-only: the journal is there, the next start tries again.
+ */
 static void note_stuck(Core *core, const char *name, const char *stuck)
 {
     g_mutex_lock(&core->lock);
@@ -179,8 +180,8 @@ gboolean op_require_off(Op *op, GError **error)
             return FALSE;
         }
         if (use == USE_WRITER) {
-            snap_set_error(error, EBUSY, "domain is running: disk '%s': another process writes '%s'", disk->target,
-                           layer->path);
+            snap_set_error(error, EBUSY, "domain is running: disk '%s': another process writes '%s'",
+                           disk->target, layer->path);
             return FALSE;
         }
     }
@@ -211,7 +212,8 @@ void op_write_sidecar(Op *op)
     plan_write(op->plan, "domain.json", text);
 }
 
-/* What is written must be readable again: libxml2 writes things that no parser takes back (facts/qemu.md E). */
+/* What is written must be readable again: libxml2 writes things that no parser takes back (facts/qemu.md E).
+ */
 static gboolean check_document(const char *text, GError **error)
 {
     g_autoptr(xmlDoc) doc = xml_parse(text, strlen(text), "domainsnapshot", error);
@@ -248,7 +250,8 @@ void op_remove_snapshot(Op *op, const char *name)
 
 gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error)
 {
-    g_autoptr(SnapshotDef) def = store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
+    g_autoptr(SnapshotDef) def =
+        store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
     return def && op_write_snapshot(op, snapshot, def, error);
 }
 
@@ -371,7 +374,8 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
         return FALSE;
 
     Domain *domain = g_steal_pointer(&op->domain);
-    if (!op_settle(op->core, domain, op->plan, &why)) /* it has happened all the same; the next start completes it */
+    if (!op_settle(op->core, domain, op->plan,
+                   &why)) /* it has happened all the same; the next start completes it */
         domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
     g_autofree char *name = g_strdup(domain->name);
     EngineId id = domain->object.id;

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Op: one changing job on one domain, from "nobody else may" to "everybody sees it". The engine behind core.h.
+ * Op: one changing job on one domain, from "nobody else may" to "everybody sees it". The engine behind
+ * core.h.
  *
  *   op_begin     the domain is busy; op->domain is a private copy to change
  *   op->plan     steps and writes (plan.h)
  *   op_commit    commit, settle, show op->domain in the place of the old one, log
  *   op_free      without a commit: undo, nothing was changed
  *
- * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
- * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
- * replaced, except for the fields log_size and tree, which the lock guards too.
+ * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is
+ * busy, jobs) and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is
+ * never changed, only replaced, except for the fields log_size and tree, which the lock guards too.
  */
 #pragma once
 
@@ -19,7 +20,7 @@
 typedef struct {
     guint number;
     char *domain;
-    char *what; /* "create 's1'" */
+    char *what;     /* "create 's1'" */
     gint64 started; /* monotonic, microseconds */
     GCancellable *cancel;
 } Job;
@@ -34,7 +35,7 @@ typedef struct {
     char *mountpoint;
 
     GMutex lock;
-    GCond idle; /* signalled when a name stops being busy */
+    GCond idle;          /* signalled when a name stops being busy */
     GHashTable *domains; /* id -> Domain */
     GHashTable *by_name; /* name -> Domain */
     GHashTable *busy;    /* name -> Job: also names that are about to appear */
@@ -53,14 +54,14 @@ typedef struct {
     char *other;    /* a second name kept busy (rename) */
     Plan *plan;
     GCancellable *cancel;
-    GArray *holds;   /* descriptors that keep writers out of images */
-    GPtrArray *gone; /* names of snapshots that vanish with the commit */
+    GArray *holds;     /* descriptors that keep writers out of images */
+    GPtrArray *gone;   /* names of snapshots that vanish with the commit */
     GPtrArray *unseen; /* layers of op->domain whose files are to be looked at once the steps are done */
 } Op;
 
 /*
- * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason); EBUSY: another
- * job has it. The private copy's "changed" time is set.
+ * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason);
+ * EBUSY: another job has it. The private copy's "changed" time is set.
  */
 Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
@@ -85,7 +86,8 @@ gboolean op_hold(Op *op, const Layer *layer, GError **error);
 /* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
 void op_write_definition(Op *op);
 void op_write_sidecar(Op *op);
-/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
+/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the
+ * text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
 void op_remove_snapshot(Op *op, const char *name);
 
@@ -93,8 +95,8 @@ void op_remove_snapshot(Op *op, const char *name);
 gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 
 /*
- * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
- * written into it), it is remembered as stale and tried again with a later operation.
+ * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then
+ * nothing is written into it), it is remembered as stale and tried again with a later operation.
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
 
@@ -115,22 +117,24 @@ void core_show(Core *core, Domain *domain);
 void core_hide(Core *core, EngineId id);
 EngineId core_next_domain_id(Core *core);
 
-/* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails visibly. */
+/* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails
+ * visibly. */
 void core_log(Core *core, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /*
- * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the layer its
- * guest writes; otherwise also as a layer below.
+ * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the
+ * layer its guest writes; otherwise also as a layer below.
  */
-gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, const FileId *file, gboolean active_only,
-                             char **ret_domain);
+gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, const FileId *file,
+                             gboolean active_only, char **ret_domain);
 
 /* The functions of the EngineOps table, by file. */
 gboolean core_create(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
                      EngineId *ret_snapshot, GError **error);
 gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
                      GError **error);
-gboolean core_delete(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel, GError **error);
+gboolean core_delete(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel,
+                     GError **error);
 gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
                      EngineId *ret_domain, GError **error);
 gboolean core_undefine(Engine *engine, EngineId domain, gboolean snapshots_metadata, GCancellable *cancel,

@@ -12,7 +12,8 @@
 #define MAX_TAG 255           /* bytes; qemu-img cuts longer ones silently (facts/qemu.md A1) */
 #define SUFFIX_ROOM 12
 
-/* The path without its last extension, as libvirt cuts it (facts/libvirt-snapshots.md 3.1), but never to nothing. */
+/* The path without its last extension, as libvirt cuts it (facts/libvirt-snapshots.md 3.1), but never to
+ * nothing. */
 static char *stem_of(const Layer *layer)
 {
     if (layer->stem)
@@ -93,7 +94,8 @@ char *overlay_tag(const ImageInfo *info, const char *name)
     return tag;
 }
 
-/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. */
+/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays
+ * whole. */
 static char *backing_name(const char *path, const char *backing)
 {
     g_autofree char *dir = g_path_get_dirname(path);
@@ -104,8 +106,9 @@ static char *backing_name(const char *path, const char *backing)
 }
 
 /* What every new layer has in common: the step that makes its file, and the record of it. */
-static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *like, const Layer *on, const char *path,
-                        const char *stem, ImageFormat format, guint64 size, Layer **ret_layer, GError **error)
+static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *like, const Layer *on,
+                        const char *path, const char *stem, ImageFormat format, guint64 size,
+                        Layer **ret_layer, GError **error)
 {
     FileLook look;
     g_autofree char *name = on ? backing_name(path, on->path) : NULL;
@@ -116,7 +119,8 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
         return NULL;
     }
     if (name && strlen(name) > MAX_BACKING_NAME) {
-        snap_set_error(error, ENAMETOOLONG, "disk '%s': the path '%s' is too long for a backing file", disk, on->path);
+        snap_set_error(error, ENAMETOOLONG, "disk '%s': the path '%s' is too long for a backing file", disk,
+                       on->path);
         return NULL;
     }
     Step *step = plan_step(op->plan, kind, 0, disk, path);
@@ -137,14 +141,14 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
     return step;
 }
 
-gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, const char *stem, ImageFormat format,
-                      guint64 size, Layer **ret_layer, GError **error)
+gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, const char *stem,
+                      ImageFormat format, guint64 size, Layer **ret_layer, GError **error)
 {
     return plan_layer(op, STEP_OVERLAY, disk, on, on, path, stem, format, size, ret_layer, error) != NULL;
 }
 
-gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path, const char *stem,
-                           guint64 size, Layer **ret_layer, GError **error)
+gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path,
+                           const char *stem, guint64 size, Layer **ret_layer, GError **error)
 {
     const Layer *on = domain_find_layer(op->domain, from->backing);
     Step *step =

@@ -106,7 +106,7 @@ static gboolean write_journal(const Plan *plan, GError **error)
     char *text = json_dumps(json, JSON_INDENT(1));
     json_decref(json);
     g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
-    gboolean ok = file_write(path, text, strlen(text), error);
+    gboolean ok = file_replace(path, text, strlen(text), error);
     free(text);
     return ok;
 }
@@ -115,8 +115,7 @@ static gboolean read_steps(GPtrArray *into, json_t *steps, GError **error)
 {
     size_t i;
     json_t *json;
-    json_array_foreach(steps, i, json)
-    {
+    json_array_foreach (steps, i, json) {
         Step *step = step_from_json(json, error);
         if (!step)
             return FALSE;
@@ -129,8 +128,7 @@ static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
 {
     size_t i;
     json_t *json;
-    json_array_foreach(writes, i, json)
-    {
+    json_array_foreach (writes, i, json) {
         const char *file, *text = NULL;
         if (json_unpack(json, "{s:s, s?s?}", "file", &file, "text", &text) < 0 || strstr(file, "..") ||
             g_path_is_absolute(file)) {
@@ -142,7 +140,8 @@ static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
     return TRUE;
 }
 
-static Plan *parse_journal(const Store *store, Backend *backend, const char *domain, json_t *json, GError **error)
+static Plan *parse_journal(const Store *store, Backend *backend, const char *domain, json_t *json,
+                           GError **error)
 {
     int version, committed;
     const char *what;
@@ -167,7 +166,7 @@ Plan *plan_read_journal(const Store *store, Backend *backend, const char *domain
     g_autoptr(GError) why = NULL;
     g_autofree char *text = NULL;
     gsize len;
-    if (!file_read(path, STORE_JSON_MAX, &text, &len, &why)) {
+    if (!file_load(path, STORE_JSON_MAX, &text, &len, &why)) {
         if (snap_errno(why) != ENOENT)
             g_propagate_error(error, g_steal_pointer(&why));
         return NULL;
@@ -324,7 +323,8 @@ static gboolean repair_image(Plan *plan, const Step *step, GError **error)
     }
 }
 
-/* Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4). */
+/* Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4).
+ */
 static gboolean repair_images(Plan *plan, const GPtrArray *steps, GError **error)
 {
     for (guint i = 0; i < steps->len; i++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A snapshot's document from outside: redefine (facts/libvirt-snapshots.md 1.3), and its description alone. */
+/* A snapshot's document from outside: redefine (facts/libvirt-snapshots.md 1.3), and its description alone.
+ */
 #include <errno.h>
 #include <string.h>
 
@@ -26,8 +27,8 @@ static gboolean check_document(const Domain *domain, const SnapshotDef *def, con
         snap_set_error(error, EINVAL, "its parent '%s' descends from it", def->parent);
     else if (old && (was_active != is_active ||
                      (old->state == STATE_DISK_SNAPSHOT) != (def->state == STATE_DISK_SNAPSHOT)))
-        snap_set_error(error, EINVAL, "the state cannot change from '%s' to '%s'", snap_state_to_string(old->state),
-                       snap_state_to_string(def->state));
+        snap_set_error(error, EINVAL, "the state cannot change from '%s' to '%s'",
+                       snap_state_to_string(old->state), snap_state_to_string(def->state));
     else
         return name_check_document(def->name, NAME_SNAPSHOT, error);
     return FALSE;
@@ -44,7 +45,8 @@ static gboolean same_disk(const SnapshotDef *old, const SnapshotDef *def, const 
 }
 
 /* A disk that the store does not know from this snapshot: the document says where its state is. */
-static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDisk *disk, GError **error)
+static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDisk *disk,
+                          GError **error)
 {
     DiskDef *at = domain_def_find_disk(def->domain, disk->name);
     if (!at || !at->source) {
@@ -64,10 +66,11 @@ static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, co
         return TRUE;
     }
     if (domain_layer_is_active(op->domain, layer)) {
-        snap_set_error(error, EINVAL,
-                       "disk '%s': '%s' is what the domain writes now, it cannot be the state of a snapshot: first "
-                       "point the domain at the overlay",
-                       disk->name, real);
+        snap_set_error(
+            error, EINVAL,
+            "disk '%s': '%s' is what the domain writes now, it cannot be the state of a snapshot: first "
+            "point the domain at the overlay",
+            disk->name, real);
         return FALSE;
     }
     if (file_id_known(&layer->file) && !overlay_freeze(op, disk->name, layer, snapshot, error))
@@ -88,7 +91,8 @@ static void kept_clear(gpointer data)
     g_free(((Kept *)data)->tag);
 }
 
-static gboolean take_disks(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDef *old, GError **error)
+static gboolean take_disks(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDef *old,
+                           GError **error)
 {
     g_autoptr(GArray) kept = g_array_new(FALSE, TRUE, sizeof(Kept));
     g_array_set_clear_func(kept, kept_clear);
@@ -157,8 +161,7 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean 
         def->domain = old->domain ? domain_def_copy(old->domain) : NULL;
     else if (old && old->domain)
         domain_def_restore_secrets(def->domain, old->domain);
-    Snapshot *snapshot =
-        existing ? existing : domain_add_snapshot(op->domain, def->name, def->creation_time);
+    Snapshot *snapshot = existing ? existing : domain_add_snapshot(op->domain, def->name, def->creation_time);
     if (!take_name(op, snapshot, def->name, error) || !take_disks(op, snapshot, def, old, error))
         return FALSE;
     take_fields(snapshot, def, op->domain);
@@ -171,24 +174,22 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean 
     return op_commit(op, error, "redefine '%s'", def->name);
 }
 
-gboolean core_redefine(Engine *engine, EngineId domain, EngineId id, const char *xml, gsize len, gboolean current,
-                       GCancellable *cancel, GError **error)
+gboolean core_redefine(Engine *engine, EngineId domain, EngineId id, const char *xml, gsize len,
+                       gboolean current, GCancellable *cancel, GError **error)
 {
     g_autoptr(SnapshotDef) def = snapshot_def_parse(xml, len, error);
     if (!def) {
-        g_prefix_error(error, "redefine: ");
         return FALSE;
     }
     g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "redefine '%s'", def->name);
     if (op) {
-        Snapshot *existing = id ? g_hash_table_lookup(op->domain->objects, &id)
-                                : domain_find_snapshot(op->domain, def->name);
+        Snapshot *existing =
+            id ? g_hash_table_lookup(op->domain->objects, &id) : domain_find_snapshot(op->domain, def->name);
         if (id && !existing)
             snap_set_error(error, ENOENT, "it is gone");
         else if (redefine(op, existing, def, current, error))
             return TRUE;
     }
-    g_prefix_error(error, "redefine '%s': ", def->name);
     return FALSE;
 }
 
@@ -213,7 +214,8 @@ static gboolean describe(Op *op, Snapshot *snapshot, const char *description, GE
     return op_write_snapshot(op, snapshot, def, error) && op_commit(op, error, "describe '%s'", def->name);
 }
 
-gboolean core_describe(Engine *engine, EngineId id, const char *description, GCancellable *cancel, GError **error)
+gboolean core_describe(Engine *engine, EngineId id, const char *description, GCancellable *cancel,
+                       GError **error)
 {
     g_autofree char *name = core_name(engine, id);
     EngineId domain = id >> OBJECT_BITS << OBJECT_BITS;
@@ -223,6 +225,5 @@ gboolean core_describe(Engine *engine, EngineId id, const char *description, GCa
         snap_set_error(error, ENOENT, "it is gone");
     else if (op && describe(op, snapshot, description, error))
         return TRUE;
-    g_prefix_error(error, "describe '%s': ", name ? name : "?");
     return FALSE;
 }

@@ -2,9 +2,10 @@
 /*
  * Going back to a snapshot of a domain that is off.
  *
- * External state: a new overlay on the frozen layer; no old layer is touched. Internal state: applied in place, if the
- * file holding it is nobody's frozen layer; the state before is kept in a tag of its own until the commit, so that a
- * failure on the second disk takes the first one back. Otherwise the state is copied out into a new layer.
+ * External state: a new overlay on the frozen layer; no old layer is touched. Internal state: applied in
+ * place, if the file holding it is nobody's frozen layer; the state before is kept in a tag of its own until
+ * the commit, so that a failure on the second disk takes the first one back. Otherwise the state is copied
+ * out into a new layer.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,8 +29,8 @@ static gboolean plan_overlay(Op *op, const Snapshot *snapshot, const StateDisk *
         return FALSE;
     g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
     return path && overlay_freeze(op, state->target, state->layer, state->layer->home, error) &&
-           overlay_plan(op, state->target, state->layer, path, stem, FORMAT_QCOW2, info->virtual_size, ret_layer,
-                        error);
+           overlay_plan(op, state->target, state->layer, path, stem, FORMAT_QCOW2, info->virtual_size,
+                        ret_layer, error);
 }
 
 /* May the state be applied to the file that holds it? Not if anything needs that file's own content. */
@@ -48,13 +49,15 @@ static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, G
         if (strcmp(tag->name, state->tag) != 0)
             continue;
         if (found) {
-            snap_set_error(error, EIO, "'%s' has two internal snapshots '%s'", state->layer->path, state->tag);
+            snap_set_error(error, EIO, "'%s' has two internal snapshots '%s'", state->layer->path,
+                           state->tag);
             return NULL;
         }
         found = tag;
     }
     if (!found)
-        snap_set_error(error, EIO, "'%s' has no internal snapshot '%s' any more", state->layer->path, state->tag);
+        snap_set_error(error, EIO, "'%s' has no internal snapshot '%s' any more", state->layer->path,
+                       state->tag);
     return found;
 }
 
@@ -80,8 +83,9 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
         return FALSE;
     if (can_apply(op, state->layer)) {
         if (info->n_bitmaps > 0) {
-            snap_set_error(error, EOPNOTSUPP, "'%s' has persistent dirty bitmaps: its internal snapshots cannot be "
-                                              "applied; remove them with qemu-img bitmap --remove",
+            snap_set_error(error, EOPNOTSUPP,
+                           "'%s' has persistent dirty bitmaps: its internal snapshots cannot be "
+                           "applied; remove them with qemu-img bitmap --remove",
                            state->layer->path);
             return FALSE;
         }
@@ -92,8 +96,8 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
     g_autofree char *stem = NULL;
     g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
     return path && op_hold(op, state->layer, error) &&
-           overlay_plan_copy(op, state->target, state->layer, state->tag, path, stem, info->virtual_size, ret_layer,
-                             error);
+           overlay_plan_copy(op, state->target, state->layer, state->tag, path, stem, info->virtual_size,
+                             ret_layer, error);
 }
 
 /* Point @disk of the new definition at @layer. */
@@ -103,7 +107,8 @@ static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, cons
     for (const Layer *below = domain_find_layer(domain, layer->backing); below;
          below = domain_find_layer(domain, below->backing))
         g_ptr_array_add(backing, backing_def_new(below->path, below->format));
-    DiskType type = disk->type == DISK_BLOCK && g_strcmp0(disk->source, layer->path) == 0 ? DISK_BLOCK : DISK_FILE;
+    DiskType type =
+        disk->type == DISK_BLOCK && g_strcmp0(disk->source, layer->path) == 0 ? DISK_BLOCK : DISK_FILE;
     domain_def_set_source(def, disk, type, layer->path, layer->format, backing);
 }
 
@@ -136,8 +141,9 @@ static DomainDef *definition_of(Op *op, const Snapshot *snapshot, gboolean force
     if (!def->domain) {
         if (force)
             return domain_def_copy(op->domain->def);
-        snap_set_error(error, EPERM, "the snapshot does not say what the domain was like: use --force to keep the "
-                                     "present definition");
+        snap_set_error(error, EPERM,
+                       "the snapshot does not say what the domain was like: use --force to keep the "
+                       "present definition");
         return NULL;
     }
     g_autoptr(DomainDef) domain = g_steal_pointer(&def->domain);
@@ -197,6 +203,5 @@ gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *reque
     g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "revert to '%s'", request->name);
     if (op && revert(op, request, error))
         return TRUE;
-    g_prefix_error(error, "revert to '%s': ", request->name);
     return FALSE;
 }

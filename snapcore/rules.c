@@ -76,8 +76,8 @@ const Rule *rules_find(gboolean online, RuleAsk memory, RuleAsk disks, gboolean 
     g_assert_not_reached(); /* the test of all 64 cells holds this */
 }
 
-gboolean rules_check(gboolean online, RuleAsk memory, RuleAsk disks, gboolean disk_only, const Rule **ret_rule,
-                     GError **error)
+gboolean rules_check(gboolean online, RuleAsk memory, RuleAsk disks, gboolean disk_only,
+                     const Rule **ret_rule, GError **error)
 {
     const Rule *rule = rules_find(online, memory, disks, disk_only);
     if (online) {
@@ -125,16 +125,20 @@ char *rules_print(void)
         g_string_append_printf(out, "%-8s ", rule->online ? "online" : "offline");
         print_asks(out, rule->memory, 8);
         print_asks(out, rule->disks, 8);
-        g_string_append_printf(out, "%-9s | ", rule->disk_only == BOTH ? "any" : rule->disk_only == ON ? "on" : "off");
+        g_string_append_printf(out, "%-9s | ",
+                               rule->disk_only == BOTH ? "any"
+                               : rule->disk_only == ON ? "on"
+                                                       : "off");
         if (rule->means == MEANS_REFUSED)
             g_string_append_printf(out, "invalid combination (%s)\n", rule->refusal);
         else
             g_string_append_printf(out, "memory=%s disk=%s, via %s\n", mode_word(rule->ret_memory),
                                    mode_word(rule->ret_disks), means_text[rule->means]);
     }
-    g_string_append(out, "\n"
-                         "disk omitted on a domain that is off: internal where every participating disk can, external\n"
-                         "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first.\n"
-                         "online rows are refused by this version: domain is running.\n");
+    g_string_append(
+        out, "\n"
+             "disk omitted on a domain that is off: internal where every participating disk can, external\n"
+             "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first.\n"
+             "online rows are refused by this version: domain is running.\n");
     return g_string_free(out, FALSE);
 }

@@ -11,23 +11,26 @@ static json_t *optional(const char *text)
 
 static json_t *layer_to_json(const Layer *layer)
 {
-    json_t *json = json_pack("{s:s, s:s}", "path", layer->path, "format", image_format_to_string(layer->format));
+    json_t *json =
+        json_pack("{s:s, s:s}", "path", layer->path, "format", image_format_to_string(layer->format));
     if (layer->backing) {
         json_object_set_new(json, "backing", json_string(layer->backing));
-        json_object_set_new(json, "backing_format", json_string(image_format_to_string(layer->backing_format)));
+        json_object_set_new(json, "backing_format",
+                            json_string(image_format_to_string(layer->backing_format)));
     }
     if (file_id_known(&layer->file))
         json_object_set_new(json, "file",
-                            json_pack("[I, I, I]", (json_int_t)layer->file.ino, (json_int_t)layer->file.birth_sec,
-                                      (json_int_t)layer->file.birth_nsec));
+                            json_pack("[I, I, I]", (json_int_t)layer->file.ino,
+                                      (json_int_t)layer->file.birth_sec, (json_int_t)layer->file.birth_nsec));
     if (layer->made)
         json_object_set_new(json, "made", json_true());
     json_object_set_new(json, "stem", optional(layer->stem));
     if (layer->frozen)
         json_object_set_new(json, "frozen",
-                            json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size, "mtime",
-                                      (json_int_t)layer->stamp.mtime_sec, (json_int_t)layer->stamp.mtime_nsec, "mode",
-                                      (int)layer->mode, "blocks", (json_int_t)layer->blocks));
+                            json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size,
+                                      "mtime", (json_int_t)layer->stamp.mtime_sec,
+                                      (json_int_t)layer->stamp.mtime_nsec, "mode", (int)layer->mode, "blocks",
+                                      (json_int_t)layer->blocks));
     if (layer->stale->len > 0) {
         json_t *stale = json_array();
         for (guint i = 0; i < layer->stale->len; i++)
@@ -70,8 +73,9 @@ static char *dump(json_t *json)
 
 char *store_domain_json(const Domain *domain)
 {
-    return dump(json_pack("{s:i, s:s?, s:o}", "version", 1, "current", domain->current ? domain->current->name : NULL,
-                          "layers", layers_to_json(domain, NULL)));
+    return dump(json_pack("{s:i, s:s?, s:o}", "version", 1, "current",
+                          domain->current ? domain->current->name : NULL, "layers",
+                          layers_to_json(domain, NULL)));
 }
 
 char *store_snapshot_json(const Snapshot *snapshot)
@@ -84,5 +88,6 @@ char *store_snapshot_json(const Snapshot *snapshot)
             json_object_set_new(json, "tag", json_string(disk->tag));
         json_array_append_new(disks, json);
     }
-    return dump(json_pack("{s:o, s:o}", "disks", disks, "layers", layers_to_json(snapshot->domain, snapshot)));
+    return dump(
+        json_pack("{s:o, s:o}", "disks", disks, "layers", layers_to_json(snapshot->domain, snapshot)));
 }

@@ -179,10 +179,11 @@ gboolean step_needs_repair(const Step *step)
 
 json_t *step_to_json(const Step *step)
 {
-    json_t *json = json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s, s:s}", "kind", classes[step->kind].word, "stage",
-                             (int)step->stage, "disk", step->disk, "path", step->path, "mode", (int)step->mode,
-                             "size", (json_int_t)step->size, "format", image_format_to_string(step->format),
-                             "backing_format", image_format_to_string(step->backing_format));
+    json_t *json =
+        json_pack("{s:s, s:i, s:s, s:s, s:i, s:I, s:s, s:s}", "kind", classes[step->kind].word, "stage",
+                  (int)step->stage, "disk", step->disk, "path", step->path, "mode", (int)step->mode, "size",
+                  (json_int_t)step->size, "format", image_format_to_string(step->format), "backing_format",
+                  image_format_to_string(step->backing_format));
     const struct {
         const char *key, *value;
     } texts[] = {{"temp", step->temp},     {"like", step->like}, {"backing_name", step->backing_name},
@@ -210,10 +211,10 @@ Step *step_from_json(json_t *json, GError **error)
     int stage, mode;
     json_int_t size;
     StepKind kind;
-    if (json_unpack(json, "{s:s, s:i, s:s, s:s, s:i, s:I, s:s, s:s, s?s, s?s, s?s, s?s, s?s, s?s}", "kind", &word,
-                    "stage", &stage, "disk", &disk, "path", &path, "mode", &mode, "size", &size, "format", &format,
-                    "backing_format", &backing_format, "temp", &temp, "like", &like, "backing_name", &backing_name,
-                    "source", &source, "tag", &tag, "keep", &keep) < 0 ||
+    if (json_unpack(json, "{s:s, s:i, s:s, s:s, s:i, s:I, s:s, s:s, s?s, s?s, s?s, s?s, s?s, s?s}", "kind",
+                    &word, "stage", &stage, "disk", &disk, "path", &path, "mode", &mode, "size", &size,
+                    "format", &format, "backing_format", &backing_format, "temp", &temp, "like", &like,
+                    "backing_name", &backing_name, "source", &source, "tag", &tag, "keep", &keep) < 0 ||
         !class_from_word(word, &kind) || !g_path_is_absolute(path)) {
         snap_set_error(error, EINVAL, "a step that is not as the format says");
         return NULL;

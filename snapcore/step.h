@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Step: one thing done to one file, that can be repeated, and undone until its operation has committed. A table in
- * step.c holds, for each kind, how to do it, to undo it and to finish it after the commit.
+ * Step: one thing done to one file, that can be repeated, and undone until its operation has committed. A
+ * table in step.c holds, for each kind, how to do it, to undo it and to finish it after the commit.
  */
 #pragma once
 
@@ -21,12 +21,12 @@ typedef enum {
 
 typedef struct {
     StepKind kind;
-    guint stage;  /* steps of one stage run in parallel, stages one after the other */
-    char *disk;   /* target, for messages */
+    guint stage; /* steps of one stage run in parallel, stages one after the other */
+    char *disk;  /* target, for messages */
     char *path;
-    char *temp;   /* OVERLAY, COPY_OUT */
-    char *like;   /* image whose owner the new file gets */
-    guint mode;   /* bits: of the new file, or those FREEZE takes away from, or those DROP_TAG gives back */
+    char *temp; /* OVERLAY, COPY_OUT */
+    char *like; /* image whose owner the new file gets */
+    guint mode; /* bits: of the new file, or those FREEZE takes away from, or those DROP_TAG gives back */
     ImageFormat format;
     guint64 size; /* virtual, bytes */
     char *backing_name;

@@ -12,7 +12,8 @@
 #include "error.h"
 #include "names.h"
 
-/* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still fit. */
+/* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still
+ * fit. */
 #define FILE_MAX 200
 #define FILE_CUT 150
 
@@ -44,7 +45,8 @@ static int lock_store(const char *path, GError **error)
         char pid[32] = "";
         ssize_t n = errno == EWOULDBLOCK ? pread(fd, pid, sizeof pid - 1, 0) : -1;
         if (n >= 0)
-            snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path, n > 0 ? g_strchomp(pid) : "?");
+            snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path,
+                           n > 0 ? g_strchomp(pid) : "?");
         else
             snap_set_errno(error, errno, "lock '%s'", file);
         close(fd);
@@ -105,7 +107,8 @@ static gboolean apply_in(const char *dir, const GPtrArray *writes, GError **erro
     for (guint i = 0; i < writes->len; i++) {
         const StoreWrite *write = writes->pdata[i];
         g_autofree char *path = g_build_filename(dir, write->file, NULL);
-        if (write->text ? !file_write(path, write->text, strlen(write->text), error) : !file_remove(path, error))
+        if (write->text ? !file_replace(path, write->text, strlen(write->text), error)
+                        : !file_remove(path, error))
             return FALSE;
     }
     return TRUE;
@@ -232,7 +235,7 @@ SnapshotDef *store_read_snapshot(const Store *store, const char *domain, const c
     g_autofree char *path = store_domain_file(store, domain, file);
     g_autofree char *text = NULL;
     gsize len;
-    if (!file_read(path, STORE_TEXT_MAX, &text, &len, error))
+    if (!file_load(path, STORE_TEXT_MAX, &text, &len, error))
         return NULL;
     return snapshot_def_parse(text, len, error);
 }
@@ -242,14 +245,15 @@ static gboolean shorten_log(const char *path, GError **error)
 {
     g_autofree char *text = NULL;
     gsize len;
-    if (!file_read(path, STORE_LOG_MAX * 2, &text, &len, error))
+    if (!file_load(path, STORE_LOG_MAX * 2, &text, &len, error))
         return FALSE;
     const char *from = memchr(text + len / 2, '\n', len - len / 2);
     from = from ? from + 1 : text + len;
-    return file_write(path, from, len - (gsize)(from - text), error);
+    return file_replace(path, from, len - (gsize)(from - text), error);
 }
 
-gboolean store_log(const Store *store, const char *domain, const char *line, guint64 *ret_size, GError **error)
+gboolean store_log(const Store *store, const char *domain, const char *line, guint64 *ret_size,
+                   GError **error)
 {
     g_autofree char *path = store_log_path(store, domain);
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The snapshot tree as text, in the manner of virsh snapshot-list --tree, with the present state as a leaf. */
+/* The snapshot tree as text, in the manner of virsh snapshot-list --tree, with the present state as a leaf.
+ */
 #include "model.h"
 
-/* Deeper levels are no longer indented but numbered: the text of a chain of thousands stays readable, and linear. */
+/* Deeper levels are no longer indented but numbered: the text of a chain of thousands stays readable, and
+ * linear. */
 #define MAX_INDENT 32
 
 #define YOU_ARE_HERE "(you are here)"
@@ -77,10 +79,12 @@ static void draw_snapshots(const Domain *domain, GString *out)
         g_array_set_size(stack, stack->len - 1);
         draw_line(out, &line);
         if (line.snapshot) {
-            g_autofree char *prefix =
-                line.depth >= MAX_INDENT
-                    ? g_strdup(line.prefix)
-                    : g_strconcat(line.prefix, line.depth == 0 ? "  " : line.last ? "    " : "|   ", NULL);
+            g_autofree char *prefix = line.depth >= MAX_INDENT ? g_strdup(line.prefix)
+                                                               : g_strconcat(line.prefix,
+                                                                             line.depth == 0 ? "  "
+                                                                             : line.last     ? "    "
+                                                                                             : "|   ",
+                                                                             NULL);
             push_children(domain, children, stack, line.snapshot, prefix, line.depth + 1);
         }
         line_clear(&line);

@@ -29,15 +29,23 @@ typedef const xmlError *ParseError;
 typedef xmlErrorPtr ParseError;
 #endif
 
+/* Errors quote the document; the sentence must stay one line. */
+static void make_one_line(char *text)
+{
+    for (char *p = text; *p != '\0'; p++)
+        *p = g_ascii_iscntrl(*p) ? ' ' : *p;
+}
+
 static void on_error(void *user, ParseError problem)
 {
     ParseState *state = ((xmlParserCtxt *)user)->_private;
     if (problem->level < XML_ERR_FATAL || state->message != NULL)
         return;
-    /* The text may quote the document: cut it, and mend what the cut or the document broke. */
+    /* Cut it, and mend what the cut or the document broke. */
     g_autofree char *cut =
         g_strndup(problem->message != NULL ? problem->message : "not well-formed", MAX_MESSAGE);
-    state->message = g_utf8_make_valid(g_strchomp(cut), -1);
+    make_one_line(g_strchomp(cut));
+    state->message = g_utf8_make_valid(cut, -1);
     state->line = problem->line;
 }
 
@@ -116,9 +124,7 @@ void xml_set_error(GError **error, int err, const xmlNode *node, const char *for
     va_start(args, format);
     g_autofree char *what = g_strdup_vprintf(format, args);
     va_end(args);
-    /* What it quotes may come from the document; the sentence must stay one line. */
-    for (char *p = what; *p != '\0'; p++)
-        *p = g_ascii_iscntrl(*p) ? ' ' : *p;
+    make_one_line(what);
     g_autofree char *cut = g_strndup((const char *)node->name, MAX_MESSAGE);
     g_autofree char *name = g_utf8_make_valid(cut, -1);
     snap_set_error(error, err, "line %ld: <%s>: %s", xmlGetLineNo(node), name, what);

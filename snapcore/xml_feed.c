@@ -41,6 +41,7 @@ typedef enum {
 struct XmlFeed {
     FeedState state;
     gsize total; /* bytes read */
+    gsize mark;  /* of these, bytes of a byte order mark */
     long line;
     char quote;              /* that ends the value */
     const char *expect;      /* in AFTER_BANG: the rest of the keyword, NULL at its first byte */
@@ -103,13 +104,18 @@ static gboolean open_element(XmlFeed *feed, char c, GError **error)
     return to_state(feed, IN_NAME);
 }
 
-/* Outside the root element only white space may stand, and a byte order mark at the very beginning. */
+/* Outside the root element only white space may stand, and a whole byte order mark at the very beginning. */
 static gboolean step_text(XmlFeed *feed, char c, GError **error)
 {
     static const char mark[] = "\xef\xbb\xbf";
-    if (c == '<')
+    if (feed->mark == feed->total && feed->mark < 3 && c == mark[feed->mark]) {
+        feed->mark++;
+        return TRUE;
+    }
+    gboolean broken = feed->mark > 0 && feed->mark < 3;
+    if (c == '<' && !broken)
         return to_state(feed, AFTER_LT);
-    if (feed->depth > 0 || is_space(c) || (feed->total < 3 && c == mark[feed->total]))
+    if (feed->depth > 0 || (is_space(c) && !broken))
         return TRUE;
     return fail(feed, error, "text outside the root element");
 }

@@ -5,152 +5,162 @@
  */
 #pragma once
 
+#include <glib.h>
+
 /* clang-format off: a document, line by line */
-static const char fedora_xml[] =
-    "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>\n"
-    "  <name>fedora</name>\n"
-    "  <uuid>31a85633-b9ac-4798-afcc-33c9afe8bef1</uuid>\n"
-    "  <title>The &lt;build&gt; machine</title>\n"
-    "  <description>Builds &amp; tests.\n"
-    "  Ask before &quot;changing&quot; it.</description>\n"
-    "  <metadata>\n"
-    "    <libosinfo:libosinfo xmlns:libosinfo=\"http://libosinfo.org/xmlns/libvirt/domain/1.0\">\n"
-    "      <libosinfo:os id=\"http://fedoraproject.org/fedora/37\"/>\n"
-    "    </libosinfo:libosinfo>\n"
-    "    <app:note xmlns:app=\"urn:example:app\" app:by=\"J&#xF6;rg's &quot;tool&quot;\">it's <app:b>mixed</app:b> text</app:note>\n"
-    "  </metadata>\n"
-    "  <memory unit='KiB'>4194304</memory>\n"
-    "  <currentMemory unit='KiB'>4194304</currentMemory>\n"
-    "  <memoryBacking>\n"
-    "    <source type='memfd'/>\n"
-    "    <access mode='shared'/>\n"
-    "  </memoryBacking>\n"
-    "  <vcpu placement='static'>4</vcpu>\n"
-    "  <os firmware='efi'>\n"
-    "    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n"
-    "    <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>\n"
-    "    <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>/var/lib/libvirt/qemu/nvram/fedora_VARS.fd</nvram>\n"
-    "    <boot dev='hd'/>\n"
-    "  </os>\n"
-    "  <features>\n"
-    "    <acpi/>\n"
-    "    <apic/>\n"
-    "    <vmport state='off'/>\n"
-    "  </features>\n"
-    "  <cpu mode='host-passthrough' check='none' migratable='on'/>\n"
-    "  <clock offset='utc'>\n"
-    "    <timer name='rtc' tickpolicy='catchup'/>\n"
-    "    <timer name='pit' tickpolicy='delay'/>\n"
-    "    <timer name='hpet' present='no'/>\n"
-    "  </clock>\n"
-    "  <on_poweroff>destroy</on_poweroff>\n"
-    "  <on_reboot>restart</on_reboot>\n"
-    "  <on_crash>destroy</on_crash>\n"
-    "  <pm>\n"
-    "    <suspend-to-mem enabled='no'/>\n"
-    "    <suspend-to-disk enabled='no'/>\n"
-    "  </pm>\n"
-    "  <devices>\n"
-    "    <emulator>/usr/bin/qemu-system-x86_64</emulator>\n"
-    "    <disk type='file' device='disk'>\n"
-    "      <driver name='qemu' type='qcow2' discard='unmap'/>\n"
-    "      <source file='/var/lib/libvirt/images/fedora.clean'/>\n"
-    "      <backingStore type='file'>\n"
-    "        <format type='qcow2'/>\n"
-    "        <source file='/var/lib/libvirt/images/fedora.qcow2'/>\n"
-    "        <backingStore type='block'>\n"
-    "          <format type='raw'/>\n"
-    "          <source dev='/dev/vg0/template'/>\n"
-    "          <backingStore/>\n"
-    "        </backingStore>\n"
-    "      </backingStore>\n"
-    "      <target dev='vda' bus='virtio'/>\n"
-    "      <address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/>\n"
-    "    </disk>\n"
-    "    <disk type='block' device='disk' snapshot='external'>\n"
-    "      <driver name='qemu' type='raw' cache='none' io='native'/>\n"
-    "      <source dev='/dev/vg0/data'/>\n"
-    "      <target dev='vdb' bus='virtio'/>\n"
-    "      <shareable/>\n"
-    "      <address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x0'/>\n"
-    "    </disk>\n"
-    "    <disk type='network' device='disk'>\n"
-    "      <driver name='qemu' type='raw'/>\n"
-    "      <auth username='libvirt'>\n"
-    "        <secret type='ceph' uuid='2ec115d7-3a88-3ceb-bc12-0ac909a6fd87'/>\n"
-    "      </auth>\n"
-    "      <source protocol='rbd' name='pool/image'>\n"
-    "        <host name='mon1.example.org' port='6321'/>\n"
-    "      </source>\n"
-    "      <target dev='vdc' bus='virtio'/>\n"
-    "      <address type='pci' domain='0x0000' bus='0x06' slot='0x00' function='0x0'/>\n"
-    "    </disk>\n"
-    "    <disk type='file' device='cdrom'>\n"
-    "      <driver name='qemu' type='raw'/>\n"
-    "      <target dev='sda' bus='sata'/>\n"
-    "      <readonly/>\n"
-    "      <address type='drive' controller='0' bus='0' target='0' unit='0'/>\n"
-    "    </disk>\n"
-    "    <disk type='file' device='floppy'>\n"
-    "      <driver name='qemu' type='raw'/>\n"
-    "      <source file='/var/lib/libvirt/images/driver&apos;s &quot;disk&quot;.img'/>\n"
-    "      <target dev='fda' bus='fdc'/>\n"
-    "      <address type='drive' controller='0' bus='0' target='0' unit='0'/>\n"
-    "    </disk>\n"
-    "    <controller type='usb' index='0' model='qemu-xhci' ports='15'>\n"
-    "      <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>\n"
-    "    </controller>\n"
-    "    <controller type='pci' index='0' model='pcie-root'/>\n"
-    "    <controller type='sata' index='0'>\n"
-    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x2'/>\n"
-    "    </controller>\n"
-    "    <interface type='network'>\n"
-    "      <mac address='52:54:00:ab:48:03'/>\n"
-    "      <source network='default'/>\n"
-    "      <model type='virtio'/>\n"
-    "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>\n"
-    "    </interface>\n"
-    "    <serial type='pty'>\n"
-    "      <target type='isa-serial' port='0'>\n"
-    "        <model name='isa-serial'/>\n"
-    "      </target>\n"
-    "    </serial>\n"
-    "    <console type='pty'>\n"
-    "      <target type='serial' port='0'/>\n"
-    "    </console>\n"
-    "    <channel type='unix'>\n"
-    "      <target type='virtio' name='org.qemu.guest_agent.0'/>\n"
-    "      <address type='virtio-serial' controller='0' bus='0' port='1'/>\n"
-    "    </channel>\n"
-    "    <input type='tablet' bus='usb'>\n"
-    "      <address type='usb' bus='0' port='1'/>\n"
-    "    </input>\n"
-    "    <tpm model='tpm-crb'>\n"
-    "      <backend type='emulator' version='2.0'/>\n"
-    "    </tpm>\n"
-    "    <graphics type='vnc' port='-1' autoport='yes' passwd='s3cr&apos;t' passwdValidTo='2030-01-01T00:00:00'>\n"
-    "      <listen type='address'/>\n"
-    "    </graphics>\n"
-    "    <graphics type='spice' autoport='yes' passwd='other'>\n"
-    "      <listen type='address'/>\n"
-    "      <image compression='off'/>\n"
-    "    </graphics>\n"
-    "    <video>\n"
-    "      <model type='virtio' heads='1' primary='yes'/>\n"
-    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/>\n"
-    "    </video>\n"
-    "    <memballoon model='virtio'>\n"
-    "      <address type='pci' domain='0x0000' bus='0x07' slot='0x00' function='0x0'/>\n"
-    "    </memballoon>\n"
-    "    <rng model='virtio'>\n"
-    "      <backend model='random'>/dev/urandom</backend>\n"
-    "      <address type='pci' domain='0x0000' bus='0x08' slot='0x00' function='0x0'/>\n"
-    "    </rng>\n"
-    "  </devices>\n"
-    "  <qemu:commandline>\n"
-    "    <qemu:arg value='-global'/>\n"
-    "    <qemu:arg value='driver=cfi.pflash01,property=secure,value=on'/>\n"
-    "    <qemu:env name='QEMU_AUDIO_DRV' value='none'/>\n"
-    "  </qemu:commandline>\n"
-    "</domain>\n";
+static const char *const fedora_lines[] = {
+    "<domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>",
+    "  <name>fedora</name>",
+    "  <uuid>31a85633-b9ac-4798-afcc-33c9afe8bef1</uuid>",
+    "  <title>The &lt;build&gt; machine</title>",
+    "  <description>Builds &amp; tests.",
+    "  Ask before &quot;changing&quot; it.</description>",
+    "  <metadata>",
+    "    <libosinfo:libosinfo xmlns:libosinfo=\"http://libosinfo.org/xmlns/libvirt/domain/1.0\">",
+    "      <libosinfo:os id=\"http://fedoraproject.org/fedora/37\"/>",
+    "    </libosinfo:libosinfo>",
+    "    <app:note xmlns:app=\"urn:example:app\" app:by=\"J&#xF6;rg's &quot;tool&quot;\">it's <app:b>mixed</app:b> text</app:note>",
+    "  </metadata>",
+    "  <memory unit='KiB'>4194304</memory>",
+    "  <currentMemory unit='KiB'>4194304</currentMemory>",
+    "  <memoryBacking>",
+    "    <source type='memfd'/>",
+    "    <access mode='shared'/>",
+    "  </memoryBacking>",
+    "  <vcpu placement='static'>4</vcpu>",
+    "  <os firmware='efi'>",
+    "    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>",
+    "    <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>",
+    "    <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>/var/lib/libvirt/qemu/nvram/fedora_VARS.fd</nvram>",
+    "    <boot dev='hd'/>",
+    "  </os>",
+    "  <features>",
+    "    <acpi/>",
+    "    <apic/>",
+    "    <vmport state='off'/>",
+    "  </features>",
+    "  <cpu mode='host-passthrough' check='none' migratable='on'/>",
+    "  <clock offset='utc'>",
+    "    <timer name='rtc' tickpolicy='catchup'/>",
+    "    <timer name='pit' tickpolicy='delay'/>",
+    "    <timer name='hpet' present='no'/>",
+    "  </clock>",
+    "  <on_poweroff>destroy</on_poweroff>",
+    "  <on_reboot>restart</on_reboot>",
+    "  <on_crash>destroy</on_crash>",
+    "  <pm>",
+    "    <suspend-to-mem enabled='no'/>",
+    "    <suspend-to-disk enabled='no'/>",
+    "  </pm>",
+    "  <devices>",
+    "    <emulator>/usr/bin/qemu-system-x86_64</emulator>",
+    "    <disk type='file' device='disk'>",
+    "      <driver name='qemu' type='qcow2' discard='unmap'/>",
+    "      <source file='/var/lib/libvirt/images/fedora.clean'/>",
+    "      <backingStore type='file'>",
+    "        <format type='qcow2'/>",
+    "        <source file='/var/lib/libvirt/images/fedora.qcow2'/>",
+    "        <backingStore type='block'>",
+    "          <format type='raw'/>",
+    "          <source dev='/dev/vg0/template'/>",
+    "          <backingStore/>",
+    "        </backingStore>",
+    "      </backingStore>",
+    "      <target dev='vda' bus='virtio'/>",
+    "      <address type='pci' domain='0x0000' bus='0x04' slot='0x00' function='0x0'/>",
+    "    </disk>",
+    "    <disk type='block' device='disk' snapshot='external'>",
+    "      <driver name='qemu' type='raw' cache='none' io='native'/>",
+    "      <source dev='/dev/vg0/data'/>",
+    "      <target dev='vdb' bus='virtio'/>",
+    "      <shareable/>",
+    "      <address type='pci' domain='0x0000' bus='0x05' slot='0x00' function='0x0'/>",
+    "    </disk>",
+    "    <disk type='network' device='disk'>",
+    "      <driver name='qemu' type='raw'/>",
+    "      <auth username='libvirt'>",
+    "        <secret type='ceph' uuid='2ec115d7-3a88-3ceb-bc12-0ac909a6fd87'/>",
+    "      </auth>",
+    "      <source protocol='rbd' name='pool/image'>",
+    "        <host name='mon1.example.org' port='6321'/>",
+    "      </source>",
+    "      <target dev='vdc' bus='virtio'/>",
+    "      <address type='pci' domain='0x0000' bus='0x06' slot='0x00' function='0x0'/>",
+    "    </disk>",
+    "    <disk type='file' device='cdrom'>",
+    "      <driver name='qemu' type='raw'/>",
+    "      <target dev='sda' bus='sata'/>",
+    "      <readonly/>",
+    "      <address type='drive' controller='0' bus='0' target='0' unit='0'/>",
+    "    </disk>",
+    "    <disk type='file' device='floppy'>",
+    "      <driver name='qemu' type='raw'/>",
+    "      <source file='/var/lib/libvirt/images/driver&apos;s &quot;disk&quot;.img'/>",
+    "      <target dev='fda' bus='fdc'/>",
+    "      <address type='drive' controller='0' bus='0' target='0' unit='0'/>",
+    "    </disk>",
+    "    <controller type='usb' index='0' model='qemu-xhci' ports='15'>",
+    "      <address type='pci' domain='0x0000' bus='0x02' slot='0x00' function='0x0'/>",
+    "    </controller>",
+    "    <controller type='pci' index='0' model='pcie-root'/>",
+    "    <controller type='sata' index='0'>",
+    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x1f' function='0x2'/>",
+    "    </controller>",
+    "    <interface type='network'>",
+    "      <mac address='52:54:00:ab:48:03'/>",
+    "      <source network='default'/>",
+    "      <model type='virtio'/>",
+    "      <address type='pci' domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>",
+    "    </interface>",
+    "    <serial type='pty'>",
+    "      <target type='isa-serial' port='0'>",
+    "        <model name='isa-serial'/>",
+    "      </target>",
+    "    </serial>",
+    "    <console type='pty'>",
+    "      <target type='serial' port='0'/>",
+    "    </console>",
+    "    <channel type='unix'>",
+    "      <target type='virtio' name='org.qemu.guest_agent.0'/>",
+    "      <address type='virtio-serial' controller='0' bus='0' port='1'/>",
+    "    </channel>",
+    "    <input type='tablet' bus='usb'>",
+    "      <address type='usb' bus='0' port='1'/>",
+    "    </input>",
+    "    <tpm model='tpm-crb'>",
+    "      <backend type='emulator' version='2.0'/>",
+    "    </tpm>",
+    "    <graphics type='vnc' port='-1' autoport='yes' passwd='s3cr&apos;t' passwdValidTo='2030-01-01T00:00:00'>",
+    "      <listen type='address'/>",
+    "    </graphics>",
+    "    <graphics type='spice' autoport='yes' passwd='other'>",
+    "      <listen type='address'/>",
+    "      <image compression='off'/>",
+    "    </graphics>",
+    "    <video>",
+    "      <model type='virtio' heads='1' primary='yes'/>",
+    "      <address type='pci' domain='0x0000' bus='0x00' slot='0x01' function='0x0'/>",
+    "    </video>",
+    "    <memballoon model='virtio'>",
+    "      <address type='pci' domain='0x0000' bus='0x07' slot='0x00' function='0x0'/>",
+    "    </memballoon>",
+    "    <rng model='virtio'>",
+    "      <backend model='random'>/dev/urandom</backend>",
+    "      <address type='pci' domain='0x0000' bus='0x08' slot='0x00' function='0x0'/>",
+    "    </rng>",
+    "  </devices>",
+    "  <qemu:commandline>",
+    "    <qemu:arg value='-global'/>",
+    "    <qemu:arg value='driver=cfi.pflash01,property=secure,value=on'/>",
+    "    <qemu:env name='QEMU_AUDIO_DRV' value='none'/>",
+    "  </qemu:commandline>",
+    "</domain>",
+    "", NULL,
+};
 /* clang-format on */
+
+/* The document. Caller frees. */
+static inline char *fedora_document(void)
+{
+    return g_strjoinv("\n", (char **)fedora_lines);
+}
