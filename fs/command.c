@@ -53,7 +53,8 @@ static gboolean override(CreateRequest *request, const Command *command, GError 
 static gboolean create(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
                        GCancellable *cancel, GError **error)
 {
-    g_autoptr(CreateRequest) request = doc == NULL ? create_request_new() : snapshot_parse_create(doc, len, error);
+    g_autoptr(CreateRequest) request =
+        doc == NULL ? create_request_new() : snapshot_parse_create(doc, len, error);
     if (request == NULL || (command != NULL && !override(request, command, error)))
         return FALSE;
     return fs->engine->ops->create(fs->engine, domain, request, cancel, NULL, error);
@@ -81,7 +82,8 @@ static gboolean find(Fs *fs, EngineId where, const char *name, EngineId *ret_id,
     return TRUE;
 }
 
-static gboolean delete(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel, GError **error)
+static gboolean delete_snapshot(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel,
+                                GError **error)
 {
     EngineId snapshot;
     DeleteFlags flags = DELETE_ONE;
@@ -93,7 +95,7 @@ static gboolean delete(Fs *fs, EngineId domain, const Command *command, GCancell
         flags |= DELETE_CHILDREN_ONLY;
     if ((command->options & OPTION_METADATA) != 0)
         flags |= DELETE_METADATA;
-    return fs->engine->ops->delete(fs->engine, snapshot, flags, cancel, error);
+    return fs->engine->ops->delete (fs->engine, snapshot, flags, cancel, error);
 }
 
 static gboolean undefine(Fs *fs, const Command *command, GCancellable *cancel, GError **error)
@@ -123,12 +125,12 @@ gboolean command_run(Fs *fs, EngineId domain, const Command *command, const char
     case COMMAND_CREATE:
         return create(fs, domain, command, doc, len, cancel, error);
     case COMMAND_REDEFINE:
-        return ops->redefine(fs->engine, domain, 0, doc, len, (command->options & OPTION_CURRENT) != 0, cancel,
-                             error);
+        return ops->redefine(fs->engine, domain, 0, doc, len, (command->options & OPTION_CURRENT) != 0,
+                             cancel, error);
     case COMMAND_REVERT:
         return revert(fs, domain, command, cancel, error);
     case COMMAND_DELETE:
-        return delete (fs, domain, command, cancel, error);
+        return delete_snapshot(fs, domain, command, cancel, error);
     case COMMAND_WAIT:
         return ops->wait(fs->engine, domain, cancel, error);
     case COMMAND_DEFINE:

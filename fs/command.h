@@ -6,8 +6,8 @@
 #include "fs.h"
 
 /*
- * Run a command of @domain's ctl file (0: the mount's). @command NULL: the bare document @doc of @len bytes, which
- * creates or defines. May take long.
+ * Run a command of @domain's ctl file (0: the mount's). @command NULL: the bare document @doc of @len bytes,
+ * which creates or defines. May take long.
  */
 gboolean command_run(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
                      GCancellable *cancel, GError **error);

@@ -336,7 +336,8 @@ char *ctl_help(CtlScope scope)
         help_synopsis(help, spec);
         g_string_append_printf(help, "    %s\n", spec->help);
         for (const OptionSpec *option = spec->options; option->option != 0; option++) {
-            g_autofree char *word = g_strconcat(option->word, option->value == NULL ? "" : " ", option->value, NULL);
+            g_autofree char *word =
+                g_strconcat(option->word, option->value == NULL ? "" : " ", option->value, NULL);
             g_string_append_printf(help, "    --%-19s %s\n", word, option->help);
         }
         g_string_append_printf(help, "    example: %s\n", spec->example);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The command language of the two ctl files (DESIGN 2): from one line to a Command, and the help text. Both come from
- * one table, so the help lists exactly what works.
+ * The command language of the two ctl files (DESIGN 2): from one line to a Command, and the help text. Both
+ * come from one table, so the help lists exactly what works.
  */
 #pragma once
 
@@ -54,9 +54,9 @@ void command_free(Command *command);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Command, command_free)
 
 /*
- * Parse one line (no newline in it). *ret_command: the command (command_free), or NULL for a blank line or a comment.
- * EINVAL with a sentence that names the word: unknown command or option, missing or extra operand, options that
- * exclude each other, a document where none may follow or none where one must.
+ * Parse one line (no newline in it). *ret_command: the command (command_free), or NULL for a blank line or a
+ * comment. EINVAL with a sentence that names the word: unknown command or option, missing or extra operand,
+ * options that exclude each other, a document where none may follow or none where one must.
  */
 gboolean ctl_parse(CtlScope scope, const char *line, Command **ret_command, GError **error);
 

@@ -46,7 +46,11 @@ int daemon_fork(void)
         return -1;
     }
     setsid();
-    return ends[1];
+    /* What the caller had open (a pipe that somebody reads to its end, say) is not ours to hold. */
+    int report = fcntl(ends[1], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (report == STDERR_FILENO + 1)
+        close_range(STDERR_FILENO + 2, ~0U, 0);
+    return report;
 }
 
 void daemon_release(int report)

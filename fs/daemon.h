@@ -5,8 +5,8 @@
 #include "fs.h"
 
 /*
- * Fork; the parent waits for what the child reports and exits with it, the child returns the descriptor to report
- * to. -1: it could not. Before any thread is made: threads do not survive a fork.
+ * Fork; the parent waits for what the child reports and exits with it, the child returns the descriptor to
+ * report to. -1: it could not. Before any thread is made: threads do not survive a fork.
  */
 int daemon_fork(void);
 
@@ -17,7 +17,7 @@ void daemon_release(int report);
 void daemon_notify_ready(void);
 
 /*
- * The session's loop has ended: finish the jobs that run. Requests are still read meanwhile (what changes anything is
- * EBUSY then): a job may wait for a lock that the kernel holds for one of them.
+ * The session's loop has ended: finish the jobs that run. Requests are still read meanwhile (what changes
+ * anything is EBUSY then): a job may wait for a lock that the kernel holds for one of them.
  */
 void daemon_drain(Fs *fs);

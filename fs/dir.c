@@ -100,7 +100,8 @@ void dir_free(Dir *dir)
 }
 
 /* Pack the item at @index; returns the bytes it takes, more than @room when it does not fit. */
-static gsize pack(Fs *fs, const Dir *dir, guint index, fuse_req_t req, char *buffer, gsize room, gboolean plus)
+static gsize pack(Fs *fs, const Dir *dir, guint index, fuse_req_t req, char *buffer, gsize room,
+                  gboolean plus)
 {
     const Item *item = dir->items->pdata[index];
     /* Without an inode number (".", "..", what is gone meanwhile) it is a name only and no lookup. */

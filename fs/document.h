@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Document: what one open of domain.xml or snapshot.xml writes. It acts in the write that completes the root element,
- * so that tools which lose the error of close (echo, printf, Python) see it (facts/fuse.md 2.5). One caller at a time.
+ * Document: what one open of domain.xml or snapshot.xml writes. It acts in the write that completes the root
+ * element, so that tools which lose the error of close (echo, printf, Python) see it (facts/fuse.md 2.5). One
+ * caller at a time.
  */
 #pragma once
 
@@ -20,11 +21,12 @@ void document_reset(Document *document);
 guint64 document_size(const Document *document);
 
 /*
- * Take @len bytes at @offset. Offset 0 starts afresh, any other must be where the last write ended: EINVAL. @run is
- * called in the write that completes the document; what follows may only be white space and comments.
+ * Take @len bytes at @offset. Offset 0 starts afresh, any other must be where the last write ended: EINVAL.
+ * @run is called in the write that completes the document; what follows may only be white space and comments.
  */
 gboolean document_write(Document *document, guint64 offset, const char *data, gsize len, DocumentRun run,
                         gpointer user, GError **error);
 
-/* A descriptor was closed: EINVAL when the document has begun and not ended. It is kept; the next write may go on. */
+/* A descriptor was closed: EINVAL when the document has begun and not ended. It is kept; the next write may
+ * go on. */
 gboolean document_flush(Document *document, GError **error);

@@ -203,6 +203,7 @@ void file_read(Fs *fs, fuse_req_t req, gsize size, off_t offset, const struct fu
 
 typedef struct {
     Writer *writer;
+    fuse_ino_t ino;
     GBytes *data;
     guint64 offset;
 } Write;
@@ -220,13 +221,16 @@ static void run_write(Job *job)
     const char *data = g_bytes_get_data(write->data, &len);
     int err = 0;
     gsize taken = writer_write(write->writer, write->offset, data, len, job->cancel, &err);
+    if (node_is_ctl(write->ino))
+        turns_end(job->fs->turns, write->ino);
     if (err != 0)
         fuse_reply_err(job_finish(job), err);
     else
         fuse_reply_write(job_finish(job), taken);
 }
 
-void file_write(Fs *fs, fuse_req_t req, const char *data, gsize len, off_t offset, const struct fuse_file_info *fi)
+void file_write(Fs *fs, fuse_req_t req, fuse_ino_t ino, const char *data, gsize len, off_t offset,
+                const struct fuse_file_info *fi)
 {
     const File *file = file_of(fi);
     if (file->scratch != 0) {
@@ -238,7 +242,10 @@ void file_write(Fs *fs, fuse_req_t req, const char *data, gsize len, off_t offse
         return;
     }
     Write *write = g_new(Write, 1);
-    *write = (Write){.writer = file->writer, .data = g_bytes_new(data, len), .offset = (guint64)offset};
+    *write = (Write){
+        .writer = file->writer, .ino = ino, .data = g_bytes_new(data, len), .offset = (guint64)offset};
+    if (node_is_ctl(ino))
+        turns_begin(fs->turns, ino);
     job_start(fs, req, run_write, write, (GDestroyNotify)write_free, 0, 0);
 }
 
@@ -342,7 +349,8 @@ static void run_truncate(Job *job)
         fuse_reply_err(job_finish(job), err);
         return;
     }
-    entry.attr.st_size = (off_t)truncate->size; /* as this open sees it; the next stat shows the text that is */
+    entry.attr.st_size =
+        (off_t)truncate->size; /* as this open sees it; the next stat shows the text that is */
     fuse_reply_attr(job_finish(job), &entry.attr, 0);
 }
 

@@ -11,9 +11,9 @@
 #include "node.h"
 
 /*
- * The engine says that a name is gone from a directory: tell the kernel, which may have it in its cache. Not when the
- * request that this job works on holds that directory's lock in the kernel: it would wait for itself, and the kernel
- * drops the name then anyway (facts/fuse.md 3.5).
+ * The engine says that a name is gone from a directory: tell the kernel, which may have it in its cache. Not
+ * when the request that this job works on holds that directory's lock in the kernel: it would wait for
+ * itself, and the kernel drops the name then anyway (facts/fuse.md 3.5).
  */
 static void name_gone(gpointer user, EngineId where, const char *name)
 {
@@ -38,6 +38,7 @@ Fs *fs_new(Engine *engine, const char *store, const char *mountpoint)
     fs->scratch = scratch_new();
     fs->guard = guard_new();
     fs->jobs = jobs_new();
+    fs->turns = turns_new();
     engine->ops->set_gone(engine, name_gone, fs);
     return fs;
 }
@@ -50,6 +51,7 @@ void fs_free(Fs *fs)
     fs->engine->ops->free(fs->engine);
     guard_free(fs->guard);
     scratch_free(fs->scratch);
+    turns_free(fs->turns);
     g_free(fs->help[CTL_DOMAIN]);
     g_free(fs->help[CTL_MOUNT]);
     g_free(fs->store);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fs: what one mounted file system is made of. Made by main.c before the first request, unchanged after that; its
- * members lock for themselves.
+ * Fs: what one mounted file system is made of. Made by main.c before the first request, unchanged after that;
+ * its members lock for themselves.
  */
 #pragma once
 
@@ -11,6 +11,7 @@
 #include "guard.h"
 #include "job.h"
 #include "scratch.h"
+#include "turn.h"
 
 typedef struct Fs {
     Engine *engine;               /* owned */
@@ -20,13 +21,13 @@ typedef struct Fs {
     uid_t uid;                    /* who owns what the tree shows */
     gid_t gid;
     mode_t umask;
-    gint64 started;    /* seconds since the epoch: times of what has no other */
-    gboolean syslog;   /* where the daemon's log is: syslog, or stderr */
-    gint turn;         /* atomic: see node_fresh() */
-    char *help[2];     /* text of the ctl files, by CtlScope */
+    gint64 started;  /* seconds since the epoch: times of what has no other */
+    gboolean syslog; /* where the daemon's log is: syslog, or stderr */
+    char *help[2];   /* text of the ctl files, by CtlScope */
     Scratch *scratch;
     Guard *guard;
     Jobs *jobs;
+    Turns *turns;
 } Fs;
 
 /* Takes over @engine. @store and @mountpoint are copied. */

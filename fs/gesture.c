@@ -79,8 +79,8 @@ static gboolean create(Job *job, EngineId *ret_snapshot, GError **error)
     g_autoptr(CreateRequest) request = create_request_new();
     request->name = g_steal_pointer(&name);
     request->plain = TRUE;
-    return job->fs->engine->ops->create(job->fs->engine, node_id(gesture->dir), request, job->cancel, ret_snapshot,
-                                        error);
+    return job->fs->engine->ops->create(job->fs->engine, node_id(gesture->dir), request, job->cancel,
+                                        ret_snapshot, error);
 }
 
 static void run_mkdir(Job *job)
@@ -104,7 +104,8 @@ void gesture_mkdir(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name)
     else if (node_kind(dir) == NODE_ROOT)
         refuse(fs, req, dir, EPERM, "mkdir", name, "a domain is defined by writing its XML into ctl");
     else
-        refuse(fs, req, dir, EPERM, "mkdir", name, "directories are made in a domain only: each is a snapshot");
+        refuse(fs, req, dir, EPERM, "mkdir", name,
+               "directories are made in a domain only: each is a snapshot");
 }
 
 /* --- rmdir: delete, undefine --- */
@@ -186,7 +187,8 @@ int gesture_scratch_allowed(Fs *fs, fuse_ino_t dir, const char *name, gboolean l
         return ENAMETOOLONG;
     if (kind != NODE_DOMAIN && (link || kind != NODE_SNAPSHOT))
         return EPERM;
-    /* A reserved name that is not there (current, usage) is not for scratch; a dotted one is: editors use them. */
+    /* A reserved name that is not there (current, usage) is not for scratch; a dotted one is: editors use
+     * them. */
     if (*name != '.' && !name_check_new(name, NAME_SNAPSHOT, &error) && snap_errno(error) == EPERM)
         return EPERM;
     return 0;
@@ -246,8 +248,9 @@ void gesture_unlink(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name)
 /* --- rename --- */
 
 /*
- * Never what makes mv copy and delete, or say something strange: EXDEV, ENOSYS (snap_errno knows) and EINVAL, which it
- * prints as "cannot move to a subdirectory of itself". A document that does not parse is a bad message here.
+ * Never what makes mv copy and delete, or say something strange: EXDEV, ENOSYS (snap_errno knows) and EINVAL,
+ * which it prints as "cannot move to a subdirectory of itself". A document that does not parse is a bad
+ * message here.
  */
 static int rename_errno(int err)
 {

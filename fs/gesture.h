@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Gestures (DESIGN 2): what mkdir, rmdir, rename, symlink and unlink ask for. Each answers @req, most from a job. */
+/* Gestures (DESIGN 2): what mkdir, rmdir, rename, symlink and unlink ask for. Each answers @req, most from a
+ * job. */
 #pragma once
 
 #include "fs.h"

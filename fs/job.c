@@ -78,8 +78,8 @@ void jobs_close(Jobs *jobs)
     g_atomic_int_set(&jobs->closed, TRUE);
 }
 
-void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data, fuse_ino_t locked0,
-               fuse_ino_t locked1)
+void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data,
+               fuse_ino_t locked0, fuse_ino_t locked1)
 {
     if (g_atomic_int_get(&fs->jobs->closed)) {
         if (free_data != NULL)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Jobs: FUSE requests that take time, worked on by threads of their own and answered from there, so that a FUSE
- * worker never waits (there are ten, facts/fuse.md 3.1). As many threads as jobs: each costs its caller a thread too.
+ * Jobs: FUSE requests that take time, worked on by threads of their own and answered from there, so that a
+ * FUSE worker never waits (there are ten, facts/fuse.md 3.1). As many threads as jobs: each costs its caller
+ * a thread too.
  */
 #pragma once
 
@@ -18,10 +19,10 @@ typedef void (*JobRun)(Job *job);
 struct Job {
     struct Fs *fs;
     fuse_req_t req;
-    GCancellable *cancel;  /* fires when the caller is interrupted */
-    fuse_ino_t locked[2];  /* directories whose lock the kernel holds for this request; 0: none */
+    GCancellable *cancel; /* fires when the caller is interrupted */
+    fuse_ino_t locked[2]; /* directories whose lock the kernel holds for this request; 0: none */
     JobRun run;
-    gpointer data;         /* what to do; freed with free_data */
+    gpointer data; /* what to do; freed with free_data */
     GDestroyNotify free_data;
 };
 

@@ -58,7 +58,8 @@ static struct fuse_session *new_session(const Options *options, Fs *fs)
         failed |= fuse_opt_add_opt(&words, "ro");
     if (options->mount_words->len > 0)
         failed |= fuse_opt_add_opt(&words, options->mount_words->str);
-    failed |= fuse_opt_add_arg(&args, "domsnapfs") | fuse_opt_add_arg(&args, "-o") | fuse_opt_add_arg(&args, words);
+    failed |=
+        fuse_opt_add_arg(&args, "domsnapfs") | fuse_opt_add_arg(&args, "-o") | fuse_opt_add_arg(&args, words);
     if (options->debug)
         failed |= fuse_opt_add_arg(&args, "-d");
     if (!failed)

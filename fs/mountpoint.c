@@ -56,7 +56,8 @@ static gboolean unmount_lazily(const char *path, GError **error)
     }
     const char *argv[] = {"fusermount3", "-uz", "--", path, NULL};
     int status;
-    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status, error) &&
+    return g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status,
+                        error) &&
            g_spawn_check_wait_status(status, error);
 }
 
@@ -72,7 +73,8 @@ static gboolean free_dead(const char *path, GError **error)
     return FALSE;
 }
 
-/* @path with its directory made real, but not its last component: that cannot be looked at on a dead mount. */
+/* @path with its directory made real, but not its last component: that cannot be looked at on a dead mount.
+ */
 static char *real_directory(const char *path, GError **error)
 {
     g_autofree char *absolute = g_canonicalize_filename(path, NULL);

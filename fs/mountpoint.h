@@ -5,8 +5,9 @@
 #include <glib.h>
 
 /*
- * The absolute, real path of the directory @path. A dead mount of ours that stands there (its daemon was killed) is
- * unmounted, *ret_freed then says so; one of another file system is ENOTCONN, with how to free it. Caller frees.
+ * The absolute, real path of the directory @path. A dead mount of ours that stands there (its daemon was
+ * killed) is unmounted, *ret_freed then says so; one of another file system is ENOTCONN, with how to free it.
+ * Caller frees.
  */
 char *mountpoint_resolve(const char *path, gboolean *ret_freed, GError **error);
 

@@ -7,7 +7,8 @@
 #include "format.h"
 #include "text.h"
 
-/* Entry and attribute timeouts in seconds. What can change without a gesture on its directory is asked for each time. */
+/* Entry and attribute timeouts in seconds. What can change without a gesture on its directory is asked for
+ * each time. */
 #define KEEP 1.0
 #define ASK 0.0
 
@@ -32,7 +33,8 @@ static const NodeSpec specs[N_NODE_KINDS] = {
     [NODE_ACTIVE] = {NODE_DOMAIN, "active", DIRECTORY, KEEP, KEEP, FALSE, 0},
     [NODE_ACTIVE_PARENT] = {NODE_ACTIVE, "parent", LINK, ASK, ASK, FALSE, 0},
     [NODE_SNAPSHOT] = {NODE_DOMAIN, NULL, DIRECTORY, KEEP, KEEP, FALSE, 0},
-    [NODE_SNAPSHOT_XML] = {NODE_SNAPSHOT, "snapshot.xml", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_SNAPSHOT_XML},
+    [NODE_SNAPSHOT_XML] = {NODE_SNAPSHOT, "snapshot.xml", WRITABLE, KEEP, ASK, TRUE,
+                           ENGINE_TEXT_SNAPSHOT_XML},
     [NODE_DESCRIPTION] = {NODE_SNAPSHOT, "description", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_DESCRIPTION},
     [NODE_PARENT] = {NODE_SNAPSHOT, "parent", LINK, ASK, ASK, FALSE, 0},
     [NODE_LAYER] = {NODE_NONE, NULL, S_IFREG | 0444, KEEP, KEEP, FALSE, 0},
@@ -77,7 +79,8 @@ EngineId node_find(Fs *fs, EngineId where, const char *entry)
         return 0;
     g_autofree char *name = name_from_entry(entry, kind);
     g_autofree char *shown = name_to_entry(name, kind);
-    /* What has no '%' and is shown otherwise is reserved or dotted: only the escaped form is that name's entry. */
+    /* What has no '%' and is shown otherwise is reserved or dotted: only the escaped form is that name's
+     * entry. */
     if (strchr(entry, '%') == NULL && strcmp(shown, entry) != 0)
         return 0;
     return fs->engine->ops->find(fs->engine, where, name);
@@ -203,17 +206,6 @@ gboolean node_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
     return TRUE;
 }
 
-/*
- * A number for the kernel that it has not lately had for this ctl file. The kernel locks an inode while it is written
- * (and opened with O_TRUNC), so with one number a command that takes long would make the next one's caller wait, beyond
- * the reach of kill -9, instead of being told EBUSY. stat shows the same st_ino always.
- */
-static fuse_ino_t node_fresh(Fs *fs, fuse_ino_t ino)
-{
-    guint turn = (guint)g_atomic_int_add(&fs->turn, 1) & 0xff;
-    return ino | (fuse_ino_t)turn << 8;
-}
-
 static fuse_ino_t find_fixed(NodeKind in, EngineId id, const char *name)
 {
     for (NodeKind kind = NODE_ROOT; kind < N_NODE_KINDS; kind++)
@@ -222,7 +214,8 @@ static fuse_ino_t find_fixed(NodeKind in, EngineId id, const char *name)
     return 0;
 }
 
-/* A layer, by the name it is listed under or by its own file name (DESIGN 1: so that backing files are found). */
+/* A layer, by the name it is listed under or by its own file name (DESIGN 1: so that backing files are
+ * found). */
 static fuse_ino_t find_layer(Fs *fs, EngineId id, const char *name)
 {
     const EngineOps *ops = fs->engine->ops;
@@ -249,7 +242,7 @@ fuse_ino_t node_lookup(Fs *fs, fuse_ino_t dir, const char *name)
     EngineId id = node_id(dir);
     fuse_ino_t found = find_fixed(in, id, name);
     if (found != 0)
-        return node_is_ctl(found) ? node_fresh(fs, found) : found;
+        return node_is_ctl(found) ? turns_lookup(fs->turns, found) : found;
     if (in == NODE_ROOT || in == NODE_DOMAIN) {
         EngineId child = node_find(fs, id, name);
         if (child != 0)

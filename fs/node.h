@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Nodes: what stands behind an inode number. The number says it all, engine id << 16 | turn << 8 | kind, so there is
- * no table of nodes and nothing to forget; a number whose id is gone is ENOENT. Ids are never used again, so neither
- * are inode numbers. A layer's number is the layer's id wherever it is shown: one inode an image.
+ * Nodes: what stands behind an inode number. The number says it all, engine id << 16 | turn << 8 | kind, so
+ * there is no table of nodes and nothing to forget; a number whose id is gone is ENOENT. Ids are never used
+ * again, so neither are inode numbers. A layer's number is the layer's id wherever it is shown: one inode an
+ * image.
  */
 #pragma once
 
@@ -55,8 +56,8 @@ gboolean node_is_ctl(fuse_ino_t ino);
 gboolean node_is_writable(fuse_ino_t ino);
 
 /*
- * The domain or snapshot that the directory entry @entry shows in the root (@where 0) or in a domain; 0: none. A name
- * with '%' is found in its escaped form and as it is.
+ * The domain or snapshot that the directory entry @entry shows in the root (@where 0) or in a domain; 0:
+ * none. A name with '%' is found in its escaped form and as it is.
  */
 EngineId node_find(Fs *fs, EngineId where, const char *entry);
 

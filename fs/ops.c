@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the kernel asks, to the functions that know. Operations that are not here are ENOSYS by libfuse, which the
- * kernel takes well and remembers: extended attributes, fsync, fallocate, locks.
+ * What the kernel asks, to the functions that know. Operations that are not here are ENOSYS by libfuse, which
+ * the kernel takes well and remembers: extended attributes, fsync, fallocate, locks.
  */
 #include "ops.h"
 
@@ -45,7 +45,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         fuse_reply_err(req, ENOENT);
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set, struct fuse_file_info *fi)
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+                       struct fuse_file_info *fi)
 {
     file_setattr(fs_of(req), req, ino, attr, to_set, fi);
 }
@@ -101,7 +102,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     file_open(fs_of(req), req, ino, fi);
 }
 
-static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, struct fuse_file_info *fi)
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+                      struct fuse_file_info *fi)
 {
     file_create(fs_of(req), req, parent, name, fi);
 }
@@ -114,7 +116,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off, stru
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t off,
                      struct fuse_file_info *fi)
 {
-    file_write(fs_of(req), req, buf, size, off, fi);
+    file_write(fs_of(req), req, ino, buf, size, off, fi);
 }
 
 static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -172,16 +172,37 @@ static const Word words[] = {
 };
 
 /* Words of mount(8) that the kernel is told. */
-static const char *const passed[] = {"dev",   "nodev", "suid",    "nosuid", "exec",    "noexec",
-                                     "sync",  "async", "dirsync", "atime",  "noatime", NULL};
+static const char *const passed[] = {"dev",  "nodev", "suid",    "nosuid", "exec",    "noexec",
+                                     "sync", "async", "dirsync", "atime",  "noatime", NULL};
 
 /* Words that mean something to mount(8), to systemd, or that hold always here. */
-static const char *const ignored[] = {"defaults",   "auto",       "noauto",      "user",        "nouser",
-                                      "users",      "nousers",    "owner",       "group",       "_netdev",
-                                      "nofail",     "relatime",   "norelatime",  "strictatime", "nostrictatime",
-                                      "lazytime",   "nolazytime", "diratime",    "nodiratime",  "silent",
-                                      "loud",       "iversion",   "noiversion",  "mand",        "nomand",
-                                      "default_permissions", NULL};
+static const char *const ignored[] = {"defaults",
+                                      "auto",
+                                      "noauto",
+                                      "user",
+                                      "nouser",
+                                      "users",
+                                      "nousers",
+                                      "owner",
+                                      "group",
+                                      "_netdev",
+                                      "nofail",
+                                      "relatime",
+                                      "norelatime",
+                                      "strictatime",
+                                      "nostrictatime",
+                                      "lazytime",
+                                      "nolazytime",
+                                      "diratime",
+                                      "nodiratime",
+                                      "silent",
+                                      "loud",
+                                      "iversion",
+                                      "noiversion",
+                                      "mand",
+                                      "nomand",
+                                      "default_permissions",
+                                      NULL};
 
 static gboolean take_word(Options *options, const char *text, GError **error)
 {
@@ -192,7 +213,8 @@ static gboolean take_word(Options *options, const char *text, GError **error)
         if (strcmp(words[i].word, key) != 0)
             continue;
         if ((value != NULL) != words[i].has_value) {
-            snap_set_error(error, EINVAL, "option %s %s", key, value != NULL ? "takes no value" : "needs a value");
+            snap_set_error(error, EINVAL, "option %s %s", key,
+                           value != NULL ? "takes no value" : "needs a value");
             return FALSE;
         }
         return words[i].take(options, value, error);
@@ -207,7 +229,8 @@ static gboolean take_word(Options *options, const char *text, GError **error)
     return FALSE;
 }
 
-/* The words of one -o: separated by commas; a backslash takes the next character as it is, as libfuse does it. */
+/* The words of one -o: separated by commas; a backslash takes the next character as it is, as libfuse does
+ * it. */
 static void split_words(const char *text, GPtrArray *list)
 {
     g_autoptr(GString) word = g_string_new(NULL);
@@ -238,8 +261,8 @@ static gboolean read_config(Options *options, const char *path, GError **error)
             continue;
         g_auto(GStrv) halves = g_strsplit(line, "=", 2);
         g_strstrip(halves[0]);
-        g_autofree char *word =
-            halves[1] == NULL ? g_strdup(halves[0]) : g_strconcat(halves[0], "=", g_strstrip(halves[1]), NULL);
+        g_autofree char *word = halves[1] == NULL ? g_strdup(halves[0])
+                                                  : g_strconcat(halves[0], "=", g_strstrip(halves[1]), NULL);
         if (!take_word(options, word, error)) {
             g_prefix_error(error, "%s: line %u: ", path, i + 1);
             return FALSE;
@@ -295,7 +318,8 @@ static gboolean take_operands(Options *options, int count, char **operands, GErr
     if (options->action != ACTION_MOUNT)
         return TRUE;
     if (count < 1 || count > 2) {
-        snap_set_error(error, EINVAL, "%s", count < 1 ? "a mount point is missing" : "there are too many arguments");
+        snap_set_error(error, EINVAL, "%s",
+                       count < 1 ? "a mount point is missing" : "there are too many arguments");
         return FALSE;
     }
     const char *store = count == 2 ? operands[0] : "";

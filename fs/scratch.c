@@ -97,7 +97,8 @@ static gboolean make_room(Scratch *scratch)
     return oldest != NULL && g_ptr_array_remove_fast(scratch->entries, oldest);
 }
 
-guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid, gid_t gid)
+guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid,
+                    gid_t gid)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
     drop_old(scratch);

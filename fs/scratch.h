@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Scratch: the entries that tools make on their way to a gesture: the symlink that `ln -sfn` renames onto current, the
- * temporary files of editors, sed -i and rsync. They live in memory, no listing shows them, and what is not open is
- * dropped after a minute. At most 64 of them, 1 MiB each. Has its own lock; errors are plain errnos.
+ * Scratch: the entries that tools make on their way to a gesture: the symlink that `ln -sfn` renames onto
+ * current, the temporary files of editors, sed -i and rsync. They live in memory, no listing shows them, and
+ * what is not open is dropped after a minute. At most 64 of them, 1 MiB each. Has its own lock; errors are
+ * plain errnos.
  */
 #pragma once
 
@@ -16,10 +17,11 @@ Scratch *scratch_new(void);
 void scratch_free(Scratch *scratch);
 
 /*
- * Make an entry in @dir: a symlink with text @link, or (NULL) an empty file that is open once. Where there are too many,
- * the one that was not open for longest goes. 0: all are open, or the name is taken.
+ * Make an entry in @dir: a symlink with text @link, or (NULL) an empty file that is open once. Where there
+ * are too many, the one that was not open for longest goes. 0: all are open, or the name is taken.
  */
-guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid, gid_t gid);
+guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid,
+                    gid_t gid);
 
 /* The entry called @name in @dir; 0: none. */
 guint64 scratch_find(Scratch *scratch, fuse_ino_t dir, const char *name);

@@ -5,7 +5,7 @@
 #include "fs.h"
 
 /*
- * The snapshot of @domain that @link, the text of a symlink in its directory, leads to: s, ./s, s/, ../D/s, or an
- * absolute path below the mount. 0: none.
+ * The snapshot of @domain that @link, the text of a symlink in its directory, leads to: s, ./s, s/, ../D/s,
+ * or an absolute path below the mount. 0: none.
  */
 EngineId target_snapshot(Fs *fs, EngineId domain, const char *link);

@@ -20,7 +20,8 @@ gboolean text_stat(Fs *fs, fuse_ino_t ino, guint64 *ret_size, gint64 *ret_time)
         *ret_size = strlen(help_of(fs, ino));
         return TRUE;
     }
-    if (!spec->is_text || !fs->engine->ops->text_size(fs->engine, spec->text, node_id(ino), ret_size, ret_time))
+    if (!spec->is_text ||
+        !fs->engine->ops->text_size(fs->engine, spec->text, node_id(ino), ret_size, ret_time))
         return FALSE;
     if (spec->text == ENGINE_TEXT_DESCRIPTION && *ret_size > 0)
         *ret_size += 1;

@@ -4,7 +4,8 @@
 
 #include "fs.h"
 
-/* Length in bytes and time of last change, from memory; *ret_time is left alone when there is no better one. FALSE: gone. */
+/* Length in bytes and time of last change, from memory; *ret_time is left alone when there is no better one.
+ * FALSE: gone. */
 gboolean text_stat(Fs *fs, fuse_ino_t ino, guint64 *ret_size, gint64 *ret_time);
 
 /* The content. Caller unrefs. */

@@ -176,7 +176,8 @@ static gsize write_any(Act *act, guint64 offset, const char *data, gsize len, GE
     return taken ? len : 0;
 }
 
-gsize writer_write(Writer *writer, guint64 offset, const char *data, gsize len, GCancellable *cancel, int *ret_errno)
+gsize writer_write(Writer *writer, guint64 offset, const char *data, gsize len, GCancellable *cancel,
+                   int *ret_errno)
 {
     g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
     g_autoptr(GError) error = NULL;

@@ -225,3 +225,28 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
     }
     return TRUE;
 }
+
+/* Is @path a qcow2 image whose backing file is the file @below? */
+static gboolean stands_on(Core *core, const char *path, const FileId *below)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    FileLook look;
+    if (!core->backend->ops->inspect(core->backend, path, FORMAT_QCOW2, &info, NULL) || !info->backing_name)
+        return FALSE;
+    g_autofree char *backing = resolve_backing(core, path, info->backing_name, NULL);
+    return backing && file_look(backing, &look, NULL) && look.id.dev == below->dev && look.id.ino == below->ino;
+}
+
+gboolean chain_has_clone(Core *core, const Layer *layer)
+{
+    g_autofree char *path = g_path_get_dirname(layer->path);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    const char *entry;
+    while (dir && (entry = g_dir_read_name(dir))) {
+        g_autofree char *file = g_build_filename(path, entry, NULL);
+        FileLook look; /* regular files only: opening anything else may block or act */
+        if (file_look(file, &look, NULL) && !look.block && stands_on(core, file, &layer->file))
+            return TRUE;
+    }
+    return FALSE;
+}

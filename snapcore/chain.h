@@ -22,6 +22,12 @@ gboolean chain_inspect(Core *core, const Layer *layer, ImageInfo **ret_info, GEr
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error);
 
 /*
+ * Does any qcow2 image in @layer's directory, known to the store or not, have it as its backing file (by device and
+ * inode)? A clone that somebody made by hand would read other bytes if @layer's content changed.
+ */
+gboolean chain_has_clone(Core *core, const Layer *layer);
+
+/*
  * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount
  * itself. Caller frees.
  */

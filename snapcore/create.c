@@ -228,6 +228,8 @@ static char *summary(const Snapshot *snapshot)
                                disk->tag ? "internal" : "external", disk->tag ? " as " : "",
                                disk->tag ? disk->tag : "");
     }
+    if (snapshot->domain->def->nvram)
+        g_string_append(out, "; NVRAM is not captured");
     return g_string_free(out, FALSE);
 }
 

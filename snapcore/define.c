@@ -137,6 +137,36 @@ static GPtrArray *missing_images(const Domain *domain)
 
 /* --- define --- */
 
+/* Which domain the document is about: 0, a new one. EEXIST when name and uuid do not belong together. */
+static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine, EngineId *ret_id,
+                            GError **error)
+{
+    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    const Domain *by_name = g_hash_table_lookup(core->by_name, def->name);
+    const Domain *by_uuid = NULL;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, core->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (strcmp(((Domain *)value)->def->uuid, def->uuid) == 0)
+            by_uuid = value;
+    EngineId id = by_uuid ? by_uuid->object.id : 0;
+    if (redefine && id != redefine)
+        snap_set_error(error, EINVAL, "the document's uuid '%s' is not this domain's", def->uuid);
+    else if (redefine && by_name != by_uuid)
+        snap_set_error(error, EINVAL, "the name is changed with mv, not in the document");
+    else if (by_name != by_uuid && by_name)
+        snap_set_error(error, EEXIST, "domain '%s' exists already with the uuid '%s'", def->name,
+                       by_name->def->uuid);
+    else if (by_name != by_uuid)
+        snap_set_error(error, EEXIST, "the uuid '%s' is that of the domain '%s'", def->uuid, by_uuid->name);
+    else {
+        *ret_id = id;
+        return TRUE;
+    }
+    return FALSE;
+}
+
 static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain,
                            GError **error)
 {
@@ -146,7 +176,10 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     if (!name_check_new(name, NAME_DOMAIN, error))
         return FALSE;
     g_autoptr(Op) op = op_begin_name(core, name, cancel, error, "define '%s'", name);
-    if (!op)
+    /* The uuid is taken too (a name has no slash): two at once with one uuid must not both appear. */
+    g_autofree char *uuid = g_strconcat("/", def->uuid, NULL);
+    EngineId known;
+    if (!op || !op_take_name(op, uuid, error) || !find_domain(core, def, 0, &known, error))
         return FALSE;
     g_autoptr(Domain) domain = domain_new(core_next_domain_id(core), name);
     if (!take_definition(core, domain, g_steal_pointer(&def), error))
@@ -189,36 +222,6 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
     if (ret_domain)
         *ret_domain = id;
     return TRUE;
-}
-
-/* Which domain the document is about: 0, a new one. EEXIST when name and uuid do not belong together. */
-static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine, EngineId *ret_id,
-                            GError **error)
-{
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
-    const Domain *by_name = g_hash_table_lookup(core->by_name, def->name);
-    const Domain *by_uuid = NULL;
-    GHashTableIter iter;
-    gpointer value;
-    g_hash_table_iter_init(&iter, core->domains);
-    while (g_hash_table_iter_next(&iter, NULL, &value))
-        if (strcmp(((Domain *)value)->def->uuid, def->uuid) == 0)
-            by_uuid = value;
-    EngineId id = by_uuid ? by_uuid->object.id : 0;
-    if (redefine && id != redefine)
-        snap_set_error(error, EINVAL, "the document's uuid '%s' is not this domain's", def->uuid);
-    else if (redefine && by_name != by_uuid)
-        snap_set_error(error, EINVAL, "the name is changed with mv, not in the document");
-    else if (by_name != by_uuid && by_name)
-        snap_set_error(error, EEXIST, "domain '%s' exists already with the uuid '%s'", def->name,
-                       by_name->def->uuid);
-    else if (by_name != by_uuid)
-        snap_set_error(error, EEXIST, "the uuid '%s' is that of the domain '%s'", def->uuid, by_uuid->name);
-    else {
-        *ret_id = id;
-        return TRUE;
-    }
-    return FALSE;
 }
 
 gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <gio/gio.h>
 
-G_DEFINE_QUARK(snap - error - quark, snap_error)
+G_DEFINE_QUARK(snap_error_quark, snap_error)
 
 /* What an error of one of GLib's domains stands for. */
 typedef struct {

@@ -110,6 +110,7 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
                         const char *path, const char *stem, ImageFormat format, guint64 size,
                         Layer **ret_layer, GError **error)
 {
+    g_assert(like);
     FileLook look;
     g_autofree char *name = on ? backing_name(path, on->path) : NULL;
     if (!file_look(like->path, &look, error))

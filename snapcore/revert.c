@@ -38,7 +38,8 @@ static gboolean can_apply(Op *op, const Layer *layer)
 {
     g_autofree char *other = NULL;
     return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) &&
-           !core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other);
+           !core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other) &&
+           !chain_has_clone(op->core, layer);
 }
 
 static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, GError **error)
