@@ -47,9 +47,10 @@ int daemon_fork(void)
     }
     setsid();
     /* What the caller had open (a pipe that somebody reads to its end, say) is not ours to hold. */
-    int report = fcntl(ends[1], F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    if (report == STDERR_FILENO + 1)
-        close_range(STDERR_FILENO + 2, ~0U, 0);
+    int report = STDERR_FILENO + 1;
+    if (ends[1] != report && dup3(ends[1], report, O_CLOEXEC) < 0)
+        return ends[1];
+    close_range((unsigned)report + 1, ~0U, 0);
     return report;
 }
 

@@ -120,7 +120,7 @@ START_TEST(golden_disks)
     const BackingDef *second = g_ptr_array_index(disk_at(def, 0)->backing, 1);
     ck_assert_str_eq(second->path, "/dev/vg0/template");
     ck_assert_int_eq(second->format, FORMAT_RAW);
-    ck_assert_int_eq(disk_at(def, 0)->line, 48);
+    ck_assert_int_eq(disk_at(def, 0)->line, 46);
 }
 END_TEST
 

@@ -539,6 +539,22 @@ START_TEST(test_copy_out_seeds)
 }
 END_TEST
 
+/* A huge, nearly empty image: what the state has not, the copy must not have either, nor tables for it. */
+START_TEST(test_copy_out_sparse)
+{
+    g_autofree char *path = PATH("image.qcow2"), *out = PATH("out.qcow2");
+    const char *backing = _i ? "./not-there" : NULL;
+    unlink(path);
+    unlink(out);
+    touch(path, 0600);
+    create_ok(&(OverlaySpec){path, FORMAT_QCOW2, 1024ull * 1024 * MIB, backing, FORMAT_QCOW2});
+    tag_ok(path, "tag");
+    touch(out, 0600);
+    copy_out_ok(path, "tag", &(OverlaySpec){out, FORMAT_QCOW2, 1024ull * 1024 * MIB, backing, FORMAT_QCOW2});
+    ck_assert_uint_le(occupied(out), occupied(path) + 65536);
+}
+END_TEST
+
 START_TEST(test_copy_out_compressed)
 {
     g_autofree char *plain = PATH("plain.qcow2"), *path = PATH("image.qcow2"), *out = PATH("out.qcow2");
@@ -576,6 +592,8 @@ START_TEST(test_copy_out_of_another_size)
         tool("qemu-img", "create", "-q", "-f", "qcow2", path, resized[_i].at_tag, NULL);
     write_pattern(path, 1, "100k 300k");
     write_pattern(path, 2, "1536k 512k");
+    if (resized[_i].at_tag[0] == '4')
+        write_pattern(path, 4, "3M 500k"); /* beyond the later end */
     g_autofree char *want = content_hash(path, "qcow2", NULL);
     tag_ok(path, "other");
     tag_ok(path, "tag");
@@ -880,6 +898,7 @@ static Suite *suite(void)
     TCase *copies = backend_case(s, "copies");
     tcase_add_loop_test(copies, test_copy_out, 0, G_N_ELEMENTS(shapes));
     tcase_add_loop_test(copies, test_copy_out_seeds, 0, 8);
+    tcase_add_loop_test(copies, test_copy_out_sparse, 0, 2);
     tcase_add_test(copies, test_copy_out_compressed);
     tcase_add_loop_test(copies, test_copy_out_of_another_size, 0, G_N_ELEMENTS(resized));
     tcase_add_test(copies, test_copy_out_refused);
