@@ -169,9 +169,10 @@ static void write_instruction(GString *out, const xmlNode *node)
     g_string_append(out, "?>");
 }
 
+/* CDATA was turned into text when it was read. */
 static gboolean is_text(const xmlNode *node)
 {
-    return node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE;
+    return node->type == XML_TEXT_NODE;
 }
 
 /* How the children of an element are laid out. */

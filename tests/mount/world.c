@@ -313,14 +313,47 @@ static void sweep(void)
     }
 }
 
+/*
+ * TAP is read line by line, libcheck's messages have several lines: a child copies what this program prints, what is no
+ * line of TAP as a comment. Returns its pid.
+ */
+static pid_t filter_tap(void)
+{
+    int pipe_fd[2];
+    if (pipe(pipe_fd) < 0)
+        return -1;
+    pid_t pid = fork();
+    if (pid != 0) {
+        dup2(pipe_fd[1], STDOUT_FILENO);
+        close(pipe_fd[0]);
+        close(pipe_fd[1]);
+        return pid;
+    }
+    close(pipe_fd[1]);
+    FILE *in = fdopen(pipe_fd[0], "r");
+    char *line = NULL;
+    size_t size = 0;
+    while (in != NULL && getline(&line, &size, in) > 0) {
+        gboolean tap = g_str_has_prefix(line, "ok ") || g_str_has_prefix(line, "not ok ") ||
+                       g_str_has_prefix(line, "1..") || line[0] == '#';
+        printf("%s%s", tap ? "" : "# ", line);
+        fflush(stdout);
+    }
+    _exit(0);
+}
+
 int mount_main(Suite *suite)
 {
+    pid_t filter = filter_tap();
     g_autofree char *pid = g_strdup_printf("%d", (int)getpid());
     g_setenv(OWNER, pid, TRUE);
     g_setenv("LC_ALL", "C.UTF-8", TRUE);
     g_unsetenv("XDG_STATE_HOME");
     int result = run_suite(suite);
     sweep();
+    fflush(stdout);
+    close(STDOUT_FILENO);
+    waitpid(filter, NULL, 0);
     return result;
 }
 

@@ -139,6 +139,7 @@ START_TEST(disk_defaults)
                   "dev='sda'/><transient/></disk>"
                   "<disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/></disk>"
                   "<disk device='floppy'><source file=''/><target dev='fda'/></disk>"
+                  "<disk device='cdrom'><target dev='sdb'/></disk>"
                   "<disk type='dir'><source dir='/d'/><driver type='fat'/><target dev='vdc'/></disk>"
                   "<disk snapshot='manual'><driver name='qemu'/><source file='/q'/><target "
                   "dev='vdd'/><backingStore/></disk>");
@@ -151,10 +152,11 @@ START_TEST(disk_defaults)
     ck_assert(disk_at(def, 1)->transient);
     ck_assert(disk_at(def, 2)->has_source && disk_at(def, 2)->source == NULL);
     ck_assert(!disk_def_has_media(disk_at(def, 3)) && disk_at(def, 3)->source == NULL);
-    ck_assert_int_eq(disk_at(def, 4)->type, DISK_OTHER);
-    ck_assert_int_eq(disk_at(def, 5)->snapshot, MODE_MANUAL);
-    ck_assert_int_eq(disk_at(def, 5)->format, FORMAT_NONE);
-    ck_assert_uint_eq(disk_at(def, 5)->backing->len, 0);
+    ck_assert_int_eq(disk_at(def, 5)->type, DISK_OTHER);
+    ck_assert_int_eq(disk_at(def, 6)->snapshot, MODE_MANUAL);
+    ck_assert_int_eq(disk_at(def, 6)->format, FORMAT_NONE);
+    ck_assert_uint_eq(disk_at(def, 6)->backing->len, 0);
+    ck_assert(disk_at(def, 4)->readonly && !disk_at(def, 3)->readonly);
     ck_assert(!def->secret);
     ck_assert_ptr_null(def->nvram);
 }
@@ -459,8 +461,8 @@ START_TEST(restore_moved)
         NAMED("<devices><graphics type='vnc' passwd='v1'/><graphics type='spice' passwd='s'/>"
               "<graphics type='vnc' passwd='v2'/><graphics type='rdp' passwd='r'/></devices>");
     static const char new_text[] =
-        NAMED("<devices><input/><graphics type='spice'/><graphics type='vnc'/>"
-              "<graphics type='vnc' passwd='new'/><graphics type='vnc'/></devices>");
+        NAMED("<devices><input/><graphics type='spice' passwd='new'/><graphics type='vnc'/>"
+              "<graphics type='vnc'/><graphics type='vnc'/></devices>");
     g_autoptr(DomainDef) old = must_parse(old_text);
     g_autoptr(DomainDef) def = must_parse(new_text);
     domain_def_restore_secrets(def, old);
@@ -468,9 +470,9 @@ START_TEST(restore_moved)
     const char *devices = strstr(text, "  <devices>");
     ck_assert_str_eq(devices, "  <devices>\n"
                               "    <input/>\n"
-                              "    <graphics type='spice' passwd='s'/>\n"
+                              "    <graphics type='spice' passwd='new'/>\n"
                               "    <graphics type='vnc' passwd='v1'/>\n"
-                              "    <graphics type='vnc' passwd='new'/>\n"
+                              "    <graphics type='vnc' passwd='v2'/>\n"
                               "    <graphics type='vnc'/>\n"
                               "  </devices>\n"
                               "</domain>\n");

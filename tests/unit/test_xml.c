@@ -307,6 +307,7 @@ static const char *const documents[] = {
     "<a><!----><!-- </a> --><![CDATA[</a>]]]]><![CDATA[]]>]&gt;<?x?></a>",
     "<a.b-c:d\xc3\xa9 k=\"'\"><e></e ></a.b-c:d\xc3\xa9>",
     "<aa><a><aa/></a><aaa></aaa></aa>",
+    "<a><![CDATA[]]x</a>]x]]></a>",
 };
 
 /* Feed @text in pieces of @piece bytes; where did the document end? 0: it did not. */
