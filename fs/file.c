@@ -188,7 +188,9 @@ void file_read(Fs *fs, fuse_req_t req, gsize size, off_t offset, const struct fu
         return;
     }
     if (file->text != NULL) {
-        reply_bytes(req, file->text, size, offset);
+        /* Held over the answer: its release may come while the answer is still being given. */
+        g_autoptr(GBytes) text = g_bytes_ref(file->text);
+        reply_bytes(req, text, size, offset);
         return;
     }
     g_autofree char *buffer = g_malloc(size);

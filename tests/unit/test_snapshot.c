@@ -348,6 +348,19 @@ START_TEST(disk_children)
 }
 END_TEST
 
+/* Ten thousand are held at a time: the document is kept only where something points into it. */
+START_TEST(document_kept)
+{
+    static const char plain[] = ASK(OFF "<disks><disk name='vda'><source file='/n'/></disk></disks>" DOM);
+    static const char label[] =
+        ASK(OFF "<disks><disk name='vda'><source file='/n'><seclabel/></source></disk></disks>" DOM);
+    g_autoptr(SnapshotDef) without = must_parse(plain);
+    g_autoptr(SnapshotDef) with = must_parse(label);
+    ck_assert_ptr_null(without->doc);
+    ck_assert_ptr_nonnull(with->doc);
+}
+END_TEST
+
 /* --- secrets --- */
 
 START_TEST(secrets)
@@ -580,6 +593,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, align, 0, G_N_ELEMENTS(alignments));
     tcase_add_test(tcase, align_inherited);
     tcase_add_test(tcase, disk_children);
+    tcase_add_test(tcase, document_kept);
     tcase_add_test(tcase, secrets);
     tcase_add_test(tcase, head);
     tcase_add_test(tcase, head_fallback);

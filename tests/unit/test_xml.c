@@ -356,9 +356,27 @@ START_TEST(feed_end)
 END_TEST
 
 static const char *const hopeless[] = {
-    "x",       "<a>\n<b></a>", "</a>",      "<!DOCTYPE a><a/>", "<a b='<'", "<a <",      "<a / >",
-    "<!x",     "<!-x",         "<a><![CDX", "<![CDATA[x]]>",    "< a",      "<a></b",    "<a></a b",
-    "<a></ab", "<a><!-- -- ",  "<a>\x02",   "\xef\xbb<a/>",     "<-a",      "\xff\xfe<",
+    "x",
+    "<a>\n<b></a>",
+    "</a>",
+    "<!DOCTYPE a><a/>",
+    "<a b='<'",
+    "<a <",
+    "<a / >",
+    "<!x",
+    "<!-x",
+    "<a><![CDX",
+    "<![CDATA[x]]>",
+    "< a",
+    "<a></b",
+    "<a></a b",
+    "<a></ab",
+    "<a><!-- -- ",
+    "<a>\x02",
+    "\xef\xbb<a/>",
+    " \xef\xbb\xbf<a/>",
+    "<-a",
+    "\xff\xfe<",
 };
 
 START_TEST(feed_refuse)
