@@ -37,7 +37,8 @@ static const NodeSpec specs[N_NODE_KINDS] = {
                            ENGINE_TEXT_SNAPSHOT_XML},
     [NODE_DESCRIPTION] = {NODE_SNAPSHOT, "description", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_DESCRIPTION},
     [NODE_PARENT] = {NODE_SNAPSHOT, "parent", LINK, ASK, ASK, FALSE, 0},
-    /* active/vda.qcow2 is another file after each snapshot and revert, and whoever starts the machine writes it. */
+    /* active/vda.qcow2 is another file after each snapshot and revert, and whoever starts the machine writes
+       it. */
     [NODE_LAYER] = {NODE_NONE, NULL, S_IFREG | 0444, ASK, ASK, FALSE, 0},
     [NODE_SCRATCH] = {NODE_NONE, NULL, 0, ASK, ASK, FALSE, 0},
 };

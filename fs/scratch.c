@@ -100,7 +100,7 @@ static gboolean make_room(Scratch *scratch)
 guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const char *link, uid_t uid,
                     gid_t gid)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     drop_old(scratch);
     if (by_name(scratch, dir, name) != NULL || !make_room(scratch))
         return 0;
@@ -118,7 +118,7 @@ guint64 scratch_add(Scratch *scratch, fuse_ino_t dir, const char *name, const ch
 
 guint64 scratch_find(Scratch *scratch, fuse_ino_t dir, const char *name)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     drop_old(scratch);
     const Entry *entry = by_name(scratch, dir, name);
     return entry == NULL ? 0 : entry->id;
@@ -126,7 +126,7 @@ guint64 scratch_find(Scratch *scratch, fuse_ino_t dir, const char *name)
 
 gboolean scratch_unlink(Scratch *scratch, fuse_ino_t dir, const char *name)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     Entry *entry = by_name(scratch, dir, name);
     if (entry == NULL)
         return FALSE;
@@ -137,7 +137,7 @@ gboolean scratch_unlink(Scratch *scratch, fuse_ino_t dir, const char *name)
 
 gboolean scratch_stat(Scratch *scratch, guint64 id, struct stat *ret_stat)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     const Entry *entry = by_id(scratch, id);
     if (entry == NULL)
         return FALSE;
@@ -158,14 +158,14 @@ gboolean scratch_stat(Scratch *scratch, guint64 id, struct stat *ret_stat)
 
 char *scratch_link(Scratch *scratch, guint64 id)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     const Entry *entry = by_id(scratch, id);
     return entry == NULL ? NULL : g_strdup(entry->link);
 }
 
 gboolean scratch_open(Scratch *scratch, guint64 id)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     Entry *entry = by_id(scratch, id);
     if (entry == NULL || entry->link != NULL)
         return FALSE;
@@ -175,7 +175,7 @@ gboolean scratch_open(Scratch *scratch, guint64 id)
 
 void scratch_close(Scratch *scratch, guint64 id)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     Entry *entry = by_id(scratch, id);
     if (entry != NULL) {
         entry->open--;
@@ -186,7 +186,7 @@ void scratch_close(Scratch *scratch, guint64 id)
 
 GBytes *scratch_read(Scratch *scratch, guint64 id, guint64 offset, gsize size)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     const Entry *entry = by_id(scratch, id);
     if (entry == NULL)
         return NULL;
@@ -205,7 +205,7 @@ static void resize(Entry *entry, guint64 size)
 
 int scratch_write(Scratch *scratch, guint64 id, guint64 offset, const char *data, gsize len)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     Entry *entry = by_id(scratch, id);
     if (entry == NULL)
         return ENOENT;
@@ -221,7 +221,7 @@ int scratch_write(Scratch *scratch, guint64 id, guint64 offset, const char *data
 
 int scratch_truncate(Scratch *scratch, guint64 id, guint64 size)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&scratch->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&scratch->lock);
     Entry *entry = by_id(scratch, id);
     if (entry == NULL)
         return ENOENT;

@@ -40,7 +40,7 @@ static Turn *find(Turns *turns, fuse_ino_t ino)
 
 fuse_ino_t turns_lookup(Turns *turns, fuse_ino_t ino)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&turns->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&turns->lock);
     Turn *turn = find(turns, ino);
     if (turn == NULL)
         return ino;
@@ -53,7 +53,7 @@ fuse_ino_t turns_lookup(Turns *turns, fuse_ino_t ino)
 
 void turns_begin(Turns *turns, fuse_ino_t ino)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&turns->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&turns->lock);
     Turn *turn = find(turns, ino);
     if (turn == NULL) {
         turn = g_new0(Turn, 1);
@@ -66,7 +66,7 @@ void turns_begin(Turns *turns, fuse_ino_t ino)
 
 void turns_end(Turns *turns, fuse_ino_t ino)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&turns->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&turns->lock);
     Turn *turn = find(turns, ino);
     if (turn != NULL && turn->turn == (ino & TURN_MASK) && turn->writes > 0)
         turn->writes--;

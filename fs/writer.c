@@ -179,7 +179,7 @@ static gsize write_any(Act *act, guint64 offset, const char *data, gsize len, GE
 gsize writer_write(Writer *writer, guint64 offset, const char *data, gsize len, GCancellable *cancel,
                    int *ret_errno)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&writer->lock);
     g_autoptr(GError) error = NULL;
     Act act = {.writer = writer, .cancel = cancel};
     if (writer->owed != 0) {
@@ -214,7 +214,7 @@ static gboolean flush_any(Act *act, GError **error)
 
 int writer_flush(Writer *writer, GCancellable *cancel)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&writer->lock);
     g_autoptr(GError) error = NULL;
     Act act = {.writer = writer, .cancel = cancel};
     if (writer->owed != 0) {
@@ -232,7 +232,7 @@ int writer_flush(Writer *writer, GCancellable *cancel)
 
 int writer_truncate(Writer *writer, guint64 size)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&writer->lock);
     guint64 written = writer->document != NULL ? document_size(writer->document)
                       : writer->text != NULL   ? writer->text->len
                                                : 0;
@@ -252,7 +252,7 @@ int writer_truncate(Writer *writer, guint64 size)
 
 void writer_end(Writer *writer)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&writer->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&writer->lock);
     if (writer->told || writer->stream == NULL || !stream_waiting(writer->stream))
         return;
     g_autoptr(GError) error = NULL;

@@ -38,12 +38,14 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
         copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
         free(real);
     }
-    if (core->mountpoint && is_under(copy, core->mountpoint)) {
+    if (core->mountpoint && is_under(copy, core->mountpoint))
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
-        g_free(copy);
-        return NULL;
-    }
-    return copy;
+    else if (!g_utf8_validate(copy, -1, NULL) || !xml_text_valid(copy))
+        snap_set_error(error, EILSEQ, "'%s' really is a path that XML cannot hold", path);
+    else
+        return copy;
+    g_free(copy);
+    return NULL;
 }
 
 /* Where @name in the header of @path leads: a real path. Protocols are refused. */

@@ -353,7 +353,7 @@ static char *without_secrets(char *text, gsize len)
     g_autoptr(DomainDef) def = domain_def_parse(text, len, NULL);
     g_autoptr(SnapshotDef) snapshot = def ? NULL : snapshot_def_parse(text, len, NULL);
     if (snapshot)
-        domain_def_strip_secrets(snapshot->domain);
+        snapshot_def_strip_secrets(snapshot);
     else if (def)
         domain_def_strip_secrets(def);
     g_free(text);

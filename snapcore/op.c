@@ -231,7 +231,7 @@ gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError 
         return FALSE;
     snapshot->xml_size = strlen(xml);
     snapshot->xml_time = op->domain->changed;
-    snapshot->secret = def->domain && def->domain->secret;
+    snapshot->secret = snapshot_def_has_secret(def);
     g_autofree char *xml_file = store_snapshot_file(snapshot->name, ".xml");
     g_autofree char *json_file = store_snapshot_file(snapshot->name, ".json");
     g_autofree char *json = store_snapshot_json(snapshot);

@@ -19,7 +19,7 @@ static gboolean check_document(const Domain *domain, const SnapshotDef *def, con
     gboolean is_active = def->state == STATE_RUNNING || def->state == STATE_PAUSED;
     if (uuid && strcmp(uuid, domain->def->uuid) != 0)
         snap_set_error(error, EINVAL, "the document is about the domain with the uuid '%s'", uuid);
-    else if (!def->domain && !old)
+    else if (!def->domain && !(old && old->domain))
         snap_set_error(error, EINVAL, "the document has no <domain>");
     else if (def->parent && !parent)
         snap_set_error(error, EINVAL, "its parent '%s' does not exist", def->parent);
@@ -157,10 +157,13 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean 
     }
     if (!check_document(op->domain, def, old, existing, error))
         return FALSE;
-    if (!def->domain)
-        def->domain = old->domain ? domain_def_copy(old->domain) : NULL;
-    else if (old && old->domain)
-        domain_def_restore_secrets(def->domain, old->domain);
+    if (!def->domain) {
+        def->domain = domain_def_copy(old->domain);
+        if (!snapshot_def_align_disks(def, def->domain, error))
+            return FALSE;
+    } else if (old) {
+        snapshot_def_restore_secrets(def, old);
+    }
     Snapshot *snapshot = existing ? existing : domain_add_snapshot(op->domain, def->name, def->creation_time);
     if (!take_name(op, snapshot, def->name, error) || !take_disks(op, snapshot, def, old, error))
         return FALSE;
