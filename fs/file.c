@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "error.h"
-#include "gesture.h"
 #include "node.h"
+#include "tempname.h"
 #include "text.h"
 #include "writer.h"
 
@@ -131,9 +131,8 @@ static File *create_any(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
         *ret_ino = ino;
         return open_any(fs, ino, fi, error);
     }
-    int err = gesture_scratch_allowed(fs, dir, name, FALSE);
-    if (err != 0) {
-        snap_set_error(error, err, "no files are made here");
+    if (!tempname_known(dir, name)) {
+        snap_set_error(error, strlen(name) > NAME_MAX_BYTES ? ENAMETOOLONG : EPERM, "no files are made here");
         return NULL;
     }
     guint64 id = scratch_add(fs->scratch, dir, name, NULL, ctx->uid, ctx->gid);

@@ -179,16 +179,15 @@ static void run_symlink_current(Job *job)
         reply_entry(job, node_ino(NODE_CURRENT, node_id(gesture->dir)));
 }
 
-int gesture_scratch_allowed(Fs *fs, fuse_ino_t dir, const char *name, gboolean link)
+/* May a scratch symlink called @name be made in @dir? 0 or an errno. */
+static int check_link(fuse_ino_t dir, const char *name)
 {
-    NodeKind kind = node_kind(dir);
     g_autoptr(GError) error = NULL;
     if (strlen(name) > NAME_MAX_BYTES)
         return ENAMETOOLONG;
-    if (kind != NODE_DOMAIN && (link || kind != NODE_SNAPSHOT))
+    if (node_kind(dir) != NODE_DOMAIN)
         return EPERM;
-    /* A reserved name that is not there (current, usage) is not for scratch; a dotted one is: editors use
-     * them. */
+    /* A reserved name that is not there (current, usage) is not for scratch; a dotted one is: emacs locks so. */
     if (*name != '.' && !name_check_new(name, NAME_SNAPSHOT, &error) && snap_errno(error) == EPERM)
         return EPERM;
     return 0;
@@ -213,7 +212,7 @@ void gesture_symlink(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, c
 {
     struct fuse_entry_param entry;
     fuse_ino_t current = node_kind(dir) == NODE_DOMAIN ? node_ino(NODE_CURRENT, node_id(dir)) : 0;
-    int err = gesture_scratch_allowed(fs, dir, name, TRUE);
+    int err = check_link(dir, name);
     if (current != 0 && strcmp(name, "current") == 0) {
         /* `ln -sfn` where there is no current snapshot: no rename follows. */
         if (node_entry(fs, current, &entry))

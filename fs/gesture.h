@@ -11,6 +11,3 @@ void gesture_rename(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, fu
                     const char *new_name, unsigned flags);
 void gesture_symlink(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, const char *text);
 void gesture_unlink(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name);
-
-/* May a scratch entry called @name be made in @dir? 0 or an errno. */
-int gesture_scratch_allowed(Fs *fs, fuse_ino_t dir, const char *name, gboolean link);

@@ -97,10 +97,15 @@ static void argv_add(GPtrArray *argv, const char *word)
     g_ptr_array_add(argv, (gpointer)word);
 }
 
-/* {"driver":"file","filename":...}; NULL (EILSEQ) when JSON cannot say the path. */
+/*
+ * {"driver":"file","filename":...}, or for a block device the driver that takes those. NULL (EILSEQ) when
+ * JSON cannot say the path.
+ */
 static json_t *json_file(const char *path, GError **error)
 {
-    json_t *file = json_pack("{s:s, s:s}", "driver", "file", "filename", path);
+    struct stat st;
+    gboolean device = stat(path, &st) == 0 && S_ISBLK(st.st_mode);
+    json_t *file = json_pack("{s:s, s:s}", "driver", device ? "host_device" : "file", "filename", path);
     if (!file)
         snap_set_error(error, EILSEQ, "the path '%s' is not UTF-8", path);
     return file;

@@ -39,7 +39,7 @@ void core_hide(Core *core, EngineId id)
 
 EngineId core_next_domain_id(Core *core)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     return ++core->last_number << OBJECT_BITS;
 }
 
@@ -62,7 +62,7 @@ static gboolean names_image(const Domain *domain, const char *path, const FileId
 gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
                              gboolean active_only, char **ret_domain)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     GHashTableIter iter;
     gpointer value;
     g_hash_table_iter_init(&iter, core->domains);
@@ -101,7 +101,7 @@ void core_log(Core *core, const char *name, const char *format, ...)
     guint64 size;
     if (!store_log(core->store, name, line, &size, NULL))
         return; /* a full disk must not turn a failure's report into another failure */
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     Domain *domain = name ? g_hash_table_lookup(core->by_name, name) : NULL;
     if (domain)
         domain->log_size = size;
@@ -124,7 +124,7 @@ static void core_report(Engine *engine, EngineId id, const char *what, const GEr
 static gboolean core_wait(Engine *engine, EngineId id, GCancellable *cancel, GError **error)
 {
     Core *core = (Core *)engine;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     for (;;) {
         const Domain *domain = g_hash_table_lookup(core->domains, &id);
         if (!domain || !g_hash_table_contains(core->busy, domain->name))

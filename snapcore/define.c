@@ -52,7 +52,7 @@ static gboolean check_not_frozen(Core *core, const char *path, GError **error)
 {
     FileLook look;
     gboolean there = file_look(path, &look, NULL);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     GHashTableIter iter;
     gpointer domain;
     g_hash_table_iter_init(&iter, core->domains);
@@ -141,7 +141,7 @@ static GPtrArray *missing_images(const Domain *domain)
 static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine, EngineId *ret_id,
                             GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *by_name = g_hash_table_lookup(core->by_name, def->name);
     const Domain *by_uuid = NULL;
     GHashTableIter iter;

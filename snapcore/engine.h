@@ -61,7 +61,7 @@ typedef enum {
     ENGINE_TEXT_TREE,         /* domain */
     ENGINE_TEXT_LOG,          /* domain; 0: what concerns no domain that exists (a refused define) */
     ENGINE_TEXT_SNAPSHOT_XML, /* snapshot */
-    ENGINE_TEXT_DESCRIPTION,  /* snapshot */
+    ENGINE_TEXT_DESCRIPTION,  /* snapshot; ends with a newline unless it is empty */
     ENGINE_TEXT_JOBS,         /* 0 */
 } EngineText;
 

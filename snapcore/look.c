@@ -37,7 +37,7 @@ GPtrArray *core_list(Engine *engine, EngineId where)
 {
     Core *core = (Core *)engine;
     GPtrArray *entries = g_ptr_array_new_with_free_func((GDestroyNotify)engine_entry_free);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     if (where == 0) {
         GHashTableIter iter;
         gpointer value;
@@ -57,7 +57,7 @@ GPtrArray *core_list(Engine *engine, EngineId where)
 EngineId core_find(Engine *engine, EngineId where, const char *name)
 {
     Core *core = (Core *)engine;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     if (where == 0) {
         const Domain *domain = g_hash_table_lookup(core->by_name, name);
         return domain ? domain->object.id : 0;
@@ -70,7 +70,7 @@ EngineId core_find(Engine *engine, EngineId where, const char *name)
 gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
 {
     Core *core = (Core *)engine;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
     if (domain) {
         *ret_look = (EngineLook){.kind = ENGINE_DOMAIN,
@@ -99,7 +99,7 @@ gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
 char *core_name(Engine *engine, EngineId id)
 {
     Core *core = (Core *)engine;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
     const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
     return domain ? g_strdup(domain->name) : snapshot ? g_strdup(snapshot->name) : NULL;
@@ -120,7 +120,7 @@ GPtrArray *core_disks(Engine *engine, EngineId node)
 {
     Core *core = (Core *)engine;
     GPtrArray *disks = g_ptr_array_new_with_free_func((GDestroyNotify)engine_disk_free);
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *domain = object_of(core, node, ENGINE_DOMAIN);
     const Snapshot *snapshot = object_of(core, node, ENGINE_SNAPSHOT);
     for (guint i = 0; domain && i < domain->def->disks->len; i++) {
@@ -153,7 +153,7 @@ static EngineId find_in_chain(const Domain *domain, const Layer *layer, const ch
 EngineId core_chain_file(Engine *engine, EngineId node, const char *file)
 {
     Core *core = (Core *)engine;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *domain = object_of(core, node, ENGINE_DOMAIN);
     const Snapshot *snapshot = object_of(core, node, ENGINE_SNAPSHOT);
     EngineId found = 0;
@@ -280,7 +280,7 @@ static gboolean domain_text_size(Domain *domain, EngineText text, guint64 *ret_s
 gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time)
 {
     Core *core = (Core *)engine;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     if (id == 0 && (text == ENGINE_TEXT_JOBS || text == ENGINE_TEXT_LOG)) {
         g_autofree char *jobs = text == ENGINE_TEXT_JOBS ? draw_jobs(core) : NULL;
         *ret_size = jobs ? strlen(jobs) : core->log_size;

@@ -76,7 +76,7 @@ Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, cons
 
     if (!check_writable(core, error))
         return NULL;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *domain = g_hash_table_lookup(core->domains, &id);
     if (!domain) {
         snap_set_error(error, ENOENT, "the domain is gone");
@@ -104,7 +104,7 @@ Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **e
 
     if (!check_writable(core, error))
         return NULL;
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     if (!check_free_name(core, name, error))
         return NULL;
     return op_new(core, start_job(core, name, g_steal_pointer(&what), cancel));
@@ -112,7 +112,7 @@ Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **e
 
 gboolean op_take_name(Op *op, const char *name, GError **error)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&op->core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
     if (!check_free_name(op->core, name, error))
         return FALSE;
     g_hash_table_insert(op->core->busy, g_strdup(name), op->job);

@@ -94,15 +94,30 @@ char *overlay_tag(const ImageInfo *info, const char *name)
     return tag;
 }
 
-/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays
- * whole. */
-static char *backing_name(const char *path, const char *backing)
+/*
+ * Is @file what the mount calls another disk's layer ("vdb.qcow2" for an image of vda)? A relative backing name would
+ * lead whoever reads through the mount to that disk's layer: wrong bytes without a word.
+ */
+static gboolean names_another_disk(const Domain *domain, const char *disk, const char *file)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const char *target = ((DiskDef *)domain->def->disks->pdata[i])->target;
+        gsize len = strlen(target);
+        if (strcmp(target, disk) != 0 && strncmp(file, target, len) == 0 && file[len] == '.')
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. */
+static char *backing_name(const Domain *domain, const char *disk, const char *path, const char *backing)
 {
     g_autofree char *dir = g_path_get_dirname(path);
     g_autofree char *other = g_path_get_dirname(backing);
-    if (strcmp(dir, other) != 0)
+    const char *file = strrchr(backing, '/') + 1;
+    if (strcmp(dir, other) != 0 || names_another_disk(domain, disk, file))
         return g_strdup(backing);
-    return g_strconcat("./", strrchr(backing, '/') + 1, NULL);
+    return g_strconcat("./", file, NULL);
 }
 
 /* What every new layer has in common: the step that makes its file, and the record of it. */
@@ -112,7 +127,7 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
 {
     g_assert(like);
     FileLook look;
-    g_autofree char *name = on ? backing_name(path, on->path) : NULL;
+    g_autofree char *name = on ? backing_name(op->domain, disk, path, on->path) : NULL;
     if (!file_look(like->path, &look, error))
         return NULL;
     if (file_exists(path)) {

@@ -81,24 +81,37 @@ const char *plan_stuck(const Plan *plan)
 
 /* --- the journal --- */
 
+/* NULL: one of them cannot be said in JSON. A journal without it would not undo it. */
 static json_t *steps_to_json(const GPtrArray *steps)
 {
     json_t *json = json_array();
-    for (guint i = 0; i < steps->len; i++)
-        json_array_append_new(json, step_to_json(steps->pdata[i]));
+    for (guint i = 0; i < steps->len; i++) {
+        if (json_array_append_new(json, step_to_json(steps->pdata[i])) == 0)
+            continue;
+        json_decref(json);
+        return NULL;
+    }
+    return json;
+}
+
+static json_t *writes_to_json(const GPtrArray *writes)
+{
+    json_t *json = json_array();
+    for (guint i = 0; i < writes->len; i++) {
+        const StoreWrite *write = writes->pdata[i];
+        if (json_array_append_new(json, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text)) == 0)
+            continue;
+        json_decref(json);
+        return NULL;
+    }
     return json;
 }
 
 static gboolean write_journal(const Plan *plan, GError **error)
 {
-    json_t *writes = json_array();
-    for (guint i = 0; i < plan->writes->len; i++) {
-        const StoreWrite *write = plan->writes->pdata[i];
-        json_array_append_new(writes, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text));
-    }
     json_t *json = json_pack("{s:i, s:s, s:b, s:o, s:o, s:o}", "version", 1, "what", plan->what, "committed",
                              (int)plan->committed, "steps", steps_to_json(plan->steps), "after",
-                             steps_to_json(plan->after), "writes", writes);
+                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
         return FALSE;
@@ -124,18 +137,26 @@ static gboolean read_steps(GPtrArray *into, json_t *steps, GError **error)
     return TRUE;
 }
 
+/* Does the relative path @file stay below its directory? (a snapshot may well be called "a..b") */
+static gboolean is_inside(const char *file)
+{
+    g_auto(GStrv) parts = g_strsplit(file, "/", -1);
+    return !g_path_is_absolute(file) && !g_strv_contains((const char *const *)parts, "..");
+}
+
 static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
 {
     size_t i;
     json_t *json;
     json_array_foreach (writes, i, json) {
-        const char *file, *text = NULL;
-        if (json_unpack(json, "{s:s, s?s?}", "file", &file, "text", &text) < 0 || strstr(file, "..") ||
-            g_path_is_absolute(file)) {
+        const char *file;
+        json_t *text = NULL;
+        if (json_unpack(json, "{s:s, s:o}", "file", &file, "text", &text) < 0 || !is_inside(file) ||
+            !(json_is_string(text) || json_is_null(text))) {
             snap_set_error(error, EINVAL, "a write that is not as the format says");
             return FALSE;
         }
-        g_ptr_array_add(into, store_write_new(file, text));
+        g_ptr_array_add(into, store_write_new(file, json_string_value(text)));
     }
     return TRUE;
 }
@@ -148,7 +169,7 @@ static Plan *parse_journal(const Store *store, Backend *backend, const char *dom
     json_t *steps, *after, *writes;
     if (json_unpack(json, "{s:i, s:s, s:b, s:o, s:o, s:o}", "version", &version, "what", &what, "committed",
                     &committed, "steps", &steps, "after", &after, "writes", &writes) < 0 ||
-        version != 1) {
+        version != 1 || !json_is_array(steps) || !json_is_array(after) || !json_is_array(writes)) {
         snap_set_error(error, EINVAL, "not as the format says");
         return NULL;
     }

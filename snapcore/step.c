@@ -13,7 +13,11 @@ typedef struct {
     gboolean (*undo)(const Step *step, Backend *backend, GError **error);
     gboolean (*finish)(const Step *step, Backend *backend, GError **error);
     gboolean bookkeeping;
+    guint needs; /* set of the texts below that such a step has */
 } StepClass;
+
+enum { NEEDS_TEMP = 1, NEEDS_LIKE = 2, NEEDS_SOURCE = 4, NEEDS_TAG = 8, NEEDS_KEEP = 16 };
+#define NEEDS_FILE (NEEDS_TEMP | NEEDS_LIKE)
 
 static OverlaySpec spec_of(const Step *step)
 {
@@ -111,13 +115,14 @@ static gboolean drop_tag_do(const Step *step, Backend *backend, GCancellable *ca
 }
 
 static const StepClass classes[] = {
-    [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE},
-    [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE},
-    [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE},
-    [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE},
-    [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE},
-    [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE},
-    [STEP_DROP_TAG] = {"drop-tag", drop_tag_do, NULL, NULL, TRUE},
+    [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
+    [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE,
+                       NEEDS_FILE | NEEDS_SOURCE | NEEDS_TAG},
+    [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE, 0},
+    [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE, NEEDS_TAG},
+    [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},
+    [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE, NEEDS_TAG | NEEDS_KEEP},
+    [STEP_DROP_TAG] = {"drop-tag", drop_tag_do, NULL, NULL, TRUE, NEEDS_TAG},
 };
 
 Step *step_new(StepKind kind, guint stage, const char *disk, const char *path)
@@ -188,9 +193,12 @@ json_t *step_to_json(const Step *step)
         const char *key, *value;
     } texts[] = {{"temp", step->temp},     {"like", step->like}, {"backing_name", step->backing_name},
                  {"source", step->source}, {"tag", step->tag},   {"keep", step->keep}};
-    for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
-        if (texts[i].value)
-            json_object_set_new(json, texts[i].key, json_string(texts[i].value));
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++) {
+        if (!texts[i].value || json_object_set_new(json, texts[i].key, json_string(texts[i].value)) == 0)
+            continue;
+        json_decref(json);
+        return NULL;
+    }
     return json;
 }
 
@@ -204,10 +212,28 @@ static gboolean class_from_word(const char *word, StepKind *ret_kind)
     return FALSE;
 }
 
+/* Has the step all that its kind acts on, and only paths that do not depend on where we are? */
+static gboolean is_whole(const Step *step)
+{
+    const guint needs = classes[step->kind].needs;
+    const struct {
+        guint need;
+        const char *value;
+        gboolean path;
+    } texts[] = {{NEEDS_TEMP, step->temp, TRUE},     {NEEDS_LIKE, step->like, TRUE},
+                 {NEEDS_SOURCE, step->source, TRUE}, {NEEDS_TAG, step->tag, FALSE},
+                 {NEEDS_KEEP, step->keep, FALSE}};
+    for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
+        if (texts[i].value ? texts[i].path && !g_path_is_absolute(texts[i].value) : (needs & texts[i].need) != 0)
+            return FALSE;
+    return g_path_is_absolute(step->path);
+}
+
 Step *step_from_json(json_t *json, GError **error)
 {
     const char *word, *disk, *path, *format, *backing_format;
     const char *temp = NULL, *like = NULL, *backing_name = NULL, *source = NULL, *tag = NULL, *keep = NULL;
+    static const char damaged[] = "a step that is not as the format says";
     int stage, mode;
     json_int_t size;
     StepKind kind;
@@ -215,8 +241,8 @@ Step *step_from_json(json_t *json, GError **error)
                     &word, "stage", &stage, "disk", &disk, "path", &path, "mode", &mode, "size", &size,
                     "format", &format, "backing_format", &backing_format, "temp", &temp, "like", &like,
                     "backing_name", &backing_name, "source", &source, "tag", &tag, "keep", &keep) < 0 ||
-        !class_from_word(word, &kind) || !g_path_is_absolute(path)) {
-        snap_set_error(error, EINVAL, "a step that is not as the format says");
+        !class_from_word(word, &kind)) {
+        snap_set_error(error, EINVAL, "%s", damaged);
         return NULL;
     }
     Step *step = g_new0(Step, 1);
@@ -234,5 +260,9 @@ Step *step_from_json(json_t *json, GError **error)
                    .keep = g_strdup(keep)};
     (void)image_format_from_string(format, &step->format);
     (void)image_format_from_string(backing_format, &step->backing_format);
-    return step;
+    if (is_whole(step))
+        return step;
+    snap_set_error(error, EINVAL, "%s", damaged);
+    step_free(step);
+    return NULL;
 }

@@ -38,7 +38,7 @@ START_TEST(a_newline_ends_a_command)
     ck_assert_int_eq(write(fd, "ate two\n", 8), 8);
     ck_assert_str_eq(snapshots(w), "one two");
     ck_works(close(fd));
-    ck_assert_str_eq(text_of(w, "web/one/description"), "a b");
+    ck_assert_str_eq(description_of(w, "web/one"), "a b");
 }
 END_TEST
 
@@ -57,7 +57,7 @@ START_TEST(errors_come_from_the_write)
     sh_fails(w, "echo bogus > web/ctl");
     sh_fails(w, "printf 'bogus\\n' > web/ctl");
     run_fails(w, "bash", "-c", "echo bogus > web/ctl");
-    run_fails(w, "python3", "-c", "open('web/ctl', 'w').write('bogus\\n')");
+    run_fails(w, "python3", "-c", "with open('web/ctl', 'w') as f: f.write('bogus\\n')");
     run_fails(w, "perl", "-e", "open(F, '>web/ctl'); print F \"bogus\\n\"; close(F) or exit 3");
 }
 END_TEST
@@ -94,9 +94,9 @@ START_TEST(words_are_quoted_as_in_a_shell)
     command(w, "web", "create -- --lead");
     command(w, "web", "create --description=joined eq");
     command(w, "web", "create description bare nodash");
-    ck_assert_str_eq(text_of(w, "web/with space/description"), "it's \"here\"");
-    ck_assert_str_eq(text_of(w, "web/eq/description"), "joined");
-    ck_assert_str_eq(text_of(w, "web/nodash/description"), "bare");
+    ck_assert_str_eq(description_of(w, "web/with space"), "it's \"here\"");
+    ck_assert_str_eq(description_of(w, "web/eq"), "joined");
+    ck_assert_str_eq(description_of(w, "web/nodash"), "bare");
     ck_assert_str_eq(snapshots(w), "--lead back slash eq nodash with space");
     command_fails(w, "web", EINVAL, "create 'open");
     command_fails(w, "web", EINVAL, "create a b");
@@ -127,7 +127,7 @@ START_TEST(documents_arrive_in_any_pieces)
         ck_works(close(fd));
         const char *name = keepf(w, "web/n%03d", (int)cut);
         ck_assert(exists(w, name));
-        ck_assert_str_eq(text_of(w, keepf(w, "%s/description", name)), "d");
+        ck_assert_str_eq(description_of(w, name), "d");
         ck_works(rmdir(at(w, "%s", name)));
     }
 }
@@ -279,7 +279,7 @@ START_TEST(long_and_odd_lines)
     ck_assert_int_eq(put(w, "web/ctl", "create one\r\n") == 0, exists(w, "web/one"));
     ck_assert_int_eq(put(w, "web/ctl", "\n\n   \n\t\n"), 0);
     ck_assert_int_eq(put(w, "web/ctl", keepf(w, "create two --description '%.*s'\n", 30000, blob)), 0);
-    ck_assert_uint_eq(strlen(text_of(w, "web/two/description")), 30000);
+    ck_assert_uint_eq(strlen(description_of(w, "web/two")), 30000);
 }
 END_TEST
 

@@ -166,7 +166,7 @@ START_TEST(document_chooses)
     ck_assert_str_eq(model_mode(m, "doc", "vda"), "external");
     ck_assert_str_eq(model_mode(m, "doc", "vdb"), "no");
     ck_assert_str_eq(active_path(w, "web", "vdc"), image(w, "given.qcow2"));
-    ck_assert_str_eq(text_of(w, "web/doc/description"), "two\nlines");
+    ck_assert_str_eq(description_of(w, "web/doc"), "two\nlines");
     model_touch(m);
     model_verify(m);
 }

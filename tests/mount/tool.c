@@ -148,6 +148,14 @@ const char *text_of(const World *w, const char *name)
     return keep(w, text->str);
 }
 
+const char *description_of(const World *w, const char *snapshot)
+{
+    const char *xml = text_of(w, keepf(w, "%s/snapshot.xml", snapshot));
+    const char *text = xpath(w, xml, "/domainsnapshot/description");
+    ck_assert_str_eq(text_of(w, keepf(w, "%s/description", snapshot)), *text == '\0' ? "" : keepf(w, "%s\n", text));
+    return text;
+}
+
 int put_bytes(const World *w, const char *name, const void *data, size_t size)
 {
     int fd = open(at(w, "%s", name), O_WRONLY | O_TRUNC | O_CLOEXEC);

@@ -33,6 +33,8 @@ int background_wait(pid_t pid);
 
 /* The whole text of a file of the mount. */
 const char *text_of(const World *w, const char *name);
+/* The description of a snapshot (web/one), from its XML; the file must say the same, ended by a newline. */
+const char *description_of(const World *w, const char *snapshot);
 /* One open, one write(2) of the whole @text, close. The first errno met, 0 when all went well. */
 int put(const World *w, const char *name, const char *text);
 int put_bytes(const World *w, const char *name, const void *data, size_t size);

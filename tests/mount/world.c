@@ -348,6 +348,7 @@ int mount_main(Suite *suite)
     g_autofree char *pid = g_strdup_printf("%d", (int)getpid());
     g_setenv(OWNER, pid, TRUE);
     g_setenv("LC_ALL", "C.UTF-8", TRUE);
+    g_setenv("CK_MAX_MSG_SIZE", "1048576", TRUE);
     g_unsetenv("XDG_STATE_HOME");
     int result = run_suite(suite);
     sweep();

@@ -302,7 +302,7 @@ char *world_log(World *world, const char *domain)
 
 /* --- what there is --- */
 
-static int compare_texts(gconstpointer a, gconstpointer b)
+int compare_texts(gconstpointer a, gconstpointer b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }

@@ -75,6 +75,9 @@ char *world_log(World *world, const char *domain); /* NULL: the mount's */
 
 /* --- what there is --- */
 
+/* For g_ptr_array_sort of texts. */
+int compare_texts(gconstpointer a, gconstpointer b);
+
 /* Names of @domain's snapshots (NULL: of the domains, sorted), "a b c". Caller frees. */
 char *world_names(World *world, const char *domain);
 /* Name of the current snapshot, or of @snapshot's parent; "-" when there is none. Caller frees. */

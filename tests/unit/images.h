@@ -152,6 +152,15 @@ static inline char *content_hash(const char *path, const char *format, const cha
     return hash;
 }
 
+/* Overwrite @len bytes of @path at @offset. */
+static inline void poke(const char *path, off_t offset, const void *bytes, gsize len)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, bytes, len, offset), (ssize_t)len);
+    close(fd);
+}
+
 /* A condition that a run of this machine cannot meet; said in the output, so that nobody takes it for tested.
  */
 static inline gboolean skip(const char *why)

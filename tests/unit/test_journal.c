@@ -102,7 +102,7 @@ static char *desk_digest(const Desk *desk)
     for (const char *entry = g_dir_read_name(dir); entry; entry = g_dir_read_name(dir))
         if (strcmp(entry, "store") != 0)
             g_ptr_array_add(names, g_strdup(entry));
-    g_ptr_array_sort(names, (GCompareFunc)(void (*)(void))g_strcmp0);
+    g_ptr_array_sort(names, compare_texts);
     for (guint i = 0; i < names->len; i++) {
         g_autofree char *path = desk_path(desk, names->pdata[i]);
         gboolean qcow2 = g_str_has_suffix(path, ".qcow2");

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Reading qcow2 and qed headers: against what qemu-img says of real images, and against hostile ones. */
+/* Reading qcow2 headers: against what qemu-img says of real images, and against hostile ones. */
 #include "images.h"
 #include "qcow2.h"
-#include "qed.h"
 #include "runner.h"
 
 #include <jansson.h>
@@ -19,20 +18,6 @@ static Qcow2Image *read_ok(const char *path)
     Qcow2Image *image = read_qcow2(path, &error);
     ASSERT_OK(image != NULL, error);
     return image;
-}
-
-static ImageInfo *read_qed(const char *path, GError **error)
-{
-    g_autoptr(ImageFile) file = image_file_open(path, error);
-    return file ? qed_read(file, error) : NULL;
-}
-
-static void poke(const char *path, off_t offset, const void *bytes, gsize len)
-{
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    ck_assert_int_ge(fd, 0);
-    ck_assert_int_eq(pwrite(fd, bytes, len, offset), (ssize_t)len);
-    close(fd);
 }
 
 static void poke_number(const char *path, off_t offset, guint64 number, gsize len)
@@ -458,8 +443,6 @@ START_TEST(test_no_images)
     expect_error(&error, ENOENT, absent);
     ck_assert_ptr_null(read_qcow2(empty, &error));
     expect_error(&error, EINVAL, "not a qcow2 image");
-    ck_assert_ptr_null(read_qed(image, &error));
-    expect_error(&error, EINVAL, "not a qed image");
 }
 END_TEST
 
@@ -486,77 +469,6 @@ START_TEST(test_block_device)
 }
 END_TEST
 
-START_TEST(test_qed)
-{
-    g_autofree char *path = PATH("image.qed");
-    GError *error = NULL;
-    tool("qemu-img", "create", "-q", "-u", "-f", "qed", "-b", "./b,a:se", "-F", "raw", path, "10M", NULL);
-    g_autoptr(ImageInfo) raw = read_qed(path, &error);
-    ASSERT_OK(raw != NULL, error);
-    ck_assert_str_eq(raw->backing_name, "./b,a:se");
-    ck_assert_int_eq(raw->backing_format, FORMAT_RAW);
-    ck_assert_uint_eq(raw->virtual_size, 10 << 20);
-    ck_assert_uint_eq(raw->cluster_size, 65536);
-    ck_assert_uint_eq(raw->tags->len, 0);
-    ck_assert(!raw->dirty);
-    tool("qemu-img", "create", "-q", "-u", "-f", "qed", "-b", "./base", "-F", "qcow2", path, "10M", NULL);
-    g_autoptr(ImageInfo) qcow2 = read_qed(path, &error);
-    ASSERT_OK(qcow2 != NULL, error);
-    ck_assert_int_eq(qcow2->backing_format, FORMAT_NONE);
-    poke(path, 16, "\x02", 1);
-    g_autoptr(ImageInfo) dirty = read_qed(path, &error);
-    ck_assert(dirty->dirty && !dirty->backing_name);
-}
-END_TEST
-
-static const struct {
-    const char *what;
-    off_t offset;
-    gsize len;
-    const char *bytes;
-    int code;
-} hostile_qed[] = {
-    {"magic", 0, 1, "q", EINVAL},
-    {"cluster size 0", 4, 4, "\0\0\0\0", EIO},
-    {"cluster size odd", 4, 4, "\1\0\1\0", EIO},
-    {"cluster size huge", 4, 4, "\0\0\0\x80", EIO},
-    {"table size 0", 8, 4, "\0\0\0\0", EIO},
-    {"table size 32", 8, 4, "\x20\0\0\0", EIO},
-    {"unknown feature", 16, 1, "\x09", EOPNOTSUPP},
-    {"size", 48, 8, "\xff\xff\xff\xff\xff\xff\xff\xff", EIO},
-    {"backing offset", 56, 4, "\xff\xff\xff\xff", EIO},
-    {"backing size", 60, 4, "\xff\xff\xff\xff", EIO},
-    {"backing size 1024", 60, 4, "\0\4\0\0", EIO},
-    {"backing size 0", 60, 4, "\0\0\0\0", EIO},
-    {"NUL in the backing name", 66, 1, "\0", EIO},
-};
-
-START_TEST(test_hostile_qed)
-{
-    g_autofree char *path = PATH("image.qed");
-    GError *error = NULL;
-    tool("qemu-img", "create", "-q", "-u", "-f", "qed", "-b", "./base", "-F", "raw", path, "10M", NULL);
-    poke(path, hostile_qed[_i].offset, hostile_qed[_i].bytes, hostile_qed[_i].len);
-    ImageInfo *info = read_qed(path, &error);
-    ck_assert_msg(info == NULL, "%s was taken", hostile_qed[_i].what);
-    expect_error(&error, hostile_qed[_i].code, path);
-}
-END_TEST
-
-START_TEST(test_cut_off_qed)
-{
-    g_autofree char *path = PATH("image.qed");
-    tool("qemu-img", "create", "-q", "-u", "-f", "qed", "-b", "./base", "-F", "raw", path, "10M", NULL);
-    for (off_t len = 100; len >= 0; len--) {
-        ck_assert_int_eq(truncate(path, len), 0);
-        g_autoptr(GError) error = NULL;
-        g_autoptr(ImageInfo) info = read_qed(path, &error);
-        ck_assert(!info == !!error);
-        ck_assert_int_eq(info != NULL, len >= 70); /* 64 bytes of header, 6 of name */
-    }
-}
-END_TEST
-
 static Suite *suite(void)
 {
     Suite *s = suite_create("qcow2");
@@ -569,7 +481,6 @@ static Suite *suite(void)
     tcase_add_test(real, test_bitmaps_and_data_file);
     tcase_add_test(real, test_feature_bits);
     tcase_add_test(real, test_block_device);
-    tcase_add_test(real, test_qed);
     TCase *bad = scratch_case(s, "hostile images");
     tcase_add_loop_test(bad, test_hostile_header, 0, G_N_ELEMENTS(hostile));
     tcase_add_loop_test(bad, test_hostile_tag, 0, G_N_ELEMENTS(hostile_tags));
@@ -579,8 +490,6 @@ static Suite *suite(void)
     tcase_add_test(bad, test_cut_off);
     tcase_add_test(bad, test_random_bytes);
     tcase_add_test(bad, test_no_images);
-    tcase_add_loop_test(bad, test_hostile_qed, 0, G_N_ELEMENTS(hostile_qed));
-    tcase_add_test(bad, test_cut_off_qed);
     return s;
 }
 

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The daemon dies, or something fails, at every point of every kind of operation: before and after each call of the
+ * backend, each rename, link, unlink and chmod. Afterwards there is the state before or the state after, never
+ * anything between, and the domain works.
+ */
+#include <sys/wait.h>
+
+#include "engine_world.h"
+#include "runner.h"
+
+typedef struct {
+    const char *name;
+    void (*setup)(World *world);
+    gboolean (*act)(World *world, GError **error);
+} Scenario;
+
+/* --- scenarios; the domain is "web" --- */
+
+static void setup_three(World *world)
+{
+    g_free(world_image(world, "a.qcow2", 1));
+    g_free(world_image(world, "b.qcow2", 2));
+    g_free(world_image(world, "c.qcow2", 3));
+    world_define(world, "web", "a.qcow2", "b.qcow2", "c.qcow2", NULL);
+}
+
+static gboolean act_external(World *world, GError **error)
+{
+    return world_try_create(world, "web", "s1", "vda,snapshot=external vdb,snapshot=external vdc,snapshot=external",
+                            error);
+}
+
+static gboolean act_internal(World *world, GError **error)
+{
+    return world_try_create(world, "web", "s1", NULL, error);
+}
+
+static gboolean act_mixed(World *world, GError **error)
+{
+    return world_try_create(world, "web", "s1", "vda,snapshot=external vdb,snapshot=internal vdc,snapshot=no", error);
+}
+
+static void setup_two(World *world)
+{
+    g_free(world_image(world, "a.qcow2", 1));
+    g_free(world_image(world, "b.qcow2", 2));
+    world_define(world, "web", "a.qcow2", "b.qcow2", NULL);
+}
+
+static void setup_internal(World *world)
+{
+    setup_two(world);
+    world_create(world, "web", "s1", NULL);
+    world_write(world, "web", "vda", 11);
+    world_write(world, "web", "vdb", 12);
+}
+
+static void setup_one_external(World *world)
+{
+    setup_two(world);
+    world_create(world, "web", "s1", "vda,snapshot=external vdb,snapshot=external");
+    world_write(world, "web", "vda", 11);
+}
+
+/* Internal states in files that are frozen by now. */
+static void setup_frozen(World *world)
+{
+    setup_internal(world);
+    world_create(world, "web", "s2", "vda,snapshot=external vdb,snapshot=external");
+    world_write(world, "web", "vda", 21);
+}
+
+static gboolean act_revert(World *world, GError **error)
+{
+    return world_try_revert(world, "web", "s1", error);
+}
+
+static gboolean act_delete(World *world, GError **error)
+{
+    return world_try_delete(world, "web", "s1", DELETE_ONE, error);
+}
+
+static gboolean act_delete_all(World *world, GError **error)
+{
+    return world_try_delete(world, "web", "s1", DELETE_CHILDREN, error);
+}
+
+static gboolean act_rename(World *world, GError **error)
+{
+    return world_try_rename(world, "web", "s1", "other", error);
+}
+
+static gboolean act_describe(World *world, GError **error)
+{
+    return world->engine->ops->describe(world->engine, world_snapshot(world, "web", "s1"), "a text", NULL, error);
+}
+
+/* The definition without its second disk. */
+static gboolean act_define(World *world, GError **error)
+{
+    g_autofree char *path = world_layer(world, "web", NULL, "vda", NULL);
+    g_autofree char *disk = disk_element("vda", "qcow2", path, "", "");
+    g_autofree char *xml = domain_document("web", disk);
+    return world_try_define(world, xml, error);
+}
+
+static const Scenario scenarios[] = {
+    {"create external", setup_three, act_external},
+    {"create internal", setup_three, act_internal},
+    {"create mixed", setup_three, act_mixed},
+    {"revert in place", setup_internal, act_revert},
+    {"revert external", setup_one_external, act_revert},
+    {"revert by copy", setup_frozen, act_revert},
+    {"delete with tags", setup_internal, act_delete},
+    {"delete in frozen", setup_frozen, act_delete},
+    {"delete the tree", setup_frozen, act_delete_all},
+    {"rename", setup_frozen, act_rename},
+    {"describe", setup_internal, act_describe},
+    {"redefine", setup_internal, act_define},
+};
+
+/* --- the runs --- */
+
+typedef struct {
+    const Scenario *scenario;
+    char *dir;
+    char *before, *after; /* digests */
+    World *world;         /* in the state before, or NULL */
+} Trial;
+
+static void fresh(Trial *trial)
+{
+    if (trial->world)
+        return;
+    trial->world = world_new(g_strdup(trial->dir));
+    trial->scenario->setup(trial->world);
+}
+
+static Trial trial_new(const Scenario *scenario, char *dir)
+{
+    g_autoptr(GError) error = NULL;
+    Trial trial = {.scenario = scenario, .dir = dir};
+    fresh(&trial);
+    trial.before = world_digest(trial.world, "web");
+    ASSERT_OK(scenario->act(trial.world, &error), error);
+    world_check_clean(trial.world, "web");
+    trial.after = world_digest(trial.world, "web");
+    ck_assert_str_ne(trial.before, trial.after);
+    g_clear_pointer(&trial.world, world_free);
+    return trial;
+}
+
+static void trial_clear(Trial *trial)
+{
+    g_clear_pointer(&trial->world, world_free);
+    g_free(trial->before);
+    g_free(trial->after);
+    g_free(trial->dir);
+}
+
+/* A later operation of each kind works, and gives what it should. */
+static void use(World *world)
+{
+    g_autofree char *now = world_hash(world, "web", NULL, "vda");
+    world_create(world, "web", "later", NULL);
+    world_write(world, "web", "vda", 99);
+    world_revert(world, "web", "later");
+    g_autofree char *again = world_hash(world, "web", NULL, "vda");
+    ck_assert_str_eq(again, now);
+    world_delete(world, "web", "later");
+    world_check_clean(world, "web");
+}
+
+/* The world is open again: the state before or the one after. A world that can be used again is kept. */
+static void check(Trial *trial, guint n)
+{
+    World *world = trial->world;
+    g_autofree char *now = world_digest(world, "web");
+    world_check_clean(world, "web");
+    gboolean before = strcmp(now, trial->before) == 0;
+    if (!before && strcmp(now, trial->after) != 0) {
+        printf("# before:\n%s\n# after:\n%s\n# now:\n%s\n", trial->before, trial->after, now);
+        ck_abort_msg("%s, point %u: something between", trial->scenario->name, n);
+    }
+    if (before && n % 8 != 0)
+        return;
+    use(world);
+    g_clear_pointer(&trial->world, world_free);
+}
+
+/* In a child of its own: TRUE when it died at point @n, FALSE when it ran through before that. */
+static gboolean dies_at(Trial *trial, guint n)
+{
+    world_close(trial->world);
+    fflush(NULL);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        world_open(trial->world);
+        trap_set(TRAP_EXIT, n, 0);
+        _exit(trial->scenario->act(trial->world, NULL) ? 0 : 1);
+    }
+    int status = 0;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == TRAP_EXIT_CODE),
+                  "%s, point %u: status %d", trial->scenario->name, n, status);
+    world_open(trial->world);
+    return WEXITSTATUS(status) == TRAP_EXIT_CODE;
+}
+
+START_TEST(killed)
+{
+    Trial trial = trial_new(&scenarios[_i], PATH("world"));
+    guint n = 0;
+    gboolean died = TRUE;
+    while (died) {
+        fresh(&trial);
+        died = dies_at(&trial, ++n);
+        check(&trial, n);
+    }
+    printf("# %s: %u points\n", trial.scenario->name, n - 1);
+    ck_assert_uint_gt(n, 8);
+    trial_clear(&trial);
+}
+END_TEST
+
+/* One call fails. What failed has changed nothing, at once; what succeeded has happened, and stays so. */
+static void fail_at(Trial *trial, guint n, TrapKind kind, int err, gboolean *ret_reached)
+{
+    World *world = trial->world;
+    g_autoptr(GError) error = NULL;
+    trap_set(kind, n, err);
+    gboolean ok = trial->scenario->act(world, &error);
+    *ret_reached = trap_seen() >= n;
+    trap_set(TRAP_OFF, 0, 0);
+    g_autofree char *tree = world_tree(world, "web");
+    gboolean broken = strstr(tree, "read-only") != NULL;
+    if (!ok)
+        ck_assert_msg(error != NULL && error->message[0] && snap_errno(error) > 0, "%s, point %u: no reason",
+                      trial->scenario->name, n);
+    if (!ok && kind == TRAP_FAIL) {
+        g_autofree char *now = world_digest(world, "web");
+        ck_assert_msg(!broken, "%s, point %u: %s", trial->scenario->name, n, tree);
+        ck_assert_msg(strcmp(now, trial->before) == 0, "%s, point %u (%s): changed:\n%s\n--- was:\n%s",
+                      trial->scenario->name, n, error->message, now, trial->before);
+    }
+    world_reopen(world);
+    g_autofree char *then = world_digest(world, "web");
+    ck_assert_msg(strcmp(then, ok ? trial->after : trial->before) == 0, "%s, point %u: %s, but after a restart:\n%s",
+                  trial->scenario->name, n, ok ? "done" : error->message, then);
+}
+
+static void fail_everywhere(Trial *trial, TrapKind kind, int err)
+{
+    gboolean reached = TRUE;
+    for (guint n = 1; reached; n++) {
+        fresh(trial);
+        fail_at(trial, n, kind, err, &reached);
+        check(trial, n);
+    }
+}
+
+START_TEST(fails_once)
+{
+    Trial trial = trial_new(&scenarios[_i], PATH("world"));
+    fail_everywhere(&trial, TRAP_FAIL, _i % 2 ? ENOSPC : EIO);
+    trial_clear(&trial);
+}
+END_TEST
+
+/* From some point on nothing works any more: undoing does not either, until the next start. */
+START_TEST(fails_from_then_on)
+{
+    Trial trial = trial_new(&scenarios[_i], PATH("world"));
+    fail_everywhere(&trial, TRAP_FAIL_FROM, EIO);
+    trial_clear(&trial);
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *suite = suite_create("crash");
+    TCase *tcase = scratch_case(suite, "every point");
+    tcase_add_loop_test(tcase, killed, 0, G_N_ELEMENTS(scenarios));
+    tcase_add_loop_test(tcase, fails_once, 0, G_N_ELEMENTS(scenarios));
+    tcase_add_loop_test(tcase, fails_from_then_on, 0, G_N_ELEMENTS(scenarios));
+    return suite;
+}
+
+int main(void)
+{
+    return run_suite(suite());
+}
