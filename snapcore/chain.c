@@ -213,16 +213,13 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
     for (guint depth = 0; layer; depth++) {
         Layer *next;
         if (!g_hash_table_add(seen, layer) || depth >= MAX_DEPTH) {
-            snap_set_error(error, ELOOP, "disk '%s': its backing chain %s", disk->target,
-                           depth >= MAX_DEPTH ? "is too long" : "is a loop");
+            snap_set_error(error, ELOOP, "its backing chain %s", depth >= MAX_DEPTH ? "is too long" : "is a loop");
             return FALSE;
         }
         if (layer->frozen || layer->made)
             return TRUE; /* recorded when it was made, and it may not have changed */
-        if (!record_layer(core, domain, disk, depth, layer, &next, error)) {
-            g_prefix_error(error, "disk '%s': ", disk->target);
+        if (!record_layer(core, domain, disk, depth, layer, &next, error))
             return FALSE;
-        }
         layer = next;
     }
     return TRUE;

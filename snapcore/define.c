@@ -92,7 +92,7 @@ static gboolean check_format(const Domain *domain, const DiskDef *disk, GError *
         layer->format = said; /* corrected by hand; looked at again in a moment */
         return TRUE;
     }
-    snap_set_error(error, EINVAL, "disk '%s': '%s' is of type %s, not %s", disk->target, layer->path,
+    snap_set_error(error, EINVAL, "'%s' is of type %s, not %s", layer->path,
                    image_format_to_string(layer->format), image_format_to_string(said));
     return FALSE;
 }
@@ -106,12 +106,11 @@ static gboolean take_definition(Core *core, Domain *domain, DomainDef *def, GErr
         DiskDef *disk = def->disks->pdata[i];
         if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
             continue;
-        if (!resolve_disk(core, def, disk, error)) {
+        if (!resolve_disk(core, def, disk, error) || !check_format(domain, disk, error) ||
+            !chain_record(core, domain, disk, error)) {
             g_prefix_error(error, "disk '%s': ", disk->target);
             return FALSE;
         }
-        if (!check_format(domain, disk, error) || !chain_record(core, domain, disk, error))
-            return FALSE;
     }
     domain_prune_layers(domain);
     return TRUE;

@@ -262,6 +262,13 @@ static StoreWrite *sidecar_write(const Domain *domain, const Snapshot *home)
     return store_write_new(file, text);
 }
 
+void op_write_home(Op *op, const Layer *layer)
+{
+    StoreWrite *write = sidecar_write(op->domain, layer->home);
+    plan_write(op->plan, write->file, write->text);
+    store_write_free(write);
+}
+
 static gboolean stale_tag(const Layer *layer, const char *tag, guint *ret_at)
 {
     return g_ptr_array_find_with_equal_func(layer->stale, tag, g_str_equal, ret_at);
@@ -288,10 +295,7 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
         return;
     }
     g_ptr_array_add(layer->stale, g_strdup(tag));
-    g_autoptr(GPtrArray) one = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free);
-    StoreWrite *write = sidecar_write(op->domain, layer->home);
-    g_ptr_array_add(one, write);
-    plan_write(op->plan, write->file, write->text);
+    op_write_home(op, layer);
 }
 
 /* --- commit --- */

@@ -90,6 +90,8 @@ void op_write_sidecar(Op *op);
  * text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
 void op_remove_snapshot(Op *op, const char *name);
+/* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
+void op_write_home(Op *op, const Layer *layer);
 
 /* Rewrite the stored document of @snapshot, whose parent has another name now. */
 gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);

@@ -58,8 +58,10 @@ static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, co
         return FALSE;
     if (strcmp(real, at->source) != 0)
         domain_def_set_source(def->domain, at, at->type, real, at->format, NULL);
-    if (!chain_record(op->core, op->domain, at, error))
+    if (!chain_record(op->core, op->domain, at, error)) {
+        g_prefix_error(error, "disk '%s': ", disk->name);
         return FALSE;
+    }
     Layer *layer = domain_find_layer(op->domain, real);
     if (disk->mode == MODE_INTERNAL) {
         snapshot_add_disk(snapshot, disk->name, layer, snapshot->name);

@@ -113,17 +113,43 @@ static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, cons
     domain_def_set_source(def, disk, type, layer->path, layer->format, backing);
 }
 
+/*
+ * A disk that did not take part and has left the domain since comes back with the image it had then. If snapshots
+ * stand on that by now, the guest must not write it: it gets an overlay.
+ */
+static gboolean plan_absent(Op *op, const Snapshot *snapshot, DiskDef *disk, Layer **ret_layer, GError **error)
+{
+    Layer *layer = NULL;
+    if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
+        return TRUE;
+    if (!chain_record(op->core, op->domain, disk, error))
+        return FALSE;
+    layer = domain_find_layer(op->domain, disk->source);
+    if (layer->frozen && !disk->readonly) {
+        const StateDisk state = {.target = disk->target, .layer = layer};
+        return plan_overlay(op, snapshot, &state, ret_layer, error);
+    }
+    *ret_layer = layer;
+    return TRUE;
+}
+
 /* One disk of the snapshot's definition; a disk that did not take part stays as it is now. */
 static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk, GArray *targets,
                           GError **error)
 {
     const StateDisk *state = snapshot_find_disk(snapshot, disk->target);
+    const DiskDef *now = domain_def_find_disk(op->domain->def, disk->target);
     Target target = {.disk = disk};
-    if (!state) {
-        const DiskDef *now = domain_def_find_disk(op->domain->def, disk->target);
-        target.layer = now ? domain_active_layer(op->domain, now) : NULL;
-    } else if (state->tag ? !plan_internal(op, snapshot, state, &target.layer, error)
-                          : !plan_overlay(op, snapshot, state, &target.layer, error)) {
+    gboolean ok = TRUE;
+    if (state && state->tag)
+        ok = plan_internal(op, snapshot, state, &target.layer, error);
+    else if (state)
+        ok = plan_overlay(op, snapshot, state, &target.layer, error);
+    else if (now)
+        target.layer = domain_active_layer(op->domain, now);
+    else
+        ok = plan_absent(op, snapshot, disk, &target.layer, error);
+    if (!ok) {
         g_prefix_error(error, "disk '%s': ", disk->target);
         return FALSE;
     }
@@ -195,6 +221,9 @@ static gboolean revert(Op *op, const RevertRequest *request, GError **error)
     domain_prune_layers(op->domain);
     op_write_definition(op);
     op_write_sidecar(op);
+    for (guint i = 0; i < op->unseen->len; i++) /* a layer that was missing when its snapshot was redefined */
+        if (((Layer *)op->unseen->pdata[i])->home)
+            op_write_home(op, op->unseen->pdata[i]);
     return op_commit(op, error, "revert to '%s'", request->name);
 }
 

@@ -321,6 +321,7 @@ START_TEST(everything_survives_a_restart)
     command(w, "web", "create one --description 'kept'");
     run_ok(w, "mkdir", "web/two");
     run_ok(w, "ln", "-sfn", "one", "web/current");
+    sleep(1);
     run_ok(w, "mkdir", "web/three");
     const char *script = "for f in */*.xml */*/*.xml */*/description */tree */log; do echo \"== $f\"; cat \"$f\"; done;"
                          "readlink */current */*/parent; stat -c '%n %s %Y %b %A' */* */*/*";
