@@ -154,20 +154,51 @@ const char *hash_of(const World *w, const char *path)
     return keep(w, g_checksum_get_string(sum));
 }
 
-const char *fingerprint(const World *w, const char *dir)
+/* The sorted names in a real directory. */
+static GPtrArray *list_of(const World *w, const char *dir)
 {
     g_autoptr(GDir) open_dir = g_dir_open(dir, 0, NULL);
-    g_autoptr(GPtrArray) lines = g_ptr_array_new();
+    GPtrArray *names = g_ptr_array_new();
     const char *name;
-    while ((name = g_dir_read_name(open_dir)) != NULL) {
+    while ((name = g_dir_read_name(open_dir)) != NULL)
+        g_ptr_array_add(names, (gpointer)keep(w, name));
+    g_ptr_array_sort(names, by_text);
+    return names;
+}
+
+const char *fingerprint(const World *w, const char *dir)
+{
+    g_autoptr(GPtrArray) names = list_of(w, dir);
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (guint i = 0; i < names->len; i++) {
         struct stat st;
-        const char *path = keepf(w, "%s/%s", dir, name);
+        const char *path = keepf(w, "%s/%s", dir, (const char *)names->pdata[i]);
         ck_works(lstat(path, &st));
-        g_ptr_array_add(lines, (gpointer)keepf(w, "%s %o %lld %s", name, st.st_mode, (long long)st.st_size,
-                                               S_ISREG(st.st_mode) ? hash_of(w, path) : "-"));
+        g_string_append_printf(text, "%s %o %lld %s\n", (const char *)names->pdata[i], st.st_mode, (long long)st.st_size,
+                               S_ISREG(st.st_mode) ? hash_of(w, path) : "-");
     }
-    g_ptr_array_sort(lines, by_text);
-    g_ptr_array_add(lines, NULL);
-    g_autofree char *joined = g_strjoinv("\n", (char **)lines->pdata);
-    return keep(w, joined);
+    return keep(w, text->str);
+}
+
+static const char *content_hash(const World *w, const char *path)
+{
+    const char *raw = in_dir(w, "content.raw");
+    if (!g_str_has_suffix(path, ".qcow2"))
+        return hash_of(w, path);
+    Ran result = ran(w, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", path, raw, NULL);
+    return keepf(w, "%s %s", result.rc == 0 ? hash_of(w, raw) : result.err, tags_of(w, path));
+}
+
+const char *contents(const World *w)
+{
+    g_autoptr(GPtrArray) names = list_of(w, w->images);
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (guint i = 0; i < names->len; i++) {
+        struct stat st;
+        const char *path = image(w, names->pdata[i]);
+        ck_works(lstat(path, &st));
+        g_string_append_printf(text, "%s %o %s\n", (const char *)names->pdata[i], st.st_mode,
+                               S_ISREG(st.st_mode) ? content_hash(w, path) : "-");
+    }
+    return keep(w, text->str);
 }

@@ -41,3 +41,5 @@ const char *backing_of(const World *w, const char *path, const char *format);
 const char *hash_of(const World *w, const char *path);
 /* Names, sizes, modes and hashes of all files in a real directory: "nothing changed" is one comparison. */
 const char *fingerprint(const World *w, const char *dir);
+/* The same of the images, qcow2 files by the content and the tags that they hold: an undone tag may leave a file longer. */
+const char *contents(const World *w);

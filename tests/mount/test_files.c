@@ -222,6 +222,24 @@ START_TEST(chain_resolves_in_the_mount)
 }
 END_TEST
 
+/* An image that is called as its disk is shown: its name in the chain must not stand for a state it does not hold. */
+START_TEST(image_called_like_its_disk)
+{
+    g_autoptr(World) w = world_new(NULL);
+    const char *path = make_image(w, "vda.qcow2", "qcow2");
+    ck_assert_int_eq(put(w, "ctl", keepf(w, "<domain type='kvm'><name>web</name><memory>1</memory><os><type>hvm</type></os>"
+                                            "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                                            "<source file='%s'/><target dev='vda'/></disk></devices></domain>", path)), 0);
+    run_ok(w, "mkdir", "web/in");
+    image_write(w, path, "qcow2", 5, 0, 65536);
+    ck_errno(access(at(w, "web/in/vda.qcow2"), F_OK), ENOENT);
+    command(w, "web", "create ex --diskspec vda,snapshot=external");
+    ck_errno(access(at(w, "web/in/vda.qcow2"), F_OK), ENOENT);
+    same_file(w, "web/ex/vda.qcow2", path);
+    same_file(w, "web/active/vda.qcow2", image(w, "vda.ex"));
+}
+END_TEST
+
 START_TEST(inodes_and_links)
 {
     g_autoptr(World) w = world_new(NULL);
@@ -350,6 +368,7 @@ static Suite *suite(void)
     tcase_add_test(layers, frozen_layers_lose_write_bits);
     tcase_add_test(layers, chain_resolves_in_the_mount);
     tcase_add_test(layers, a_written_layer_is_busy);
+    tcase_add_test(layers, image_called_like_its_disk);
     TCase *attributes = add_case(s, "attributes");
     tcase_add_test(attributes, inodes_and_links);
     tcase_add_test(attributes, du_tells_the_truth);

@@ -504,7 +504,7 @@ void world_check_clean(World *world, const char *domain)
     for (guint i = 0; i < files->len; i++) {
         const char *file = files->pdata[i];
         g_autofree char *path = world_path(world, file);
-        ck_assert_msg(!g_str_has_prefix(file, ".domsnapfs"), "'%s' is left", file);
+        ck_assert_msg(!g_str_has_prefix(file, TEMPORARY), "'%s' is left", file);
         if (is_qcow2(path))
             tool("qemu-img", "check", "-q", "-f", "qcow2", path, NULL);
     }

@@ -97,6 +97,8 @@ guint file_mode(const char *path);
  * snapshots, parents, documents, definition, hashes of every state, every file in img/ with mode and tags.
  */
 char *world_digest(World *world, const char *domain);
+#define TEMPORARY ".domsnapfs-" /* what names of files begin with that only exist during an operation */
+
 /* Nothing temporary is left, no journal, every image passes qemu-img check, the domain is not read-only. */
 void world_check_clean(World *world, const char *domain);
 

@@ -211,7 +211,7 @@ static gboolean dies_at(Trial *trial, guint n)
 
 START_TEST(killed)
 {
-    Trial trial = trial_new(&scenarios[_i], PATH("world"));
+    Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     guint n = 0;
     gboolean died = TRUE;
     while (died) {
@@ -219,7 +219,7 @@ START_TEST(killed)
         died = dies_at(&trial, ++n);
         check(&trial, n);
     }
-    printf("# %s: %u points\n", trial.scenario->name, n - 1);
+    printf("# %s: killed at each of %u points\n", trial.scenario->name, n - 1);
     ck_assert_uint_gt(n, 8);
     trial_clear(&trial);
 }
@@ -263,7 +263,7 @@ static void fail_everywhere(Trial *trial, TrapKind kind, int err)
 
 START_TEST(fails_once)
 {
-    Trial trial = trial_new(&scenarios[_i], PATH("world"));
+    Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     fail_everywhere(&trial, TRAP_FAIL, _i % 2 ? ENOSPC : EIO);
     trial_clear(&trial);
 }
@@ -272,7 +272,7 @@ END_TEST
 /* From some point on nothing works any more: undoing does not either, until the next start. */
 START_TEST(fails_from_then_on)
 {
-    Trial trial = trial_new(&scenarios[_i], PATH("world"));
+    Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     fail_everywhere(&trial, TRAP_FAIL_FROM, EIO);
     trial_clear(&trial);
 }
