@@ -11,6 +11,7 @@ typedef struct {
 } Item;
 
 struct Dir {
+    Handles *handles;
     GMutex lock; /* of items: threads that share a descriptor */
     fuse_ino_t ino;
     GPtrArray *items; /* of Item */
@@ -87,6 +88,8 @@ Dir *dir_open(Fs *fs, fuse_ino_t ino)
     Dir *dir = g_new0(Dir, 1);
     g_mutex_init(&dir->lock);
     dir->ino = ino;
+    dir->handles = fs->handles;
+    handles_add(fs->handles, dir, (GDestroyNotify)dir_free);
     return dir;
 }
 
@@ -94,6 +97,7 @@ void dir_free(Dir *dir)
 {
     if (dir == NULL)
         return;
+    handles_remove(dir->handles, dir);
     g_clear_pointer(&dir->items, g_ptr_array_unref);
     g_mutex_clear(&dir->lock);
     g_free(dir);

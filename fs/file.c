@@ -25,16 +25,9 @@ static File *file_of(const struct fuse_file_info *fi)
     return (File *)(uintptr_t)fi->fh;
 }
 
-static File *file_new(Fs *fs)
-{
-    File *file = g_new0(File, 1);
-    file->fs = fs;
-    file->fd = -1;
-    return file;
-}
-
 static void file_free(File *file)
 {
+    handles_remove(file->fs->handles, file);
     if (file->fd >= 0)
         close(file->fd);
     g_clear_pointer(&file->text, g_bytes_unref);
@@ -42,6 +35,15 @@ static void file_free(File *file)
     if (file->scratch != 0)
         scratch_close(file->fs->scratch, file->scratch);
     g_free(file);
+}
+
+static File *file_new(Fs *fs)
+{
+    File *file = g_new0(File, 1);
+    file->fs = fs;
+    file->fd = -1;
+    handles_add(fs->handles, file, (GDestroyNotify)file_free);
+    return file;
 }
 
 static File *open_layer(Fs *fs, fuse_ino_t ino, GError **error)

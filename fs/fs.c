@@ -37,6 +37,7 @@ Fs *fs_new(Engine *engine, const char *store, const char *mountpoint)
     fs->help[CTL_MOUNT] = ctl_help(CTL_MOUNT);
     fs->scratch = scratch_new();
     fs->guard = guard_new();
+    fs->handles = handles_new();
     fs->jobs = jobs_new();
     fs->turns = turns_new();
     engine->ops->set_gone(engine, name_gone, fs);
@@ -48,6 +49,7 @@ void fs_free(Fs *fs)
     if (fs == NULL)
         return;
     jobs_free(fs->jobs);
+    handles_free(fs->handles);
     fs->engine->ops->free(fs->engine);
     guard_free(fs->guard);
     scratch_free(fs->scratch);

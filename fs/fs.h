@@ -9,6 +9,7 @@
 
 #include "engine.h"
 #include "guard.h"
+#include "handle.h"
 #include "job.h"
 #include "scratch.h"
 #include "turn.h"
@@ -26,6 +27,7 @@ typedef struct Fs {
     char *help[2];   /* text of the ctl files, by CtlScope */
     Scratch *scratch;
     Guard *guard;
+    Handles *handles;
     Jobs *jobs;
     Turns *turns;
 } Fs;

@@ -224,9 +224,9 @@ static fuse_ino_t find_layer(Fs *fs, EngineId id, const char *name)
     g_autoptr(GPtrArray) disks = ops->disks(fs->engine, id);
     for (guint i = 0; i < disks->len; i++) {
         const EngineDisk *disk = disks->pdata[i];
-        g_autofree char *entry = disk->layer == 0 ? NULL : node_disk_entry(disk);
-        if (g_strcmp0(entry, name) == 0)
-            return node_ino(NODE_LAYER, disk->layer);
+        g_autofree char *entry = node_disk_entry(disk);
+        if (g_strcmp0(entry, name) == 0) /* an internal state has no file of its own, and no other may pass for it */
+            return disk->layer == 0 ? 0 : node_ino(NODE_LAYER, disk->layer);
     }
     EngineId layer = ops->chain_file(fs->engine, id, name);
     return layer == 0 ? 0 : node_ino(NODE_LAYER, layer);

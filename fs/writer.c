@@ -97,16 +97,14 @@ static gboolean run_document(gpointer user, const char *xml, gsize len, GError *
     return engine->ops->redefine(engine, now.domain, id, xml, len, FALSE, act->cancel, error);
 }
 
-/* The bytes of a character that the next write will complete; they wait (DESIGN 2: writes are joined). */
-static gsize open_character(const GString *text)
+/* Does the text end within a character, which the next write may complete (DESIGN 2: writes are joined)? */
+static gboolean ends_in_character(const GString *text)
 {
     const char *end;
     if (g_utf8_validate_len(text->str, text->len, &end))
-        return 0;
+        return FALSE;
     gsize left = text->len - (gsize)(end - text->str);
-    if (left > 3 || *end == '\0')
-        return 0;
-    return g_utf8_get_char_validated(end, (gssize)left) == (gunichar)-2 ? left : 0;
+    return left <= 3 && *end != '\0' && g_utf8_get_char_validated(end, (gssize)left) == (gunichar)-2;
 }
 
 /* Set the description to what @text holds, less one newline at its end. */
@@ -157,8 +155,7 @@ static gboolean write_text(Act *act, guint64 offset, const char *data, gsize len
         return FALSE;
     }
     g_string_append_len(text, data, (gssize)len);
-    g_autoptr(GString) whole = g_string_new_len(text->str, (gssize)(text->len - open_character(text)));
-    if (describe(act, whole, error))
+    if (ends_in_character(text) || describe(act, text, error))
         return TRUE;
     g_string_truncate(text, offset);
     return FALSE;
@@ -206,7 +203,7 @@ static gboolean flush_any(Act *act, GError **error)
         return stream_flush(writer->stream, run_command, act, error);
     if (writer->document != NULL)
         return document_flush(writer->document, error);
-    if (open_character(writer->text) == 0)
+    if (!ends_in_character(writer->text))
         return TRUE;
     snap_set_error(error, EILSEQ, "the description ends within a character");
     return FALSE;

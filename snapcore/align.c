@@ -69,6 +69,11 @@ static gboolean check_disk(const AlignedDisk *aligned, const DiskRequest *asked,
     }
     if (aligned->mode != MODE_EXTERNAL)
         return TRUE;
+    if (asked && asked->type != DISK_FILE) {
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay of type '%s' is not supported", disk->target,
+                       disk_type_to_string(asked->type));
+        return FALSE;
+    }
     if (disk->device == DEVICE_LUN || disk->shareable) {
         snap_set_error(error, EOPNOTSUPP, "disk '%s': no external snapshot of a %s disk", disk->target,
                        disk->device == DEVICE_LUN ? "lun" : "shareable");

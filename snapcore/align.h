@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Align: from a create request and a domain's disks to what is done with each disk. One pure function: it
- * looks at no file and changes nothing (facts/libvirt-snapshots.md 3; DESIGN 3 for the default).
+ * Align: from a create request and a domain's disks to what is done with each disk. One pure function: it looks at no
+ * file and changes nothing (facts/libvirt-snapshots.md 3; DESIGN 3 for the default).
  */
 #pragma once
 
@@ -25,17 +25,16 @@ typedef struct {
 } AlignedDisk;
 
 /*
- * One AlignedDisk for each disk of @def, in its order (an array of AlignedDisk). @abilities is parallel to
- * def->disks.
- * @silent: what a disk does about which request and definition are silent; MODE_DEFAULT: internal where every
- * such disk can, external otherwise. Errors: EINVAL (unknown disk, named twice, path without external),
- * EOPNOTSUPP (a rule forbids it); the sentence names the disk.
+ * One AlignedDisk for each disk of @def, in its order (an array of AlignedDisk). @abilities is parallel to def->disks.
+ * @silent: what a disk does about which request and definition are silent; MODE_DEFAULT: internal where every such
+ * disk can, external otherwise. Errors: EINVAL (unknown disk, named twice, path without external), EOPNOTSUPP (a rule
+ * forbids it); the sentence names the disk.
  */
 GArray *align_disks(const DomainDef *def, const CreateRequest *request, const DiskAbility *abilities,
                     SnapMode silent, GError **error);
 
 /*
- * What the request asks of the disks, in the words of the combination table, as a set of 1 << RuleAsk:
- * several when disks differ. Omitted only where the request names no disk's mode and some disk takes part.
+ * What the request asks of the disks, in the words of the combination table, as a set of 1 << RuleAsk: several when
+ * disks differ. Omitted only where the request names no disk's mode and some disk takes part.
  */
 guint align_asks(const GArray *disks);

@@ -2,10 +2,10 @@
 /*
  * Backend: how images are looked at and changed. Implemented by the room qemu/; snapcore only calls it.
  *
- * Every path is absolute and real (no symlink), every format given: an implementation never probes. All calls
- * may block and may run in several threads at once on different images; none logs. A call that changes
- * something is idempotent in the sense said at each, so that recovery can repeat it. When @cancel fires, a
- * changing call ends its work, leaves the image as a kill would, and fails with EINTR.
+ * Every path is absolute and real (no symlink), every format given: an implementation never probes. All calls may
+ * block and may run in several threads at once on different images; none logs. A call that changes something is
+ * idempotent in the sense said at each, so that recovery can repeat it. When @cancel fires, a changing call ends its
+ * work, leaves the image as a kill would, and fails with EINTR.
  */
 #pragma once
 

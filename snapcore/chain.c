@@ -7,8 +7,7 @@
 
 #include "error.h"
 
-/* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in
- * tree. */
+/* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
 #define MAX_DEPTH 1000
 
 static gboolean is_under(const char *path, const char *dir)
@@ -139,8 +138,8 @@ static gboolean may_take(const Core *core, const char *above, const char *path)
 }
 
 /*
- * A "raw" image that is a qcow2 file: the guest would see, and overwrite, its tables. The definition is most
- * likely wrong. Asked once, at define; later the guest may write into its raw disk what it likes.
+ * A "raw" image that is a qcow2 file: the guest would see, and overwrite, its tables. The definition is most likely
+ * wrong. Asked once, at define; later the guest may write into its raw disk what it likes.
  */
 static gboolean check_raw(Core *core, const Layer *layer, GError **error)
 {

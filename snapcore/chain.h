@@ -1,23 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Chain: images against what the store recorded of them (DESIGN 9: images are hostile until shown otherwise).
- * Formats come from the definition or from the header of the layer above, never from a guess.
+ * Chain: images against what the store recorded of them (DESIGN 9: images are hostile until shown otherwise). Formats
+ * come from the definition or from the header of the layer above, never from a guess.
  */
 #pragma once
 
 #include "op.h"
 
 /*
- * Look at @layer's header and check that it is what is recorded: same backing file, no data file, not
- * encrypted, not marked dirty, and, for a frozen layer, not changed since. EIO, EINVAL, EOPNOTSUPP.
+ * Look at @layer's header and check that it is what is recorded: same backing file, no data file, not encrypted, not
+ * marked dirty, and, for a frozen layer, not changed since. EIO, EINVAL, EOPNOTSUPP.
  */
 gboolean chain_inspect(Core *core, const Layer *layer, ImageInfo **ret_info, GError **error);
 
 /*
- * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if
- * the definition's <backingStore> names it, if it is in the image's own directory, or if it is under one of
- * the mount's backing directories; otherwise EPERM with a sentence that says so. An image that is not there
- * is recorded as missing.
+ * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if the
+ * definition's <backingStore> names it, if it is in the image's own directory, or if it is under one of the mount's
+ * backing directories; otherwise EPERM with a sentence that says so. An image that is not there is recorded as missing.
  */
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error);
 
@@ -28,7 +27,7 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
 gboolean chain_has_clone(Core *core, const Layer *layer);
 
 /*
- * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount
- * itself. Caller frees.
+ * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount itself.
+ * Caller frees.
  */
 char *chain_real_path(const Core *core, const char *path, GError **error);

@@ -15,8 +15,8 @@ typedef struct {
 } CoreOptions;
 
 /*
- * Open the store (one process at a time: EBUSY names the other), recover what a crash left, load every
- * domain. What is damaged takes one domain read-only with the reason in its log, never the store. Takes over
- * @backend, also when it fails. Free with engine->ops->free.
+ * Open the store (one process at a time: EBUSY names the other), recover what a crash left, load every domain. What
+ * is damaged takes one domain read-only with the reason in its log, never the store. Takes over @backend, also when
+ * it fails. Free with engine->ops->free.
  */
 Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error);

@@ -10,8 +10,7 @@
 #include "names.h"
 #include "overlay.h"
 
-/* More internal snapshots than this make every operation on them slow (facts/qemu.md A5): then external is
- * the default. */
+/* More internal snapshots than this make every operation on them slow (facts/qemu.md A5): then external is the default. */
 #define CROWDED 64
 
 /* What is known of one disk of the domain while its snapshot is being taken. */
@@ -84,13 +83,29 @@ static gboolean check_rules(const CreateRequest *request, const GArray *disks, G
     return TRUE;
 }
 
+/* The other disk of the domain that has @layer as well, or NULL. Before any disk is pointed elsewhere. */
+static const char *other_disk(const Op *op, const Layer *layer, const char *target)
+{
+    const GPtrArray *disks = op->domain->def->disks;
+    for (guint i = 0; i < disks->len; i++) {
+        const DiskDef *disk = disks->pdata[i];
+        if (strcmp(disk->target, target) != 0 && domain_active_layer(op->domain, disk) == layer)
+            return disk->target;
+    }
+    return NULL;
+}
+
 /* Nobody else's disk may be frozen or written. */
-static gboolean check_sole(Op *op, const Layer *layer, GError **error)
+static gboolean check_sole(Op *op, const Layer *layer, const char *target, GError **error)
 {
     g_autofree char *other = NULL;
-    if (!core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, TRUE, &other))
+    const char *twin = other_disk(op, layer, target);
+    if (twin)
+        snap_set_error(error, EBUSY, "'%s' is also disk '%s'", layer->path, twin);
+    else if (core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, TRUE, &other))
+        snap_set_error(error, EBUSY, "'%s' is also a disk of domain '%s'", layer->path, other);
+    else
         return TRUE;
-    snap_set_error(error, EBUSY, "'%s' is also a disk of domain '%s'", layer->path, other);
     return FALSE;
 }
 
@@ -149,7 +164,7 @@ static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, D
         g_propagate_error(error, g_steal_pointer(&state->error));
         ok = FALSE;
     } else {
-        ok = check_sole(op, state->layer, error) &&
+        ok = check_sole(op, state->layer, disk->disk->target, error) &&
              (disk->mode == MODE_INTERNAL ? plan_internal(op, snapshot, disk, state, error)
                                           : plan_external(op, snapshot, disk, state, error));
     }

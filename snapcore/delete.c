@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Deleting snapshots: the name goes, at once and in every tree shape; layers stay (DESIGN 4). A tag that
- * nothing names any more is dropped after the commit.
+ * Deleting snapshots: the name goes, at once and in every tree shape; layers stay (DESIGN 4). A tag that nothing
+ * names any more is dropped after the commit.
  */
 #include <errno.h>
 
@@ -31,8 +31,7 @@ static void release(Op *op, const Snapshot *snapshot)
         ((StateDisk *)snapshot->disks->pdata[i])->layer->made = FALSE;
 }
 
-/* An internal state that loses its name: its tag goes after the commit. Layer and tag are remembered until
- * then. */
+/* An internal state that loses its name: its tag goes after the commit. Layer and tag are remembered until then. */
 typedef struct {
     Layer *layer;
     char *disk;

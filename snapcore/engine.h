@@ -65,8 +65,8 @@ typedef enum {
     ENGINE_TEXT_JOBS,         /* 0 */
 } EngineText;
 
-/* Told after a change that a name is gone from a directory (@where: 0 for the root, else the domain). Called
- * in the thread of the changing call, before that returns. */
+/* Told after a change that a name is gone from a directory (@where: 0 for the root, else the domain). Called in the
+ * thread of the changing call, before that returns. */
 typedef void (*EngineGone)(gpointer user, EngineId where, const char *name);
 
 typedef struct {

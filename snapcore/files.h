@@ -2,17 +2,16 @@
 /*
  * Files on the host: who a file is, and how files appear and disappear without ever hitting somebody else's.
  *
- * New files are made under a temporary name (exclusive, no symlink followed) and published with link(2),
- * which never overwrites. The temporary name stays until the operation has committed: while it does, that
- * both names lead to one inode proves that the published file is ours (DESIGN 9; plan.h).
+ * New files are made under a temporary name (exclusive, no symlink followed) and published with link(2), which never
+ * overwrites. The temporary name stays until the operation has committed: while it does, that both names lead to one
+ * inode proves that the published file is ours (DESIGN 9; plan.h).
  */
 #pragma once
 
 #include <glib.h>
 #include <sys/stat.h>
 
-/* Which file: device, inode and birth time. All zero: not known. Birth time 0 where the file system has none.
- */
+/* Which file: device, inode and birth time. All zero: not known. Birth time 0 where the file system has none. */
 typedef struct {
     guint64 dev;
     guint64 ino;
@@ -37,8 +36,7 @@ typedef struct {
     gboolean block; /* a block device: size and mtime say nothing about its content */
 } FileLook;
 
-/* statx of @path, not following a symlink. FALSE with the errno of statx; EINVAL: neither a regular file nor
- * a block device. */
+/* statx of @path, not following a symlink. FALSE with the errno of statx; EINVAL: neither a regular file nor a block device. */
 gboolean file_look(const char *path, FileLook *ret_look, GError **error);
 
 gboolean file_id_known(const FileId *id);
@@ -49,10 +47,8 @@ gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b);
 gboolean file_exists(const char *path);
 
 /*
- * Make the empty file @temp (exclusive) with the owner of the image @like and the permission bits @mode, that
- * is those
- * @like has or had in its active role; the owner may always write. The owner is only set where we may.
- * EEXIST.
+ * Make the empty file @temp (exclusive) with the owner of the image @like and the permission bits @mode, that is those
+ * @like has or had in its active role; the owner may always write. The owner is only set where we may. EEXIST.
  */
 gboolean file_make_like(const char *temp, const char *like, guint mode, GError **error);
 
@@ -60,12 +56,10 @@ gboolean file_make_like(const char *temp, const char *like, guint mode, GError *
 gboolean file_sync(const char *path, GError **error);
 gboolean file_sync_parent(const char *path, GError **error);
 
-/* Publish @temp as @path; both names exist afterwards; the directory is synced. EEXIST when there is a @path.
- */
+/* Publish @temp as @path; both names exist afterwards; the directory is synced. EEXIST when there is a @path. */
 gboolean file_publish(const char *temp, const char *path, GError **error);
 
-/* Take @path away if it is the same file as @temp, then @temp; what is not there is fine. Nothing else is
- * touched. */
+/* Take @path away if it is the same file as @temp, then @temp; what is not there is fine. Nothing else is touched. */
 gboolean file_withdraw(const char *temp, const char *path, GError **error);
 
 /* Set the permission bits of the regular file @path; fine when it has them. */

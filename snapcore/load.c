@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Reading a domain from the store: documents and sidecars into the model. Whatever is wrong ends in
- * domain->broken. */
+/* Reading a domain from the store: documents and sidecars into the model. Whatever is wrong ends in domain->broken. */
 #include <errno.h>
 #include <jansson.h>
 #include <string.h>
@@ -125,6 +124,8 @@ static Snapshot *load_document(Domain *domain, const char *path, GArray *orphans
 static gboolean load_snapshot_layers(Domain *domain, Snapshot *snapshot, json_t *json, GError **error)
 {
     json_t *layers = json_object_get(json, "layers");
+    snapshot->order = (guint64)json_integer_value(json_object_get(json, "order"));
+    domain->last_order = MAX(domain->last_order, snapshot->order);
     if (json_is_array(layers) && load_layers(domain, snapshot, layers))
         return TRUE;
     snap_set_error(error, EINVAL, "its layers are not as the format says");
@@ -209,6 +210,7 @@ static gboolean load_snapshots(Domain *domain, const char *dir, GError **error)
         base[strlen(base) - strlen(".xml")] = '\0';
         load_snapshot(domain, base, orphans, sidecars);
     }
+    domain_sort_snapshots(domain); /* readdir's order is no order */
     join_tree(domain, orphans);
 
     GHashTableIter iter;

@@ -114,8 +114,7 @@ static void add_disk(GPtrArray *disks, const char *target, const Layer *layer, g
     g_ptr_array_add(disks, disk);
 }
 
-/* Missing images are not shown: tree and log say so. Nor are media that only read: they take no part in
- * states. */
+/* Missing images are not shown: tree and log say so. Nor are media that only read: they take no part in states. */
 GPtrArray *core_disks(Engine *engine, EngineId node)
 {
     Core *core = (Core *)engine;
@@ -137,8 +136,7 @@ GPtrArray *core_disks(Engine *engine, EngineId node)
     return disks;
 }
 
-/* Walk @layer's chain for a file of that name. A recorded chain has no loop, but the walk is bounded all the
- * same. */
+/* Walk @layer's chain for a file of that name. A recorded chain has no loop, but the walk is bounded all the same. */
 static EngineId find_in_chain(const Domain *domain, const Layer *layer, const char *file)
 {
     for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
@@ -159,8 +157,11 @@ EngineId core_chain_file(Engine *engine, EngineId node, const char *file)
     EngineId found = 0;
     for (guint i = 0; !found && domain && i < domain->def->disks->len; i++)
         found = find_in_chain(domain, domain_active_layer(domain, domain->def->disks->pdata[i]), file);
-    for (guint i = 0; !found && snapshot && i < snapshot->disks->len; i++)
-        found = find_in_chain(snapshot->domain, ((StateDisk *)snapshot->disks->pdata[i])->layer, file);
+    for (guint i = 0; !found && snapshot && i < snapshot->disks->len; i++) {
+        const StateDisk *disk = snapshot->disks->pdata[i];
+        if (!disk->tag) /* an internal state shows no layer, so nothing looks for what lies below it */
+            found = find_in_chain(snapshot->domain, disk->layer, file);
+    }
     return found;
 }
 
@@ -300,8 +301,7 @@ gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *r
     return TRUE;
 }
 
-/* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the
- * lock. */
+/* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the lock. */
 static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text)
 {
     Domain *domain = object_of(core, id, ENGINE_DOMAIN);

@@ -62,10 +62,22 @@ static void add_object(Domain *domain, Object *object)
     g_hash_table_insert(domain->objects, &object->id, object);
 }
 
+static int compare_snapshots(gconstpointer a, gconstpointer b)
+{
+    const Snapshot *x = *(Snapshot *const *)a, *y = *(Snapshot *const *)b;
+    return x->time != y->time ? (x->time > y->time) - (x->time < y->time)
+                              : (x->order > y->order) - (x->order < y->order);
+}
+
+void domain_sort_snapshots(Domain *domain)
+{
+    g_ptr_array_sort(domain->snapshots, compare_snapshots);
+}
+
 static void insert_snapshot(Domain *domain, Snapshot *snapshot)
 {
     guint at = domain->snapshots->len;
-    while (at > 0 && ((Snapshot *)domain->snapshots->pdata[at - 1])->time > snapshot->time)
+    while (at > 0 && compare_snapshots(&domain->snapshots->pdata[at - 1], &snapshot) > 0)
         at--;
     g_ptr_array_insert(domain->snapshots, (int)at, snapshot);
     g_hash_table_insert(domain->by_name, snapshot->name, snapshot);
@@ -85,6 +97,7 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time)
     snapshot->domain = domain;
     snapshot->name = g_strdup(name);
     snapshot->time = time;
+    snapshot->order = ++domain->last_order;
     snapshot->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
     insert_snapshot(domain, snapshot);
     return snapshot;
@@ -125,17 +138,6 @@ void domain_remove_snapshot(Domain *domain, Snapshot *snapshot)
     g_hash_table_remove(domain->by_name, snapshot->name);
     g_hash_table_remove(domain->objects, &snapshot->object.id);
     g_ptr_array_remove(domain->snapshots, snapshot);
-}
-
-static int compare_times(gconstpointer a, gconstpointer b)
-{
-    gint64 x = (*(Snapshot *const *)a)->time, y = (*(Snapshot *const *)b)->time;
-    return (x > y) - (x < y);
-}
-
-void domain_sort_snapshots(Domain *domain)
-{
-    g_ptr_array_sort(domain->snapshots, compare_times);
 }
 
 void domain_rename_snapshot(Domain *domain, Snapshot *snapshot, const char *name)
@@ -208,6 +210,7 @@ Domain *domain_copy(const Domain *domain)
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
     copy->broken = g_strdup(domain->broken);
     copy->last_id = domain->last_id;
+    copy->last_order = domain->last_order;
     copy->changed = domain->changed;
     copy->xml_size = domain->xml_size;
     copy->log_size = domain->log_size;

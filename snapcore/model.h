@@ -2,12 +2,11 @@
 /*
  * Model: domains, snapshots and layers in memory, and the tree they form.
  *
- * A Domain that the engine shows is never changed. A changing job makes a copy (domain_copy: same ids),
- * changes that as it likes, and, once the change is on stable storage, puts it in the place of the old one
- * (op.h). So there is no lock here: the engine's lock guards only which Domain is the shown one.
+ * A Domain that the engine shows is never changed. A changing job makes a copy (domain_copy: same ids), changes that
+ * as it likes, and, once the change is on stable storage, puts it in the place of the old one (op.h). So there is no
+ * lock here: the engine's lock guards only which Domain is the shown one.
  *
- * Ids: the upper bits are the domain's number, the lower OBJECT_BITS count its things; 0 there is the domain
- * itself.
+ * Ids: the upper bits are the domain's number, the lower OBJECT_BITS count its things; 0 there is the domain itself.
  */
 #pragma once
 
@@ -27,8 +26,8 @@ typedef struct {
 } Object;
 
 /*
- * One image file that the domain's states are made of. Known by its path within the domain. What a frozen
- * layer contains must never change: its write bits are off, and size and mtime are recorded.
+ * One image file that the domain's states are made of. Known by its path within the domain. What a frozen layer
+ * contains must never change: its write bits are off, and size and mtime are recorded.
  */
 typedef struct {
     Object object;
@@ -62,6 +61,7 @@ struct Snapshot {
     char *description; /* NULL: none */
     Snapshot *parent;
     gint64 time;
+    guint64 order; /* of creation, among those of one second */
     SnapState state;
     SnapMode memory;
     GPtrArray *disks; /* of StateDisk */
@@ -79,6 +79,7 @@ struct Domain {
     GHashTable *layers;   /* path -> Layer */
     GHashTable *objects;  /* id -> Object, of its snapshots and layers */
     EngineId last_id;     /* the last one given to a thing of this domain */
+    guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
     char *broken;   /* why it is read-only, or NULL */
     gint64 changed; /* seconds */
@@ -93,16 +94,15 @@ void domain_free(Domain *domain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 
 /*
- * Add a snapshot of that name and time; the name must be free. Snapshots are kept in order of creation. The
- * result belongs to the domain.
+ * Add a snapshot of that name and time; the name must be free. Snapshots are kept in order of creation: of their
+ * time, and in one second the one added last comes last. The result belongs to the domain.
  */
 Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
-/* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target.
- */
+/* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target. */
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
-/* Take @snapshot out: its children get its parent, its layers' records move to the domain, and where it was
- * current its parent is. */
+/* Take @snapshot out: its children get its parent, its layers' records move to the domain, and where it was current
+ * its parent is. */
 void domain_remove_snapshot(Domain *domain, Snapshot *snapshot);
 /* Put the snapshots in order again after one's time has changed. */
 void domain_sort_snapshots(Domain *domain);

@@ -120,8 +120,7 @@ gboolean op_take_name(Op *op, const char *name, GError **error)
     return TRUE;
 }
 
-/* A plan whose undoing failed leaves its domain read-only: the journal is there, the next start tries again.
- */
+/* A plan whose undoing failed leaves its domain read-only: the journal is there, the next start tries again. */
 static void note_stuck(Core *core, const char *name, const char *stuck)
 {
     g_mutex_lock(&core->lock);
@@ -212,8 +211,7 @@ void op_write_sidecar(Op *op)
     plan_write(op->plan, "domain.json", text);
 }
 
-/* What is written must be readable again: libxml2 writes things that no parser takes back (facts/qemu.md E).
- */
+/* What is written must be readable again: libxml2 writes things that no parser takes back (facts/qemu.md E). */
 static gboolean check_document(const char *text, GError **error)
 {
     g_autoptr(xmlDoc) doc = xml_parse(text, strlen(text), "domainsnapshot", error);

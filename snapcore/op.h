@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Op: one changing job on one domain, from "nobody else may" to "everybody sees it". The engine behind
- * core.h.
+ * Op: one changing job on one domain, from "nobody else may" to "everybody sees it". The engine behind core.h.
  *
  *   op_begin     the domain is busy; op->domain is a private copy to change
  *   op->plan     steps and writes (plan.h)
  *   op_commit    commit, settle, show op->domain in the place of the old one, log
  *   op_free      without a commit: undo, nothing was changed
  *
- * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is
- * busy, jobs) and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is
- * never changed, only replaced, except for the fields log_size and tree, which the lock guards too.
+ * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
+ * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
+ * replaced, except for the fields log_size and tree, which the lock guards too.
  */
 #pragma once
 
@@ -60,8 +59,8 @@ typedef struct {
 } Op;
 
 /*
- * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason);
- * EBUSY: another job has it. The private copy's "changed" time is set.
+ * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason); EBUSY: another
+ * job has it. The private copy's "changed" time is set.
  */
 Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
@@ -86,8 +85,7 @@ gboolean op_hold(Op *op, const Layer *layer, GError **error);
 /* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
 void op_write_definition(Op *op);
 void op_write_sidecar(Op *op);
-/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the
- * text. */
+/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
 void op_remove_snapshot(Op *op, const char *name);
 /* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
@@ -97,8 +95,8 @@ void op_write_home(Op *op, const Layer *layer);
 gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 
 /*
- * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then
- * nothing is written into it), it is remembered as stale and tried again with a later operation.
+ * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
+ * written into it), it is remembered as stale and tried again with a later operation.
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
 
@@ -119,13 +117,12 @@ void core_show(Core *core, Domain *domain);
 void core_hide(Core *core, EngineId id);
 EngineId core_next_domain_id(Core *core);
 
-/* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails
- * visibly. */
+/* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails visibly. */
 void core_log(Core *core, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /*
- * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the
- * layer its guest writes; otherwise also as a layer below.
+ * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the layer its
+ * guest writes; otherwise also as a layer below.
  */
 gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, const FileId *file,
                              gboolean active_only, char **ret_domain);

@@ -12,8 +12,7 @@
 #define MAX_TAG 255           /* bytes; qemu-img cuts longer ones silently (facts/qemu.md A1) */
 #define SUFFIX_ROOM 12
 
-/* The path without its last extension, as libvirt cuts it (facts/libvirt-snapshots.md 3.1), but never to
- * nothing. */
+/* The path without its last extension, as libvirt cuts it (facts/libvirt-snapshots.md 3.1), but never to nothing. */
 static char *stem_of(const Layer *layer)
 {
     if (layer->stem)

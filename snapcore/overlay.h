@@ -1,26 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Overlay: how new layers and tags are named, planned and recorded, and how a layer is frozen (DESIGN 3, 4).
- * Used by create and revert.
+ * Overlay: how new layers and tags are named, planned and recorded, and how a layer is frozen (DESIGN 3, 4). Used by
+ * create and revert.
  */
 #pragma once
 
 #include "op.h"
 
 /*
- * A free path "stem.NAME" for an overlay on @on: its stem, or its own path without the last extension. What
- * exists already, as a file or in the store, or is too long gets a suffix. *ret_stem (caller frees) is what
- * the next one is named from. EEXIST when no suffix helps, EOPNOTSUPP for a block device.
+ * A free path "stem.NAME" for an overlay on @on: its stem, or its own path without the last extension. What exists
+ * already, as a file or in the store, or is too long gets a suffix. *ret_stem (caller frees) is what the next one is
+ * named from. EEXIST when no suffix helps, EOPNOTSUPP for a block device.
  */
 char *overlay_name(Op *op, const Layer *on, const char *name, char **ret_stem, GError **error);
 
-/* A free tag like @name in an image that has @info's tags. All digits never: qemu-img would take it for an
- * id. */
+/* A free tag like @name in an image that has @info's tags. All digits never: qemu-img would take it for an id. */
 char *overlay_tag(const ImageInfo *info, const char *name);
 
 /*
- * Plan an overlay @path on @on with @size bytes: a step in stage 0, and the new layer in op->domain.
- * *ret_layer belongs to the domain. EEXIST when there is anything called @path.
+ * Plan an overlay @path on @on with @size bytes: a step in stage 0, and the new layer in op->domain. *ret_layer
+ * belongs to the domain. EEXIST when there is anything called @path.
  */
 gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, const char *stem,
                       ImageFormat format, guint64 size, Layer **ret_layer, GError **error);
@@ -29,8 +28,7 @@ gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, con
 gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path,
                            const char *stem, guint64 size, Layer **ret_layer, GError **error);
 
-/* Plan to freeze @layer: from the commit on its content must not change. Recorded with @home. Fine when it is
- * frozen. */
+/* Plan to freeze @layer: from the commit on its content must not change. Recorded with @home. Fine when it is frozen. */
 gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, GError **error);
 
 /* After plan_prepare: record what files the new and the frozen layers are. */

@@ -344,8 +344,7 @@ static gboolean repair_image(Plan *plan, const Step *step, GError **error)
     }
 }
 
-/* Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4).
- */
+/* Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4). */
 static gboolean repair_images(Plan *plan, const GPtrArray *steps, GError **error)
 {
     for (guint i = 0; i < steps->len; i++) {

@@ -6,14 +6,13 @@
  *   plan_prepare                            journal the intent, carry out the steps
  *   plan_write...                           say how the store's files change
  *   plan_commit                             the commit point: the journal holds the new files' whole texts
- *   plan_settle                             write the files, take temporaries away, carry out what comes
- * after plan_close                              the journal goes
+ *   plan_settle                             write the files, take temporaries away, carry out what comes after
+ *   plan_close                              the journal goes
  *
  * A plan that is freed between prepare and commit is undone. The journal is STORE/domains/ENTRY/journal.json:
  * {"version": 1, "what": TEXT, "committed": bool, "steps": [STEP...], "after": [STEP...],
- *  "writes": [{"file", "text"|null}...]}; it is replaced durably as a whole, so it is always one of: absent
- * (nothing under way), not committed (undo the steps, last first) or committed (write the files again, go
- * on).
+ *  "writes": [{"file", "text"|null}...]}; it is replaced durably as a whole, so it is always one of: absent (nothing
+ * under way), not committed (undo the steps, last first) or committed (write the files again, go on).
  */
 #pragma once
 
@@ -45,8 +44,8 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error);
 gboolean plan_commit(Plan *plan, GError **error);
 
 /*
- * Go forward; may be repeated. Cleaning up that fails is no failure of the operation: the step is appended to
- * @failed (of Step, owned by the plan). Fails when the store cannot be written: then the journal stays.
+ * Go forward; may be repeated. Cleaning up that fails is no failure of the operation: the step is appended to @failed
+ * (of Step, owned by the plan). Fails when the store cannot be written: then the journal stays.
  */
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error);
 
@@ -59,8 +58,7 @@ void plan_abort(Plan *plan);
 /* After the last call with a failed undo: why the journal is still there, or NULL. */
 const char *plan_stuck(const Plan *plan);
 
-/* Recovery: bring a plan that plan_read_journal gave to its end, forward or back. @failed as for plan_settle.
- */
+/* Recovery: bring a plan that plan_read_journal gave to its end, forward or back. @failed as for plan_settle. */
 gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
 
 const char *plan_what(const Plan *plan);

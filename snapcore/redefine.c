@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A snapshot's document from outside: redefine (facts/libvirt-snapshots.md 1.3), and its description alone.
- */
+/* A snapshot's document from outside: redefine (facts/libvirt-snapshots.md 1.3), and its description alone. */
 #include <errno.h>
 #include <string.h>
 

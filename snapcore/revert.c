@@ -2,10 +2,9 @@
 /*
  * Going back to a snapshot of a domain that is off.
  *
- * External state: a new overlay on the frozen layer; no old layer is touched. Internal state: applied in
- * place, if the file holding it is nobody's frozen layer; the state before is kept in a tag of its own until
- * the commit, so that a failure on the second disk takes the first one back. Otherwise the state is copied
- * out into a new layer.
+ * External state: a new overlay on the frozen layer; no old layer is touched. Internal state: applied in place, if the
+ * file holding it is nobody's frozen layer; the state before is kept in a tag of its own until the commit, so that a
+ * failure on the second disk takes the first one back. Otherwise the state is copied out into a new layer.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rules: libvirt's combination table as data (reference/external-checkpoint-and-combination-table.txt; DESIGN
- * 6): what a create request for memory, disks and disk-only means for a machine that is off or on, and by
- * which means.
+ * Rules: libvirt's combination table as data (reference/external-checkpoint-and-combination-table.txt; DESIGN 6):
+ * what a create request for memory, disks and disk-only means for a machine that is off or on, and by which means.
  */
 #pragma once
 
@@ -43,8 +42,8 @@ const Rule *rules_row(guint index);
 const Rule *rules_find(gboolean online, RuleAsk memory, RuleAsk disks, gboolean disk_only);
 
 /*
- * May the request go ahead? FALSE with EOPNOTSUPP and the row's reason when the combination has no meaning,
- * with EBUSY "domain is running" when it is one of a running machine, for which this version has no backend.
+ * May the request go ahead? FALSE with EOPNOTSUPP and the row's reason when the combination has no meaning, with EBUSY
+ * "domain is running" when it is one of a running machine, for which this version has no backend.
  */
 gboolean rules_check(gboolean online, RuleAsk memory, RuleAsk disks, gboolean disk_only,
                      const Rule **ret_rule, GError **error);

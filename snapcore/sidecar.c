@@ -88,6 +88,6 @@ char *store_snapshot_json(const Snapshot *snapshot)
             json_object_set_new(json, "tag", json_string(disk->tag));
         json_array_append_new(disks, json);
     }
-    return dump(
-        json_pack("{s:o, s:o}", "disks", disks, "layers", layers_to_json(snapshot->domain, snapshot)));
+    return dump(json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks", disks, "layers",
+                          layers_to_json(snapshot->domain, snapshot)));
 }

@@ -5,9 +5,8 @@
 #include "snapshot.h"
 
 /*
- * A child of <disks>, whatever it is called (facts/libvirt-snapshots.md 1.2). The mode stays MODE_DEFAULT
- * where the document is silent. The nodes in the result point into @node, of whose <driver> only what is
- * printed is left.
+ * A child of <disks>, whatever it is called (facts/libvirt-snapshots.md 1.2). The mode stays MODE_DEFAULT where the
+ * document is silent. The nodes in the result point into @node, of whose <driver> only what is printed is left.
  */
 SnapshotDisk *snapshot_read_disk(xmlNode *node, GError **error);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Step: one thing done to one file, that can be repeated, and undone until its operation has committed. A
- * table in step.c holds, for each kind, how to do it, to undo it and to finish it after the commit.
+ * Step: one thing done to one file, that can be repeated, and undone until its operation has committed. A table in
+ * step.c holds, for each kind, how to do it, to undo it and to finish it after the commit.
  */
 #pragma once
 

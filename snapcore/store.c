@@ -12,8 +12,7 @@
 #include "error.h"
 #include "names.h"
 
-/* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still
- * fit. */
+/* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still fit. */
 #define FILE_MAX 200
 #define FILE_CUT 150
 
@@ -98,8 +97,11 @@ char *store_snapshot_file(const char *name, const char *suffix)
     g_autofree char *entry = name_to_entry(name, NAME_SNAPSHOT);
     if (strlen(entry) <= FILE_MAX)
         return g_strconcat("snapshots/", entry, suffix, NULL);
+    int cut = FILE_CUT; /* between characters: the journal names the file, and JSON is UTF-8 */
+    while (((guchar)entry[cut] & 0xC0) == 0x80)
+        cut--;
     g_autofree char *sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, entry, -1);
-    return g_strdup_printf("snapshots/%.*s~%.32s%s", FILE_CUT, entry, sum, suffix);
+    return g_strdup_printf("snapshots/%.*s~%.32s%s", cut, entry, sum, suffix);
 }
 
 static gboolean apply_in(const char *dir, const GPtrArray *writes, GError **error)

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Store: where domains and snapshots lie on disk, and in which form. This header is the format's
- * documentation.
+ * Store: where domains and snapshots lie on disk, and in which form. This header is the format's documentation.
  *
  *   STORE/                      0700
  *     lock                      locked by the one process that uses the store; holds its pid
  *     log                       what concerns no domain that exists
- *     domains/ENTRY/            one a domain; ENTRY is the name as a directory entry (names.h) and decides
- * the name domain.xml              its definition, libvirt's <domain> domain.json             {"version": 1,
- * "current": NAME|null, "layers": [LAYER...]} snapshots/FILE.xml      one a snapshot: libvirt's
- * <domainsnapshot>, exactly the text the mount shows snapshots/FILE.json     {"disks": [{"target", "layer":
- * PATH, "tag"?}...], "layers": [LAYER...]} journal.json            an operation under way (journal.h); absent
- * when there is none log                     what was done and why something failed
+ *     domains/ENTRY/            one a domain; ENTRY is the name as a directory entry (names.h) and decides the name
+ *       domain.xml              its definition, libvirt's <domain>
+ *       domain.json             {"version": 1, "current": NAME|null, "layers": [LAYER...]}
+ *       snapshots/FILE.xml      one a snapshot: libvirt's <domainsnapshot>, exactly the text the mount shows
+ *       snapshots/FILE.json     {"order": N, "disks": [{"target", "layer": PATH, "tag"?}...], "layers": [LAYER...]};
+ *                               order: of creation, among snapshots of one second
+ *       journal.json            an operation under way (plan.h); absent when there is none
+ *       log                     what was done and why something failed
  *
- * FILE is the snapshot's name as an entry; one too long for that is cut and a checksum added. The name itself
- * is read from the document. What the XML says is the truth about names, parents, times and states; the JSON
- * holds what libvirt has no element for: which file and tag a state really is, and who that file is.
+ * FILE is the snapshot's name as an entry; one too long for that is cut and a checksum added. The name itself is read
+ * from the document. What the XML says is the truth about names, parents, times and states; the JSON holds what
+ * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
- * LAYER: {"path", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true,
- * "stem"?, "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a
- * snapshot froze is recorded with that snapshot, every other one in domain.json.
+ * LAYER: {"path", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true, "stem"?,
+ * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a snapshot froze is
+ * recorded with that snapshot, every other one in domain.json.
  *
- * Every file is replaced as a whole, durably; files that belong together change by way of the journal. A
- * definition or snapshot that holds a secret is like all of them mode 0600.
+ * Every file is replaced as a whole, durably; files that belong together change by way of the journal. A definition
+ * or snapshot that holds a secret is like all of them mode 0600.
  */
 #pragma once
 
@@ -67,9 +68,8 @@ char *store_snapshot_json(const Snapshot *snapshot);
 gboolean store_apply(const Store *store, const char *domain, const GPtrArray *writes, GError **error);
 
 /*
- * A domain appears with its first files, gets another name, and goes: each is one rename(2) of its directory,
- * and so has happened or not. A directory under construction or on its way out begins with a dot; store_open
- * clears such.
+ * A domain appears with its first files, gets another name, and goes: each is one rename(2) of its directory, and so
+ * has happened or not. A directory under construction or on its way out begins with a dot; store_open clears such.
  */
 gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error);
 gboolean store_rename_domain(const Store *store, const char *name, const char *to, GError **error);
@@ -79,23 +79,20 @@ gboolean store_remove_domain(const Store *store, const char *name, GError **erro
 GPtrArray *store_list(const Store *store, GError **error);
 
 /*
- * Load the domain @name as number-id @id. What is damaged is said in domain->broken; only a definition that
- * cannot be read at all is an error. Single snapshots that cannot be read are left out, and said. The layers'
- * files are not looked at (store_check_layers).
+ * Load the domain @name as number-id @id. What is damaged is said in domain->broken; only a definition that cannot be
+ * read at all is an error. Single snapshots that cannot be read are left out, and said. The layers' files are not looked at (store_check_layers).
  */
 Domain *store_load(const Store *store, const char *name, EngineId id, GError **error);
 
 /*
- * Compare every layer with its file: missing ones become unknown, made ones that are another file now are no
- * longer ours, and a frozen one that changed (size, mtime) breaks the domain: no state that stands on it can
- * be trusted.
+ * Compare every layer with its file: missing ones become unknown, made ones that are another file now are no longer
+ * ours, and a frozen one that changed (size, mtime) breaks the domain: no state that stands on it can be trusted.
  */
 void store_check_layers(Domain *domain);
 
 /* The stored document of a snapshot, parsed whole. */
 SnapshotDef *store_read_snapshot(const Store *store, const char *domain, const char *name, GError **error);
 
-/* Append lines to a log, bounded: the older half goes when it is over STORE_LOG_MAX. *ret_size: bytes
- * afterwards. */
+/* Append lines to a log, bounded: the older half goes when it is over STORE_LOG_MAX. *ret_size: bytes afterwards. */
 gboolean store_log(const Store *store, const char *domain, const char *line, guint64 *ret_size,
                    GError **error);

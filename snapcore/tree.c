@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The snapshot tree as text, in the manner of virsh snapshot-list --tree, with the present state as a leaf.
- */
+/* The snapshot tree as text, in the manner of virsh snapshot-list --tree, with the present state as a leaf. */
 #include "model.h"
 
-/* Deeper levels are no longer indented but numbered: the text of a chain of thousands stays readable, and
- * linear. */
+/* Deeper levels are no longer indented but numbered: the text of a chain of thousands stays readable, and linear. */
 #define MAX_INDENT 32
 
 #define YOU_ARE_HERE "(you are here)"

@@ -280,7 +280,7 @@ START_TEST(third_overlay_exists)
 {
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", four);
-    const char *taken = image(w, "taken.qcow2");
+    const char *taken = image(w, "taken.file");
     ck_assert(g_file_set_contents(taken, "something of somebody", -1, NULL));
     const char *options = keepf(w, "--diskspec vda,snapshot=external --diskspec vdb,snapshot=internal "
                                    "--diskspec vdc,snapshot=external,file=%s --diskspec vdd,snapshot=external", taken);

@@ -126,7 +126,7 @@ START_TEST(diskspecs_choose)
     machine(w, "web", "vda:qcow2 vdb:qcow2 vdc:qcow2 vdd:raw");
     g_autoptr(Model) m = model_new(w, "web", "vda:qcow2 vdb:qcow2 vdc:qcow2 vdd:raw");
     model_touch(m);
-    model_create(m, "one", keepf(w, "--diskspec vda,snapshot=internal --diskspec vdb,snapshot=external,file=%s "
+    model_create(m, "one", keepf(w, "--diskspec vda,snapshot=internal --diskspec 'vdb,snapshot=external,file=%s' "
                                     "--diskspec vdc,snapshot=no --diskspec vdd,snapshot=external --description 'a b'",
                                  image(w, "my own.overlay")));
     ck_assert_str_eq(model_mode(m, "one", "vda"), "internal");
@@ -387,7 +387,6 @@ START_TEST(revert_brings_the_definition_back)
     const char *uuid = xpath(w, text_of(w, "web/domain.xml"), "/domain/uuid");
     const char *extra = make_image(w, "web-vdb.qcow2", "qcow2");
     run_ok(w, "mv", "web", "shop");
-    ck_assert_int_eq(put(w, "shop/domain.xml", machine_xml(w, "shop", uuid, "vda:qcow2")), EINVAL);
     g_autofree char *one = g_strdup(text_of(w, "shop/domain.xml"));
     g_auto(GStrv) parts = g_strsplit(one, "  </devices>", 2);
     const char *two = keepf(w, "%s    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n"

@@ -53,8 +53,8 @@ START_TEST(rules_are_printed)
     g_auto(GStrv) lines = g_strsplit(rules, "\n", -1);
     guint offline = 0, online = 0;
     for (guint i = 0; lines[i] != NULL; i++) {
-        offline += g_str_has_prefix(lines[i], "offline");
-        online += g_str_has_prefix(lines[i], "online");
+        offline += g_str_has_prefix(lines[i], "offline  ");
+        online += g_str_has_prefix(lines[i], "online  ");
     }
     ck_assert_uint_eq(offline, 6);
     ck_assert_uint_eq(online, 19);
@@ -119,7 +119,6 @@ END_TEST
 
 START_TEST(killed_and_started_again)
 {
-    const char *log;
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2");
     g_autoptr(Model) m = model_new(w, "web", "vda:qcow2");
@@ -128,12 +127,12 @@ START_TEST(killed_and_started_again)
     ck_works(kill(w->daemon, SIGKILL));
     background_wait(w->daemon);
     w->daemon = 0;
-    /* the mount point is dead now: the message says how to free it */
-    ck_errno(access(at(w, "web"), F_OK), ENOTCONN);
-    ck_assert_int_ne(world_start_fails(w, NULL, &log), 0);
-    ck_has(log, "fusermount3 -u");
-    run_ok(w, "fusermount3", "-uz", w->mnt);
+    /* the mount point is dead now: the next one frees it, and says so */
+    ck_errno(open(at(w, "web/state"), O_RDONLY | O_CLOEXEC), ENOTCONN);
     world_start(w, NULL);
+    g_autofree char *log = NULL;
+    ck_assert(g_file_get_contents(in_dir(w, "daemon.log"), &log, NULL, NULL));
+    ck_has(log, "freed");
     model_verify(m);
     model_touch(m);
     model_mkdir(m, "two");
@@ -248,7 +247,7 @@ END_TEST
 
 START_TEST(listed_in_proc_mounts)
 {
-    g_autoptr(World) w = world_new("noatime,nodev,nosuid,fsname=here");
+    g_autoptr(World) w = world_new("noatime,nodev,nosuid");
     g_autofree char *mounts = NULL;
     ck_assert(g_file_get_contents("/proc/self/mounts", &mounts, NULL, NULL));
     ck_has(mounts, keepf(w, "%s fuse.domsnapfs ", w->mnt));
@@ -275,23 +274,21 @@ START_TEST(goes_to_the_background)
 }
 END_TEST
 
+/* mount(8) runs it by its name from a path of its own: in a mount namespace of the test, /usr/local/sbin has it. */
 START_TEST(mounted_by_mount)
 {
     g_autoptr(World) w = world_new_idle();
-    const char *bin = in_dir(w, "bin");
-    ck_works(mkdir(bin, 0755));
-    ck_works(symlink(w->program, keepf(w, "%s/domsnapfs", bin)));
-    const char *path = keepf(w, "PATH=%s:%s", bin, g_getenv("PATH"));
-    run_ok(w, "env", path, "mount", "-t", "fuse.domsnapfs", w->store, w->mnt, "-o", "umask=077,noatime,nofail");
-    ck_assert(world_is_mounted(w));
-    ck_assert_int_eq(stat_of(w, ".").st_mode & 07777, 0700);
-    machine(w, "web", "vda:qcow2");
-    run_ok(w, "mkdir", "web/one");
-    ck_eventually(ran(w, "umount", w->mnt, NULL).rc == 0, 10);
-    ck_assert(!world_is_mounted(w));
-    ck_eventually(ran(w, "env", path, "mount", "-t", "fuse.domsnapfs", w->store, w->mnt, "-o", "ro", NULL).rc == 0, 10);
-    ck_errno(mkdir(at(w, "web/two"), 0777), EROFS);
-    ck_eventually(ran(w, "umount", w->mnt, NULL).rc == 0, 10);
+    make_image(w, "web-vda.qcow2", "qcow2");
+    ck_works(mkdir(in_dir(w, "bin"), 0755));
+    ck_works(symlink(w->program, in_dir(w, "bin/domsnapfs")));
+    ck_assert(g_file_set_contents(in_dir(w, "web.xml"), machine_xml(w, "web", NULL, "vda:qcow2"), -1, NULL));
+    const char *script = "set -e; mount --bind bin /usr/local/sbin;"
+                         "mount -t fuse.domsnapfs \"$PWD/store\" mnt -o umask=077,noatime,nofail;"
+                         "stat -c %a mnt; cp web.xml mnt/ctl; mkdir mnt/web/one; umount mnt;"
+                         "until mount -t fuse.domsnapfs \"$PWD/store\" mnt -o ro 2>/dev/null; do sleep 0.1; done;"
+                         "! mkdir mnt/web/two; ls mnt/web; umount mnt";
+    const char *out = run_ok(w, "unshare", "-m", "--propagation", "private", "sh", "-c", script);
+    ck_assert_str_eq(out, "700\nactive\nctl\ncurrent\ndomain.xml\nlog\none\nstate\ntree\n");
 }
 END_TEST
 
@@ -326,6 +323,9 @@ static World *slow_world(void)
     world_start(w, NULL);
     machine(w, "web", "vda:qcow2");
     machine(w, "db", "vda:qcow2");
+    /* The kernel holds a directory's lock during mkdir in it: a name that it does not know yet would wait. */
+    text_of(w, "web/domain.xml");
+    text_of(w, "web/log");
     return w;
 }
 

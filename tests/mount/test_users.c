@@ -143,8 +143,8 @@ START_TEST(a_normal_user)
     Ran result = (device.st_mode & 0006) == 0006
                      ? ran_sh(w, user)
                      : ran(w, "unshare", "-m", "--propagation", "private", "sh", "-c",
-                           keepf(w, "mkdir ../dev && mount -t tmpfs dev ../dev && mknod -m 666 ../dev/fuse c 10 229 &&"
-                                    "mount --bind ../dev/fuse /dev/fuse && %s", user), NULL);
+                           keepf(w, "mkdir dev && mount -t tmpfs dev dev && mknod -m 666 dev/fuse c 10 229 &&"
+                                    "mount --bind dev/fuse /dev/fuse && %s", user), NULL);
     ck_assert_msg(result.rc == 0, "exit %d: %s %s", result.rc, result.out, result.err);
     ck_assert_str_eq(result.out, "ctl\njobs\nlog\n");
 }

@@ -4,6 +4,7 @@
  * backend, each rename, link, unlink and chmod. Afterwards there is the state before or the state after, never
  * anything between, and the domain works.
  */
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include "engine_world.h"
@@ -169,7 +170,6 @@ static void use(World *world)
     g_autofree char *again = world_hash(world, "web", NULL, "vda");
     ck_assert_str_eq(again, now);
     world_delete(world, "web", "later");
-    world_check_clean(world, "web");
 }
 
 /* The world is open again: the state before or the one after. A world that can be used again is kept. */
@@ -183,10 +183,22 @@ static void check(Trial *trial, guint n)
         printf("# before:\n%s\n# after:\n%s\n# now:\n%s\n", trial->before, trial->after, now);
         ck_abort_msg("%s, point %u: something between", trial->scenario->name, n);
     }
-    if (before && n % 8 != 0)
-        return;
-    use(world);
-    g_clear_pointer(&trial->world, world_free);
+    if (n % 8 == 0) {
+        use(world);
+        world_check_clean(world, "web");
+    }
+    if (n % 8 == 0 || !before)
+        g_clear_pointer(&trial->world, world_free);
+}
+
+/*
+ * Wait for a qemu-img that the dead one left at work: it became a child of ours. (What a start does that finds one
+ * still there is left_at_work's business.)
+ */
+static void reap(void)
+{
+    while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+        ;
 }
 
 /* In a child of its own: TRUE when it died at point @n, FALSE when it ran through before that. */
@@ -203,6 +215,7 @@ static gboolean dies_at(Trial *trial, guint n)
     }
     int status = 0;
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    reap();
     ck_assert_msg(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == TRAP_EXIT_CODE),
                   "%s, point %u: status %d", trial->scenario->name, n, status);
     world_open(trial->world);
@@ -211,6 +224,7 @@ static gboolean dies_at(Trial *trial, guint n)
 
 START_TEST(killed)
 {
+    ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     guint n = 0;
     gboolean died = TRUE;
@@ -224,6 +238,37 @@ START_TEST(killed)
     trial_clear(&trial);
 }
 END_TEST
+
+/*
+ * A digest without what a failed cleaning up may leave: temporary names, and tags that the next operation drops. What
+ * it says of states, documents and definition stays.
+ */
+static char *essence(const char *digest)
+{
+    g_autoptr(GRegex) temporary = g_regex_new("^file \\" TEMPORARY ".*\n", G_REGEX_MULTILINE, 0, NULL);
+    g_autoptr(GRegex) tags = g_regex_new("^(file \\S+ \\S+).*$", G_REGEX_MULTILINE, 0, NULL);
+    g_autofree char *kept = g_regex_replace_literal(temporary, digest, -1, 0, "", 0, NULL);
+    return g_regex_replace(tags, kept, -1, 0, "\\1", 0, NULL);
+}
+
+static void assert_essence(const Trial *trial, guint n, const char *digest, const char *expected)
+{
+    g_autofree char *is = essence(digest);
+    g_autofree char *should = essence(expected);
+    ck_assert_msg(strcmp(is, should) == 0, "%s, point %u: after a restart:\n%s\n--- not:\n%s", trial->scenario->name,
+                  n, is, should);
+}
+
+/* Every image that the operation leaves has, a later operation on, the mode and the tags that it should have. */
+static void assert_files(const Trial *trial, guint n, const char *digest)
+{
+    g_auto(GStrv) lines = g_strsplit(trial->after, "\n", -1);
+    for (guint i = 0; lines[i]; i++) {
+        g_autofree char *line = g_strconcat("\n", lines[i], "\n", NULL);
+        ck_assert_msg(!g_str_has_prefix(lines[i], "file ") || strstr(digest, line), "%s, point %u: '%s' in:\n%s",
+                      trial->scenario->name, n, lines[i], digest);
+    }
+}
 
 /* One call fails. What failed has changed nothing, at once; what succeeded has happened, and stays so. */
 static void fail_at(Trial *trial, guint n, TrapKind kind, int err, gboolean *ret_reached)
@@ -247,8 +292,16 @@ static void fail_at(Trial *trial, guint n, TrapKind kind, int err, gboolean *ret
     }
     world_reopen(world);
     g_autofree char *then = world_digest(world, "web");
-    ck_assert_msg(strcmp(then, ok ? trial->after : trial->before) == 0, "%s, point %u: %s, but after a restart:\n%s",
-                  trial->scenario->name, n, ok ? "done" : error->message, then);
+    if (!ok) {
+        ck_assert_msg(strcmp(then, trial->before) == 0, "%s, point %u: %s, but after a restart:\n%s",
+                      trial->scenario->name, n, error->message, then);
+        return;
+    }
+    assert_essence(trial, n, then, trial->after);
+    use(world);
+    g_autofree char *later = world_digest(world, "web");
+    assert_files(trial, n, later);
+    g_clear_pointer(&trial->world, world_free);
 }
 
 static void fail_everywhere(Trial *trial, TrapKind kind, int err)
@@ -257,7 +310,6 @@ static void fail_everywhere(Trial *trial, TrapKind kind, int err)
     for (guint n = 1; reached; n++) {
         fresh(trial);
         fail_at(trial, n, kind, err, &reached);
-        check(trial, n);
     }
 }
 
