@@ -95,6 +95,7 @@ void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify
     g_atomic_int_inc(&fs->jobs->busy);
     /* FALSE only says that no new thread could be made: the job then waits for one of those there are. */
     g_thread_pool_push(fs->jobs->pool, job, NULL);
+    /* cppcheck-suppress memleak ; the pool owns it */
 }
 
 fuse_req_t job_finish(Job *job)

@@ -210,7 +210,7 @@ static gboolean take_word(Options *options, const char *text, GError **error)
     g_autofree char *key = g_strndup(text, len);
     const char *value = text[len] == '=' ? text + len + 1 : NULL;
     for (gsize i = 0; i < G_N_ELEMENTS(words); i++) {
-        if (strcmp(words[i].word, key) != 0)
+        if (g_strcmp0(words[i].word, key) != 0)
             continue;
         if ((value != NULL) != words[i].has_value) {
             snap_set_error(error, EINVAL, "option %s %s", key,

@@ -139,6 +139,6 @@ char *rules_print(void)
         out, "\n"
              "disk omitted on a domain that is off: internal where every participating disk can, external\n"
              "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first.\n"
-             "online rows are refused by this version: domain is running.\n");
+             "This version refuses every online row: domain is running.\n");
     return g_string_free(out, FALSE);
 }
