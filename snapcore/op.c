@@ -349,6 +349,19 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
     return store_apply(core->store, plan_domain(plan), writes, error) && plan_close(plan, error);
 }
 
+/* Somebody dropped a straggler by hand, and a snapshot has a tag of that name again: it is no straggler any more. */
+static void forget_named(Op *op, Layer *layer)
+{
+    gboolean forgot = FALSE;
+    for (guint i = layer->stale->len; i > 0; i--)
+        if (domain_tag_named(op->domain, layer, layer->stale->pdata[i - 1])) {
+            g_ptr_array_remove_index(layer->stale, i - 1);
+            forgot = TRUE;
+        }
+    if (forgot)
+        op_write_home(op, layer);
+}
+
 /* Tags of earlier operations that could not be dropped then get another chance. */
 static void retry_stale(Op *op)
 {
@@ -357,6 +370,7 @@ static void retry_stale(Op *op)
     g_hash_table_iter_init(&iter, op->domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
+        forget_named(op, layer);
         for (guint i = 0; i < layer->stale->len && !is_shared(op, layer); i++)
             plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
     }

@@ -279,7 +279,8 @@ START_TEST(released_for_good)
 {
     g_autoptr(World) world = world_web(PATH("world"));
     world_create(world, "web", "s1", "vdb,snapshot=no vda,snapshot=external"); /* a.s1 is ours */
-    world_create(world, "web", "s2", "vdb,snapshot=no");                      /* a tag in it */
+    world_create(world, "web", "s2", "vdb,snapshot=no");                       /* a tag in it */
+    world_create(world, "web", "between", "vdb,snapshot=no");                  /* the only child of that */
     world_create(world, "web", "s3", "vdb,snapshot=no vda,snapshot=external"); /* and frozen, recorded with s3 */
     g_autofree char *layer = world_layer(world, "web", "s2", "vda", NULL);
     delete_with(world, "s2", DELETE_METADATA);
