@@ -47,7 +47,7 @@ look()
     command_of rsync rsync
     command_of vim-tiny vim.tiny
     command_of git git
-    command_of libglib2.0-bin gio
+    command_of libxml2-utils xmllint
 }
 
 case ${1-} in

@@ -37,7 +37,6 @@ static Engine *open_engine(const Options *options, const char *store, const char
         .store = store,
         .read_only = options->read_only,
         .snapshot = options->snapshot,
-        .disk_only = options->disk_only,
         .backing_dirs = options->backing,
         .mountpoint = mountpoint,
     };

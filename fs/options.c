@@ -29,7 +29,6 @@ static const char help[] =
     "  -o OPTIONS       words separated by commas:\n"
     "    ro                                 nothing can be changed\n"
     "    snapshot=auto|internal|external    what mkdir does where the domain's XML does not say it\n"
-    "    disk_only                          mkdir of a running machine leaves its memory out\n"
     "    backing=DIR[:DIR]                  directories whose files may be backing files\n"
     "    uid=USER gid=GROUP umask=OCTAL     who owns what is shown, what of its mode is masked (027)\n"
     "    allow_other                        other users may come in, as owner and modes allow\n"
@@ -65,12 +64,6 @@ static gboolean take_ro(Options *options, const char *value, GError **error)
 static gboolean take_rw(Options *options, const char *value, GError **error)
 {
     options->read_only = FALSE;
-    return TRUE;
-}
-
-static gboolean take_disk_only(Options *options, const char *value, GError **error)
-{
-    options->disk_only = TRUE;
     return TRUE;
 }
 
@@ -161,7 +154,6 @@ static gboolean take_config(Options *options, const char *value, GError **error)
 static const Word words[] = {
     {"ro", FALSE, take_ro},
     {"rw", FALSE, take_rw},
-    {"disk_only", FALSE, take_disk_only},
     {"allow_other", FALSE, take_allow_other},
     {"snapshot", TRUE, take_snapshot},
     {"backing", TRUE, take_backing},

@@ -16,7 +16,6 @@ typedef struct {
     gboolean foreground;
     gboolean debug;
     gboolean read_only;
-    gboolean disk_only;
     gboolean allow_other;
     SnapMode snapshot; /* MODE_DEFAULT: auto */
     char **backing;    /* absolute directories, or NULL */

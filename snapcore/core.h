@@ -9,7 +9,6 @@ typedef struct {
     const char *store;      /* directory; made (0700) when missing */
     gboolean read_only;     /* every change fails with EROFS */
     SnapMode snapshot;      /* what a plain create does where the domain is silent: MODE_DEFAULT is "auto" */
-    gboolean disk_only;     /* a plain create of a running machine leaves memory out */
     char **backing_dirs;    /* NULL-terminated: directories whose files may be backing files; NULL: none */
     const char *mountpoint; /* absolute: no image may lie under it; NULL: not known */
 } CoreOptions;

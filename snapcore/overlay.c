@@ -94,27 +94,27 @@ char *overlay_tag(const ImageInfo *info, const char *name)
 }
 
 /*
- * Is @file what the mount calls another disk's layer ("vdb.qcow2" for an image of vda)? A relative backing name would
- * lead whoever reads through the mount to that disk's layer: wrong bytes without a word.
+ * Is @file what the mount calls a disk's layer ("vda.qcow2")? To whoever reads through the mount a relative backing
+ * name would then be that layer itself: a loop, or another disk's bytes without a word.
  */
-static gboolean names_another_disk(const Domain *domain, const char *disk, const char *file)
+static gboolean is_shown_name(const Domain *domain, const char *file)
 {
     for (guint i = 0; i < domain->def->disks->len; i++) {
         const char *target = ((DiskDef *)domain->def->disks->pdata[i])->target;
         gsize len = strlen(target);
-        if (strcmp(target, disk) != 0 && strncmp(file, target, len) == 0 && file[len] == '.')
+        if (strncmp(file, target, len) == 0 && file[len] == '.')
             return TRUE;
     }
     return FALSE;
 }
 
 /* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. */
-static char *backing_name(const Domain *domain, const char *disk, const char *path, const char *backing)
+static char *backing_name(const Domain *domain, const char *path, const char *backing)
 {
     g_autofree char *dir = g_path_get_dirname(path);
     g_autofree char *other = g_path_get_dirname(backing);
     const char *file = strrchr(backing, '/') + 1;
-    if (strcmp(dir, other) != 0 || names_another_disk(domain, disk, file))
+    if (strcmp(dir, other) != 0 || is_shown_name(domain, file))
         return g_strdup(backing);
     return g_strconcat("./", file, NULL);
 }
@@ -126,7 +126,7 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
 {
     g_assert(like);
     FileLook look;
-    g_autofree char *name = on ? backing_name(op->domain, disk, path, on->path) : NULL;
+    g_autofree char *name = on ? backing_name(op->domain, path, on->path) : NULL;
     if (!file_look(like->path, &look, error))
         return NULL;
     if (file_exists(path)) {

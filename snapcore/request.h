@@ -23,7 +23,7 @@ typedef struct {
     gboolean live;
     gboolean quiesce;
     gboolean halt;
-    gboolean plain; /* made by mkdir: the mount's snapshot= and disk_only options apply */
+    gboolean plain; /* made by mkdir: the mount's snapshot= option applies */
 } CreateRequest;
 
 typedef struct {

@@ -21,6 +21,8 @@ if [ ! -e /dev/fuse ] && [ "$(id -u)" -eq 0 ]; then
     modprobe fuse 2>/dev/null
     [ -e /dev/fuse ] || mknod -m 666 /dev/fuse c 10 229 2>/dev/null
 fi
+# fusermount3 -u looks there; a bare chroot has none.
+[ -e /etc/mtab ] || [ "$(id -u)" -ne 0 ] || ln -s /proc/self/mounts /etc/mtab
 
 reconfigure=
 [ ! -e "$build/meson-private/coredata.dat" ] || reconfigure=--reconfigure
