@@ -2,6 +2,7 @@
 #include "qemuimg.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -158,7 +159,19 @@ static gboolean check_backing(const char *name, ImageFormat format, GError **err
 gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
                         GCancellable *cancel, GError **error)
 {
-    Run run = {.what = "qemu-img create", .path = spec->path, .timeout_s = SHORT_S, .pass_fd = PROCESS_NO_FD};
+    /* By descriptor, not by name: a qemu-img that outlives a killed daemon must not make the file again after
+     * recovery has taken it away, and no other file can come in its place meanwhile. */
+    g_autofree char *by_fd = g_strdup_printf("/proc/self/fd/%d", PROCESS_PASSED_FD);
+    int fd = open(spec->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        snap_set_errno(error, errno, "cannot open '%s'", spec->path);
+        return FALSE;
+    }
+    Run run = {.what = "qemu-img create",
+               .path = spec->path,
+               .long_name = by_fd,
+               .timeout_s = SHORT_S,
+               .pass_fd = fd};
     g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, spec->size);
     g_autofree char *options = g_strdup_printf("cluster_size=%" G_GUINT32_FORMAT "%s", geometry.cluster_size,
                                                geometry.extended_l2 ? ",extended_l2=on" : "");
@@ -175,12 +188,13 @@ gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeo
         argv_add(argv, "-F");
         argv_add(argv, image_format_to_string(spec->backing_format));
     }
-    argv_add(argv, "--");
-    argv_add(argv, spec->path);
+    argv_add(argv, by_fd);
     argv_add(argv, size);
     argv_add(argv, NULL);
-    return check_backing(spec->backing_name, spec->backing_format, error) &&
-           run_checked(&run, argv, cancel, error);
+    gboolean ok = check_backing(spec->backing_name, spec->backing_format, error) &&
+                  run_checked(&run, argv, cancel, error);
+    close(fd);
+    return ok;
 }
 
 gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path, const char *tag,

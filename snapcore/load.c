@@ -289,8 +289,6 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     const char *current = json_string_value(json_object_get(json, "current"));
     if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
         domain->broken = g_strdup_printf("'%s': the current snapshot '%s' is missing", side, current);
-    if (strcmp(domain->def->name, name) != 0)
-        domain_def_set_name(domain->def, name); /* a rename was cut short: the directory decides */
     FileLook look;
     if (file_look(log, &look, NULL))
         domain->log_size = look.stamp.size;

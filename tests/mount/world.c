@@ -154,6 +154,7 @@ void world_start(World *w, const char *options)
     gint64 end = g_get_monotonic_time() + MOUNT_SECONDS * G_USEC_PER_SEC;
     while (!world_is_mounted(w)) {
         int status = wait_daemon(w, 0);
+        world_check_clean(w);
         ck_assert_msg(status == -1, "the daemon ended (status %x) instead of mounting: %s", (unsigned)status, log_text(w));
         ck_assert_msg(g_get_monotonic_time() < end, "no mount after %d s: %s", MOUNT_SECONDS, log_text(w));
         g_usleep(2000);

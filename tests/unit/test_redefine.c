@@ -94,8 +94,8 @@ START_TEST(rename_by_document)
         assert_hash(world, "neu", 11);
         world_check_clean(world, "web");
     }
-    g_autofree char *taken = with(document_of(world, "neu"), "<name>neu</name>", "<name>s1</name>");
-    assert_refused(world, "neu", taken, EEXIST, "there is a snapshot 's1' already");
+    g_autofree char *taken = with(document_of(world, "neu"), "<name>neu</name>", "<name>s3</name>");
+    assert_refused(world, "neu", taken, EEXIST, "there is a snapshot 's3' already");
     g_autofree char *reserved = with(document_of(world, "neu"), "<name>neu</name>", "<name>a/b</name>");
     assert_refused(world, "neu", reserved, EINVAL, NULL);
     world_revert(world, "web", "neu");
