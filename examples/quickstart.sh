@@ -36,17 +36,15 @@ store=$work/store
 images=$work/images
 mkdir "$mount" "$images"
 
-unmount()
-{
-    if [ "$(id -u)" -eq 0 ]; then umount "$1"; else fusermount3 -u "$1"; fi
-}
+unmount='fusermount3 -u'
+[ "$(id -u)" -ne 0 ] || unmount=umount
 
 # Never remove a directory that is still a mount.
 cleanup()
 {
     cd /
     if mountpoint -q "$mount"; then
-        unmount "$mount" || return 0
+        $unmount "$mount" || return 0
     fi
     rm -rf "$work"
 }
@@ -160,8 +158,8 @@ if [ -z "$keep" ]; then
     run "rmdir fedora"
     [ -s "$images/fedora.qcow2" ] || fail "the image is gone"
     cd /
-    printf '$ umount %s\n' "$mount"
-    unmount "$mount"
+    printf '$ %s %s\n' "$unmount" "$mount"
+    $unmount "$mount"
     say "All checked. To go on by hand: sh examples/quickstart.sh --keep"
     exit 0
 fi
@@ -174,5 +172,5 @@ cat <<END
 cd $mount
 mkdir fedora/mine; cat fedora/tree ctl fedora/ctl
 # and when you have seen enough:
-cd /; $([ "$(id -u)" -eq 0 ] && echo umount || echo fusermount3 -u) $mount; rm -rf $work
+cd /; $unmount $mount; rm -rf $work
 END

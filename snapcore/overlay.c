@@ -94,8 +94,9 @@ char *overlay_tag(const ImageInfo *info, const char *name)
 }
 
 /*
- * Is @file what the mount calls a disk's layer ("vda.qcow2")? To whoever reads through the mount a relative backing
- * name would then be that layer itself: a loop, or another disk's bytes without a word.
+ * Is @file what the mount calls a disk's layer ("vda.qcow2"), or would call one that is added later? To whoever reads
+ * through the mount a relative backing name would then be that layer itself: a loop, or another disk's bytes without
+ * a word.
  */
 static gboolean is_shown_name(const Domain *domain, const char *file)
 {
@@ -105,7 +106,7 @@ static gboolean is_shown_name(const Domain *domain, const char *file)
         if (strncmp(file, target, len) == 0 && file[len] == '.')
             return TRUE;
     }
-    return FALSE;
+    return g_regex_match_simple("^(?:x?vd|sd|hd|fd|ubd)[a-z]+\\.(?:qcow2|qed|raw)$", file, G_REGEX_DOLLAR_ENDONLY, 0);
 }
 
 /* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. */

@@ -186,14 +186,25 @@ gboolean store_remove_domain(const Store *store, const char *name, GError **erro
     return TRUE;
 }
 
-static void clear_dotted(const char *domains)
+/* A replacement that a kill cut short: GLib's temporary name, "domain.json.A1B2C3". */
+static gboolean is_cut_short(const char *file)
 {
-    g_autoptr(GDir) dir = g_dir_open(domains, 0, NULL);
+    return g_regex_match_simple("(?:^log|\\.json|\\.xml)\\.[A-Za-z0-9]{6}$", file, G_REGEX_DOLLAR_ENDONLY, 0);
+}
+
+/* Take away what kills have left behind in @path and, @depth levels down, below it. (What is no directory ends there.) */
+static void clear_rubbish(const char *path, guint depth)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *entry;
     while (dir && (entry = g_dir_read_name(dir))) {
-        g_autofree char *path = g_build_filename(domains, entry, NULL);
-        if (entry[0] == '.')
-            remove_dir(path);
+        g_autofree char *file = g_build_filename(path, entry, NULL);
+        if (entry[0] == '.' && g_uuid_string_is_valid(entry + 1))
+            remove_dir(file);
+        else if (is_cut_short(entry))
+            (void)unlink(file);
+        else if (depth > 0 && entry[0] != '.')
+            clear_rubbish(file, depth - 1);
     }
 }
 
@@ -207,7 +218,7 @@ Store *store_open(const char *path, GError **error)
     int lock = lock_store(path, error);
     if (lock < 0)
         return NULL;
-    clear_dotted(domains);
+    clear_rubbish(domains, 2);
     Store *store = g_new0(Store, 1);
     store->path = g_strdup(path);
     store->lock = lock;

@@ -69,7 +69,7 @@ gboolean store_apply(const Store *store, const char *domain, const GPtrArray *wr
 
 /*
  * A domain appears with its first files, gets another name, and goes: each is one rename(2) of its directory, and so
- * has happened or not. A directory under construction or on its way out begins with a dot; store_open clears such.
+ * has happened or not. A directory under construction or on its way out is called .UUID; store_open clears such.
  */
 gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error);
 gboolean store_rename_domain(const Store *store, const char *name, const char *to, GError **error);

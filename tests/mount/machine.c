@@ -25,7 +25,8 @@ static void append_disk(const World *w, GString *xml, const char *name, const ch
     g_string_append_printf(xml,
                            ">\n      <driver name='qemu' type='%s'/>\n      <source file='%s'/>\n"
                            "      <target dev='%s' bus='%s'/>\n%s    </disk>\n",
-                           part[1], path, part[0], cdrom ? "sata" : "virtio", cdrom ? "      <readonly/>\n" : "");
+                           part[1], path, part[0], cdrom ? "sata" : "virtio",
+                           cdrom ? "      <readonly/>\n" : "");
 }
 
 const char *machine_xml(const World *w, const char *name, const char *uuid, const char *disks)
@@ -35,8 +36,9 @@ const char *machine_xml(const World *w, const char *name, const char *uuid, cons
     g_string_append_printf(xml, "  <name>%s</name>\n", escaped);
     if (uuid != NULL)
         g_string_append_printf(xml, "  <uuid>%s</uuid>\n", uuid);
-    g_string_append(xml, "  <memory unit='KiB'>1048576</memory>\n  <vcpu placement='static'>1</vcpu>\n  <os>\n"
-                         "    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n  </os>\n  <devices>\n");
+    g_string_append(xml,
+                    "  <memory unit='KiB'>1048576</memory>\n  <vcpu placement='static'>1</vcpu>\n  <os>\n"
+                    "    <type arch='x86_64' machine='pc-q35-7.2'>hvm</type>\n  </os>\n  <devices>\n");
     g_auto(GStrv) words = g_strsplit(disks, " ", -1);
     for (guint i = 0; words[i] != NULL; i++)
         if (*words[i] != '\0')
@@ -122,7 +124,7 @@ const char *tags_of(const World *w, const char *path)
     g_autoptr(GPtrArray) names = g_ptr_array_new();
     size_t i;
     json_t *tag;
-    json_array_foreach(json_object_get(info, "snapshots"), i, tag)
+    json_array_foreach (json_object_get(info, "snapshots"), i, tag)
         g_ptr_array_add(names, (gpointer)keep(w, json_string_value(json_object_get(tag, "name"))));
     json_decref(info);
     g_ptr_array_sort(names, by_text);
@@ -174,8 +176,8 @@ const char *fingerprint(const World *w, const char *dir)
         struct stat st;
         const char *path = keepf(w, "%s/%s", dir, (const char *)names->pdata[i]);
         ck_works(lstat(path, &st));
-        g_string_append_printf(text, "%s %o %lld %s\n", (const char *)names->pdata[i], st.st_mode, (long long)st.st_size,
-                               S_ISREG(st.st_mode) ? hash_of(w, path) : "-");
+        g_string_append_printf(text, "%s %o %lld %s\n", (const char *)names->pdata[i], st.st_mode,
+                               (long long)st.st_size, S_ISREG(st.st_mode) ? hash_of(w, path) : "-");
     }
     return keep(w, text->str);
 }

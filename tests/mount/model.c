@@ -22,10 +22,10 @@ struct Model {
     const World *w;
     const char *domain;
     GPtrArray *targets;
-    GPtrArray *active;  /* of guint8 *, DISK_SIZE each, by target */
-    GPtrArray *states;  /* of State, in order of creation */
-    GHashTable *stale;  /* "file\ntag" of deleted states: the tag may go later than the name */
-    char *current;      /* NULL: none */
+    GPtrArray *active; /* of guint8 *, DISK_SIZE each, by target */
+    GPtrArray *states; /* of State, in order of creation */
+    GHashTable *stale; /* "file\ntag" of deleted states: the tag may go later than the name */
+    char *current;     /* NULL: none */
     guint steps;
 };
 
@@ -106,7 +106,8 @@ guint model_count(const Model *m)
 void model_write(Model *m, const char *target, guint8 byte, guint offset, guint size)
 {
     ck_assert_uint_le(offset + size, DISK_SIZE);
-    image_write(m->w, active_path(m->w, m->domain, target), active_format(m->w, m->domain, target), byte, offset, size);
+    image_write(m->w, active_path(m->w, m->domain, target), active_format(m->w, m->domain, target), byte,
+                offset, size);
     guint8 *content = g_ptr_array_index(m->active, index_of(m, target));
     memset(content + offset, byte, size);
 }
@@ -165,10 +166,12 @@ static DiskState *took_disk(const Model *m, const char *xml, guint i)
     DiskState *disk = g_new0(DiskState, 1);
     disk->target = g_ptr_array_index(m->targets, i);
     disk->content = g_bytes_new(g_ptr_array_index(m->active, i), DISK_SIZE);
-    disk->mode = xpath(m->w, xml, keepf(m->w, "/domainsnapshot/disks/disk[@name='%s']/@snapshot", disk->target));
+    disk->mode =
+        xpath(m->w, xml, keepf(m->w, "/domainsnapshot/disks/disk[@name='%s']/@snapshot", disk->target));
     if (strcmp(disk->mode, "internal") == 0) {
-        disk->file = xpath(m->w, xml,
-                           keepf(m->w, "/domainsnapshot/domain//disk[target/@dev='%s']/source/@file", disk->target));
+        disk->file =
+            xpath(m->w, xml,
+                  keepf(m->w, "/domainsnapshot/domain//disk[target/@dev='%s']/source/@file", disk->target));
         disk->tag = new_tag(m, disk->file);
     }
     return disk;
@@ -288,8 +291,8 @@ static void compare(const char *file, const guint8 *want, const char *what)
 }
 
 /* @path, an image as @format (or its @tag), must hold @want. */
-static void verify_image(const Model *m, const char *path, const char *format, const char *tag, const guint8 *want,
-                         const char *what)
+static void verify_image(const Model *m, const char *path, const char *format, const char *tag,
+                         const guint8 *want, const char *what)
 {
     const char *raw = in_dir(m->w, "look.raw");
     unlink(raw);
@@ -319,7 +322,8 @@ static void verify_snapshot_disk(const Model *m, const State *state, const DiskS
     const char *shown = shown_format(m, state->name, disk->target);
     if (strcmp(disk->mode, "external") == 0) {
         ck_assert_msg(*shown != '\0', "%s: no layer is shown", what);
-        verify_image(m, at(m->w, "%s/%s/%s.%s", m->domain, state->name, disk->target, shown), shown, NULL, want, what);
+        verify_image(m, at(m->w, "%s/%s/%s.%s", m->domain, state->name, disk->target, shown), shown, NULL,
+                     want, what);
         return;
     }
     ck_assert_msg(*shown == '\0', "%s: shows a .%s", what, shown);
@@ -370,10 +374,12 @@ static void verify_links(const Model *m)
         const char *xml = text_of(m->w, keepf(m->w, "%s/%s/snapshot.xml", m->domain, state->name));
         ck_assert_str_eq(link_of(m->w, keepf(m->w, "%s/%s/parent", m->domain, state->name)), want);
         ck_assert_str_eq(xpath(m->w, xml, "/domainsnapshot/name"), state->name);
-        ck_assert_str_eq(xpath(m->w, xml, "/domainsnapshot/parent/name"), state->parent != NULL ? state->parent : "");
+        ck_assert_str_eq(xpath(m->w, xml, "/domainsnapshot/parent/name"),
+                         state->parent != NULL ? state->parent : "");
     }
     ck_assert_str_eq(link_of(m->w, of(m, "current")), m->current != NULL ? m->current : "");
-    ck_assert_str_eq(link_of(m->w, of(m, "active/parent")), m->current != NULL ? keepf(m->w, "../%s", m->current) : "");
+    ck_assert_str_eq(link_of(m->w, of(m, "active/parent")),
+                     m->current != NULL ? keepf(m->w, "../%s", m->current) : "");
 }
 
 void model_verify(Model *m)

@@ -11,14 +11,19 @@
 
 static const char *document(const World *w, const char *name, const char *disk)
 {
-    return keepf(w, "<domain type='kvm'>\n<name>%s</name>\n<memory>1</memory>\n<os><type>hvm</type></os>\n<devices>\n%s\n"
-                    "</devices>\n</domain>\n", name, disk);
+    return keepf(
+        w,
+        "<domain type='kvm'>\n<name>%s</name>\n<memory>1</memory>\n<os><type>hvm</type></os>\n<devices>\n%s\n"
+        "</devices>\n</domain>\n",
+        name, disk);
 }
 
 static const char *disk_of(const World *w, const char *path, const char *format)
 {
-    return keepf(w, "<disk type='file' device='disk'><driver name='qemu' type='%s'/><source file='%s'/>"
-                    "<target dev='vda'/></disk>", format, path);
+    return keepf(w,
+                 "<disk type='file' device='disk'><driver name='qemu' type='%s'/><source file='%s'/>"
+                 "<target dev='vda'/></disk>",
+                 format, path);
 }
 
 /* The document must be refused, with a sentence in the mount's log that has @sentence; nothing is defined. */
@@ -37,22 +42,30 @@ static const struct {
     {"<domain type='kvm'>\n<name>x</name>\n<devices>\n<disk &></disk></devices>\n</domain>\n", "line 4"},
     {"<domain type='kvm'>\n<memory>1</memory>\n</domain>\n", "name"},
     {"<network>\n<name>x</name>\n</network>\n", "domain"},
-    {"<!DOCTYPE domain [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>\n<domain type='kvm'><name>&e;</name></domain>\n",
+    {"<!DOCTYPE domain [<!ENTITY e SYSTEM 'file:///etc/hostname'>]>\n<domain "
+     "type='kvm'><name>&e;</name></domain>\n",
      "DOCTYPE"},
     {"<!DOCTYPE domain>\n<domain type='kvm'><name>x</name></domain>\n", "DOCTYPE"},
     {"<domain type='kvm'><name>x\xff</name></domain>\n", "line 1"},
     {"<domain type='kvm'><name>x</name><uuid>12</uuid></domain>\n", "uuid"},
     {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk'><driver type='qcow2'/>"
-     "<source file='/a'/></disk></devices></domain>\n", "target"},
+     "<source file='/a'/></disk></devices></domain>\n",
+     "target"},
     {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk'><driver type='qcow2'/>"
-     "<source file='a'/><target dev='vda'/></disk></devices></domain>\n", "vda"},
+     "<source file='a'/><target dev='vda'/></disk></devices></domain>\n",
+     "vda"},
     {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk'><driver type='vmdk'/>"
-     "<source file='/a'/><target dev='vda'/></disk></devices></domain>\n", "vmdk"},
-    {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk'><driver type='raw'/><source file='/a'/>"
+     "<source file='/a'/><target dev='vda'/></disk></devices></domain>\n",
+     "vmdk"},
+    {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk'><driver type='raw'/><source "
+     "file='/a'/>"
      "<target dev='vda'/></disk><disk type='file' device='disk'><driver type='raw'/><source file='/b'/>"
-     "<target dev='vda'/></disk></devices></domain>\n", "vda"},
-    {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk' snapshot='maybe'><driver type='raw'/>"
-     "<source file='/a'/><target dev='vda'/></disk></devices></domain>\n", "maybe"},
+     "<target dev='vda'/></disk></devices></domain>\n",
+     "vda"},
+    {"<domain type='kvm'><name>x</name><devices><disk type='file' device='disk' snapshot='maybe'><driver "
+     "type='raw'/>"
+     "<source file='/a'/><target dev='vda'/></disk></devices></domain>\n",
+     "maybe"},
 };
 
 START_TEST(bad_documents)
@@ -78,8 +91,10 @@ START_TEST(too_long_documents)
     g_string_append(deep, "</domain>");
     refused(w, deep->str, "");
     /* entities that multiply */
-    refused(w, "<!DOCTYPE domain [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;'>]>"
-               "<domain type='kvm'><name>&b;</name></domain>", "DOCTYPE");
+    refused(w,
+            "<!DOCTYPE domain [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;'>]>"
+            "<domain type='kvm'><name>&b;</name></domain>",
+            "DOCTYPE");
     /* and it is as good as before */
     machine(w, "web", "vda:qcow2");
     run_ok(w, "mkdir", "web/one");
@@ -91,7 +106,8 @@ START_TEST(image_that_is_not_of_its_format)
     g_autoptr(World) w = world_new(NULL);
     const char *raw = make_image(w, "plain.raw", "raw");
     const char *junk = image(w, "junk.qcow2");
-    ck_assert(g_file_set_contents(junk, "QFI\xfb this is not a qcow2 header at all, only its first bytes........", -1, NULL));
+    ck_assert(g_file_set_contents(
+        junk, "QFI\xfb this is not a qcow2 header at all, only its first bytes........", -1, NULL));
     refused(w, document(w, "x", disk_of(w, raw, "qcow2")), "plain.raw");
     refused(w, document(w, "x", disk_of(w, junk, "qcow2")), "junk.qcow2");
     refused(w, document(w, "x", disk_of(w, w->images, "raw")), "images");
@@ -133,7 +149,8 @@ START_TEST(backing_files_nobody_named)
 {
     g_autoptr(World) w = world_new(NULL);
     const char *evil = image(w, "evil.qcow2");
-    run_ok(w, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", evil_backing[_i], "-F", "raw", evil, "1M");
+    run_ok(w, "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-b", evil_backing[_i], "-F", "raw", evil,
+           "1M");
     if (strcmp(evil_backing[_i], "missing.qcow2") != 0)
         refused(w, document(w, "x", disk_of(w, evil, "qcow2")), "evil.qcow2");
     else if (put(w, "ctl", document(w, "x", disk_of(w, evil, "qcow2"))) == 0)
@@ -145,8 +162,8 @@ START_TEST(external_data_files)
 {
     g_autoptr(World) w = world_new(NULL);
     const char *image_path = image(w, "data.qcow2");
-    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-o", keepf(w, "data_file=%s", image(w, "data.raw")), image_path,
-           "1M");
+    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-o", keepf(w, "data_file=%s", image(w, "data.raw")),
+           image_path, "1M");
     int err = put(w, "ctl", document(w, "x", disk_of(w, image_path, "qcow2")));
     if (err != 0) {
         ck_has(text_of(w, "log"), "data");
@@ -200,7 +217,8 @@ START_TEST(image_in_use)
     ck_has(text_of(w, "web/log"), "running");
     command_fails(w, "web", EBUSY, "revert one");
     command_fails(w, "web", EBUSY, "delete one");
-    command_fails(w, "web", EBUSY, "create two --diskspec vda,snapshot=external --diskspec vdb,snapshot=external");
+    command_fails(w, "web", EBUSY,
+                  "create two --diskspec vda,snapshot=external --diskspec vdb,snapshot=external");
     release(writer);
     ck_assert_str_eq(fingerprint(w, w->images), before);
     command(w, "web", "create two");
@@ -218,7 +236,8 @@ START_TEST(bad_snapshot_documents)
         "<disks><disk name='vda' snapshot='external'><source file='relative'/></disk></disks>",
         "<disks><disk name='vda' snapshot='external'><driver type='raw'/></disk></disks>",
         "<disks><disk name='vda' snapshot='external'><driver type='vmdk'/></disk></disks>",
-        "<disks><disk name='vda' snapshot='external' type='network'><source protocol='nbd' name='x'/></disk></disks>",
+        "<disks><disk name='vda' snapshot='external' type='network'><source protocol='nbd' "
+        "name='x'/></disk></disks>",
         "<disks><disk name='vda' snapshot='no'/><disk name='vdb' snapshot='no'/></disks>",
         "<disks><disk name='vdr' snapshot='internal'/></disks>",
         "<memory snapshot='internal'/>",
@@ -230,7 +249,8 @@ START_TEST(bad_snapshot_documents)
     machine(w, "web", "vda:qcow2 vdb:qcow2 vdr:raw:no");
     const char *before = fingerprint(w, w->images);
     for (guint i = 0; i < G_N_ELEMENTS(bodies); i++) {
-        int err = put(w, "web/ctl", keepf(w, "<domainsnapshot><name>bad%u</name>%s</domainsnapshot>\n", i, bodies[i]));
+        int err = put(w, "web/ctl",
+                      keepf(w, "<domainsnapshot><name>bad%u</name>%s</domainsnapshot>\n", i, bodies[i]));
         ck_assert_msg(err == EINVAL || err == EOPNOTSUPP, "%s: %s", bodies[i], g_strerror(err));
         ck_assert_msg(!exists(w, keepf(w, "web/bad%u", i)), "%s", bodies[i]);
     }
@@ -246,8 +266,10 @@ START_TEST(one_overlay_for_two_disks)
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2 vdb:qcow2");
     const char *before = fingerprint(w, w->images);
-    ck_assert_int_ne(put(w, "web/ctl", keepf(w, "create one --diskspec vda,file=%s --diskspec vdb,file=%s\n",
-                                             image(w, "same"), image(w, "same"))), 0);
+    ck_assert_int_ne(put(w, "web/ctl",
+                         keepf(w, "create one --diskspec vda,file=%s --diskspec vdb,file=%s\n",
+                               image(w, "same"), image(w, "same"))),
+                     0);
     ck_assert_str_eq(names_in(w, "web"), LIST);
     ck_assert_str_eq(fingerprint(w, w->images), before);
 }
@@ -282,8 +304,10 @@ START_TEST(third_overlay_exists)
     machine(w, "web", four);
     const char *taken = image(w, "taken.file");
     ck_assert(g_file_set_contents(taken, "something of somebody", -1, NULL));
-    const char *options = keepf(w, "--diskspec vda,snapshot=external --diskspec vdb,snapshot=internal "
-                                   "--diskspec vdc,snapshot=external,file=%s --diskspec vdd,snapshot=external", taken);
+    const char *options = keepf(w,
+                                "--diskspec vda,snapshot=external --diskspec vdb,snapshot=internal "
+                                "--diskspec vdc,snapshot=external,file=%s --diskspec vdd,snapshot=external",
+                                taken);
     fails_whole(w, options, EEXIST);
     ck_works(unlink(taken));
     works_then(w, options);
@@ -294,9 +318,12 @@ START_TEST(third_overlay_has_no_directory)
 {
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", four);
-    fails_whole(w, keepf(w, "--diskspec vda,snapshot=external --diskspec vdb,snapshot=internal "
-                            "--diskspec vdc,snapshot=external,file=%s --diskspec vdd,snapshot=external",
-                         image(w, "nowhere/x.qcow2")), ENOENT);
+    fails_whole(w,
+                keepf(w,
+                      "--diskspec vda,snapshot=external --diskspec vdb,snapshot=internal "
+                      "--diskspec vdc,snapshot=external,file=%s --diskspec vdd,snapshot=external",
+                      image(w, "nowhere/x.qcow2")),
+                ENOENT);
 }
 END_TEST
 
@@ -339,9 +366,11 @@ static void machine_with_vdc_elsewhere(const World *w, const char *modes)
     g_autoptr(GString) disks = g_string_new(NULL);
     static const char *const targets[] = {"vda", "vdb", "vdc", "vdd"};
     for (guint i = 0; i < G_N_ELEMENTS(targets); i++) {
-        const char *name = keepf(w, "%s.qcow2", strcmp(targets[i], "vdc") == 0 ? "vdc/disk-vdc" : keepf(w, "disk-%s", targets[i]));
-        g_string_append_printf(disks, "<disk type='file' device='disk'%s><driver name='qemu' type='qcow2'/>"
-                                      "<source file='%s'/><target dev='%s'/></disk>\n",
+        const char *name = keepf(
+            w, "%s.qcow2", strcmp(targets[i], "vdc") == 0 ? "vdc/disk-vdc" : keepf(w, "disk-%s", targets[i]));
+        g_string_append_printf(disks,
+                               "<disk type='file' device='disk'%s><driver name='qemu' type='qcow2'/>"
+                               "<source file='%s'/><target dev='%s'/></disk>\n",
                                modes, make_image(w, name, "qcow2"), targets[i]);
     }
     ck_assert_int_eq(put(w, "ctl", document(w, "web", disks->str)), 0);
@@ -418,8 +447,9 @@ START_TEST(no_room_for_a_revert)
     model_touch(m);
     model_mkdir(m, "in");
     model_touch(m);
-    model_create(m, "ex", "--diskspec vda,snapshot=external --diskspec vdb,snapshot=external "
-                          "--diskspec vdc,snapshot=external --diskspec vdd,snapshot=external");
+    model_create(m, "ex",
+                 "--diskspec vda,snapshot=external --diskspec vdb,snapshot=external "
+                 "--diskspec vdc,snapshot=external --diskspec vdd,snapshot=external");
     model_touch(m);
     ran(w, "dd", "if=/dev/zero", keepf(w, "of=%s", fill), "bs=4k", NULL);
     const char *images = fingerprint(w, w->images);

@@ -17,7 +17,8 @@ static const char *snapshots(const World *w)
 {
     g_auto(GStrv) names = g_strsplit(names_in(w, "web"), " ", -1);
     g_autoptr(GString) result = g_string_new(NULL);
-    static const char *const fixed[] = {"active", "ctl", "current", "domain.xml", "log", "state", "tree", NULL};
+    static const char *const fixed[] = {"active", "ctl",   "current", "domain.xml",
+                                        "log",    "state", "tree",    NULL};
     for (guint i = 0; names[i] != NULL; i++)
         if (!g_strv_contains(fixed, names[i]))
             g_string_append_printf(result, "%s%s", result->len > 0 ? " " : "", names[i]);
@@ -115,8 +116,9 @@ END_TEST
 
 START_TEST(documents_arrive_in_any_pieces)
 {
-    static const char text[] = "create -\n<domainsnapshot>\n  <name>n%03d</name>\n  <description>d</description>\n"
-                               "</domainsnapshot>\n";
+    static const char text[] =
+        "create -\n<domainsnapshot>\n  <name>n%03d</name>\n  <description>d</description>\n"
+        "</domainsnapshot>\n";
     g_autoptr(World) w = web();
     size_t length = strlen(keepf(w, text, 0));
     for (size_t cut = 1; cut < length; cut += 9) {
@@ -136,7 +138,8 @@ END_TEST
 START_TEST(a_shell_writes_a_document_line_by_line)
 {
     g_autoptr(World) w = web();
-    sh_ok(w, "{ echo 'create --diskspec vda,snapshot=external -'; echo '<domainsnapshot>'; echo '<name>doc</name>';"
+    sh_ok(w, "{ echo 'create --diskspec vda,snapshot=external -'; echo '<domainsnapshot>'; echo "
+             "'<name>doc</name>';"
              "echo '</domainsnapshot>'; echo 'create after'; } > web/ctl");
     ck_assert_str_eq(snapshots(w), "after doc");
     sh_ok(w, "printf '%s\\n' '<domainsnapshot>' '  <name>bare</name>' '</domainsnapshot>' > web/ctl");
@@ -259,7 +262,8 @@ END_TEST
 
 START_TEST(reading_prints_the_help)
 {
-    static const char *const words[] = {"create", "redefine", "revert", "delete", "wait", "--diskspec", "--children-only"};
+    static const char *const words[] = {"create", "redefine",   "revert",         "delete",
+                                        "wait",   "--diskspec", "--children-only"};
     g_autoptr(World) w = web();
     for (guint i = 0; i < G_N_ELEMENTS(words); i++)
         ck_has(text_of(w, "web/ctl"), words[i]);

@@ -89,7 +89,8 @@ START_TEST(defaults_follow_the_disks)
     model_mkdir(m, "two");
     ck_assert_str_eq(model_mode(m, "two", "vda"), "internal");
     ck_assert_str_eq(model_mode(m, "two", "vdb"), "internal");
-    ck_assert_str_eq(xpath(w, text_of(w, "web/one/snapshot.xml"), "//disks/disk[@name='sda']/@snapshot"), "no");
+    ck_assert_str_eq(xpath(w, text_of(w, "web/one/snapshot.xml"), "//disks/disk[@name='sda']/@snapshot"),
+                     "no");
     model_verify(m);
 }
 END_TEST
@@ -126,9 +127,11 @@ START_TEST(diskspecs_choose)
     machine(w, "web", "vda:qcow2 vdb:qcow2 vdc:qcow2 vdd:raw");
     g_autoptr(Model) m = model_new(w, "web", "vda:qcow2 vdb:qcow2 vdc:qcow2 vdd:raw");
     model_touch(m);
-    model_create(m, "one", keepf(w, "--diskspec vda,snapshot=internal --diskspec 'vdb,snapshot=external,file=%s' "
-                                    "--diskspec vdc,snapshot=no --diskspec vdd,snapshot=external --description 'a b'",
-                                 image(w, "my own.overlay")));
+    model_create(m, "one",
+                 keepf(w,
+                       "--diskspec vda,snapshot=internal --diskspec 'vdb,snapshot=external,file=%s' "
+                       "--diskspec vdc,snapshot=no --diskspec vdd,snapshot=external --description 'a b'",
+                       image(w, "my own.overlay")));
     ck_assert_str_eq(model_mode(m, "one", "vda"), "internal");
     ck_assert_str_eq(model_mode(m, "one", "vdb"), "external");
     ck_assert_str_eq(model_mode(m, "one", "vdc"), "no");
@@ -139,8 +142,9 @@ START_TEST(diskspecs_choose)
     model_revert(m, "one");
     model_verify(m);
     model_touch(m);
-    model_create(m, "qed", "--diskspec vda,snapshot=external,driver=qed --diskspec vdb,snapshot=no "
-                           "--diskspec vdc,snapshot=no --diskspec vdd,snapshot=no");
+    model_create(m, "qed",
+                 "--diskspec vda,snapshot=external,driver=qed --diskspec vdb,snapshot=no "
+                 "--diskspec vdc,snapshot=no --diskspec vdd,snapshot=no");
     ck_assert_str_eq(active_format(w, "web", "vda"), "qed");
     ck_assert_str_eq(model_mode(m, "qed", "vdb"), "no");
     model_verify(m);
@@ -159,7 +163,8 @@ START_TEST(document_chooses)
                   "<domainsnapshot>\n  <name>doc</name>\n  <description>two\nlines</description>\n  <disks>\n"
                   "    <disk name='%s' snapshot='external'/>\n"
                   "    <disk name='vdb' snapshot='no'/>\n"
-                  "    <disk name='vdc' snapshot='external'><source file='%s'/></disk>\n  </disks>\n</domainsnapshot>\n",
+                  "    <disk name='vdc' snapshot='external'><source file='%s'/></disk>\n  "
+                  "</disks>\n</domainsnapshot>\n",
                   image(w, "web-vda.qcow2"), image(w, "given.qcow2"))),
         0);
     model_took(m, "doc");
@@ -327,7 +332,8 @@ static void delete_all(const char *const *order, const char *disks)
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", disks);
     g_autoptr(Model) m = model_new(w, "web", disks);
-    static const char *const parents[][2] = {{"root", NULL}, {"a", "root"}, {"b", "a"}, {"c", "b"}, {"d", "b"}, {"e", "a"}};
+    static const char *const parents[][2] = {{"root", NULL}, {"a", "root"}, {"b", "a"},
+                                             {"c", "b"},     {"d", "b"},    {"e", "a"}};
     for (guint i = 0; i < G_N_ELEMENTS(parents); i++) {
         if (parents[i][1] != NULL)
             model_revert(m, parents[i][1]);
@@ -389,9 +395,11 @@ START_TEST(revert_brings_the_definition_back)
     run_ok(w, "mv", "web", "shop");
     g_autofree char *one = g_strdup(text_of(w, "shop/domain.xml"));
     g_auto(GStrv) parts = g_strsplit(one, "  </devices>", 2);
-    const char *two = keepf(w, "%s    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n"
-                               "      <source file='%s'/>\n      <target dev='vdb' bus='virtio'/>\n    </disk>\n  </devices>%s",
-                            parts[0], extra, parts[1]);
+    const char *two = keepf(
+        w,
+        "%s    <disk type='file' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n"
+        "      <source file='%s'/>\n      <target dev='vdb' bus='virtio'/>\n    </disk>\n  </devices>%s",
+        parts[0], extra, parts[1]);
     ck_assert_int_eq(put(w, "shop/domain.xml", two), 0);
     ck_assert_str_eq(names_in(w, "shop/active"), "parent vda.qcow2 vdb.qcow2");
     run_ok(w, "ln", "-sfn", "one", "shop/current");

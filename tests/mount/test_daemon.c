@@ -26,8 +26,13 @@ END_TEST
 START_TEST(usage_errors)
 {
     static const char *const args[][5] = {
-        {NULL}, {"--nonsense", NULL}, {"a", "b", "c", NULL}, {"-o", NULL}, {"-o", "nonsense=1", "store", "mnt", NULL},
-        {"-o", "snapshot=sometimes", "store", "mnt", NULL}, {"-o", "uid=me", "store", "mnt", NULL},
+        {NULL},
+        {"--nonsense", NULL},
+        {"a", "b", "c", NULL},
+        {"-o", NULL},
+        {"-o", "nonsense=1", "store", "mnt", NULL},
+        {"-o", "snapshot=sometimes", "store", "mnt", NULL},
+        {"-o", "uid=me", "store", "mnt", NULL},
         {"-o", "umask=9", "store", "mnt", NULL},
     };
     g_autoptr(World) w = world_new_idle();
@@ -39,7 +44,8 @@ START_TEST(usage_errors)
         Ran result = ran_argv(w, argv);
         ck_assert_msg(result.rc != 0, "arguments %u are taken", i);
         ck_assert_msg(*result.err != '\0', "arguments %u: nothing said", i);
-        ck_assert_msg(usage == 0 || result.rc == usage, "arguments %u: exit %d, the others %d", i, result.rc, usage);
+        ck_assert_msg(usage == 0 || result.rc == usage, "arguments %u: exit %d, the others %d", i, result.rc,
+                      usage);
         usage = result.rc;
     }
     ck_assert(!g_file_test(w->store, G_FILE_TEST_EXISTS));
@@ -183,7 +189,8 @@ START_TEST(killed_while_deleting_and_reverting)
         model_mkdir(m, name);
         model_touch(m);
         gboolean reverting = i % 2 == 0;
-        const char *revert[] = {"ln", "-sfn", "base", at(w, "web/current"), NULL}, *delete[] = {"rmdir", dir, NULL};
+        const char *revert[] = {"ln", "-sfn", "base", at(w, "web/current"), NULL},
+                   *delete[] = {"rmdir", dir, NULL};
         pid_t pid = background(w, reverting ? revert : delete, NULL);
         g_usleep((gulong)g_rand_int_range(rand, 0, 120000));
         world_kill(w);
@@ -232,8 +239,9 @@ START_TEST(owner_and_modes)
     g_autoptr(World) w = world_new("uid=12,gid=34,umask=027");
     machine(w, "web", "vda:qcow2:external");
     run_ok(w, "mkdir", "web/one");
-    static const char *const names[] = {".", "ctl", "jobs", "web", "web/one", "web/domain.xml", "web/one/vda.qcow2",
-                                        "web/current", "web/active"};
+    static const char *const names[] = {
+        ".",           "ctl",       "jobs", "web", "web/one", "web/domain.xml", "web/one/vda.qcow2",
+        "web/current", "web/active"};
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
         struct stat st = stat_of(w, names[i]);
         ck_assert_msg(st.st_uid == 12 && st.st_gid == 34, "%s: %u:%u", names[i], st.st_uid, st.st_gid);
@@ -282,11 +290,12 @@ START_TEST(mounted_by_mount)
     ck_works(mkdir(in_dir(w, "bin"), 0755));
     ck_works(symlink(w->program, in_dir(w, "bin/domsnapfs")));
     ck_assert(g_file_set_contents(in_dir(w, "web.xml"), machine_xml(w, "web", NULL, "vda:qcow2"), -1, NULL));
-    const char *script = "set -e; mount --bind bin /usr/local/sbin;"
-                         "mount -t fuse.domsnapfs \"$PWD/store\" mnt -o umask=077,noatime,nofail;"
-                         "stat -c %a mnt; cp web.xml mnt/ctl; mkdir mnt/web/one; umount mnt;"
-                         "until mount -t fuse.domsnapfs \"$PWD/store\" mnt -o ro 2>/dev/null; do sleep 0.1; done;"
-                         "! mkdir mnt/web/two; ls mnt/web; umount mnt";
+    const char *script =
+        "set -e; mount --bind bin /usr/local/sbin;"
+        "mount -t fuse.domsnapfs \"$PWD/store\" mnt -o umask=077,noatime,nofail;"
+        "stat -c %a mnt; cp web.xml mnt/ctl; mkdir mnt/web/one; umount mnt;"
+        "until mount -t fuse.domsnapfs \"$PWD/store\" mnt -o ro 2>/dev/null; do sleep 0.1; done;"
+        "! mkdir mnt/web/two; ls mnt/web; umount mnt";
     const char *out = run_ok(w, "unshare", "-m", "--propagation", "private", "sh", "-c", script);
     ck_assert_str_eq(out, "700\nactive\nctl\ncurrent\ndomain.xml\nlog\none\nstate\ntree\n");
 }
@@ -298,8 +307,9 @@ static void slow_down(const World *w)
 {
     const char *bin = in_dir(w, "bin");
     ck_works(mkdir(bin, 0755));
-    const char *script = keepf(w, "#!/bin/sh\nwhile [ -e '%s' ]; do sleep 0.02; done\nPATH=${PATH#*:}\nexec qemu-img \"$@\"\n",
-                               in_dir(w, "hold"));
+    const char *script =
+        keepf(w, "#!/bin/sh\nwhile [ -e '%s' ]; do sleep 0.02; done\nPATH=${PATH#*:}\nexec qemu-img \"$@\"\n",
+              in_dir(w, "hold"));
     const char *wrapper = keepf(w, "%s/qemu-img", bin);
     ck_assert(g_file_set_contents(wrapper, script, -1, NULL));
     ck_works(chmod(wrapper, 0755));
@@ -455,7 +465,9 @@ START_TEST(damaged_store_file)
     run_ok(w, "mkdir", "db/one");
     world_stop(w);
     /* every file of the store that is about web loses its second half */
-    sh_ok(w, keepf(w, "cd %s; for f in $(grep -rl web . ); do s=$(stat -c %%s \"$f\"); truncate -s $((s / 2)) \"$f\"; done",
+    sh_ok(w, keepf(w,
+                   "cd %s; for f in $(grep -rl web . ); do s=$(stat -c %%s \"$f\"); truncate -s $((s / 2)) "
+                   "\"$f\"; done",
                    w->store));
     world_start(w, NULL);
     ck_assert_str_eq(link_of(w, "db/current"), "one");

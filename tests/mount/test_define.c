@@ -29,7 +29,8 @@ static const char *const writers[] = {
     "{ echo 'define -'; cat ../web.xml; } > ctl",
     "printf '%s' \"$(cat ../web.xml)\" > ctl",
     "python3 -c 'open(\"ctl\", \"w\").write(open(\"../web.xml\").read())'",
-    "python3 -c 'import sys\nf = open(\"ctl\", \"wb\", 0)\nfor c in open(\"../web.xml\", \"rb\").read(): f.write(bytes([c]))'",
+    "python3 -c 'import sys\nf = open(\"ctl\", \"wb\", 0)\nfor c in open(\"../web.xml\", \"rb\").read(): "
+    "f.write(bytes([c]))'",
     "perl -e 'open(F, \">ctl\") or die; print F `cat ../web.xml`; close(F) or die'",
 };
 
@@ -93,7 +94,8 @@ START_TEST(redefined_by_domain_xml)
     sh_ok(w, "sed 's/>4</>8</' web/domain.xml > ../eight.xml; cp ../eight.xml web/domain.xml");
     ck_assert_str_eq(xpath(w, text_of(w, "web/domain.xml"), "/domain/vcpu"), "8");
     /* shorter than what was there: no tail of the old text stays */
-    ck_assert_int_eq(put(w, "web/domain.xml", with_vcpus(w, machine_xml(w, "web", UUID, "vda:qcow2"), "2")), 0);
+    ck_assert_int_eq(put(w, "web/domain.xml", with_vcpus(w, machine_xml(w, "web", UUID, "vda:qcow2"), "2")),
+                     0);
     ck_assert_str_eq(xpath(w, text_of(w, "web/domain.xml"), "/domain/vcpu"), "2");
     /* and by ctl, as virsh define does */
     ck_assert_int_eq(put(w, "ctl", with_vcpus(w, machine_xml(w, "web", UUID, "vda:qcow2"), "3")), 0);
@@ -112,7 +114,8 @@ START_TEST(redefining_refuses_nonsense)
     ck_has(text_of(w, "web/log"), "line 3");
     /* another machine's document */
     ck_assert_int_eq(
-        put(w, "web/domain.xml", machine_xml(w, "web", "00000000-1111-2222-3333-444444444444", "vda:qcow2")), EINVAL);
+        put(w, "web/domain.xml", machine_xml(w, "web", "00000000-1111-2222-3333-444444444444", "vda:qcow2")),
+        EINVAL);
     /* half a document: said at close */
     ck_assert_int_ne(put(w, "web/domain.xml", "<domain type='kvm'><name>web</name>"), 0);
     ck_assert_str_eq(text_of(w, "web/domain.xml"), before);
@@ -127,9 +130,12 @@ START_TEST(nothing_acts_without_data)
     run_ok(w, "mkdir", "web/one");
     const char *script = "cat web/domain.xml web/log web/one/snapshot.xml web/one/description; ls . web";
     const char *before = sh_ok(w, script);
-    sh_ok(w, ": > web/domain.xml; : > web/ctl; : > ctl; : > web/one/snapshot.xml; : > web/one/description; : >> web/ctl;"
-             "touch web/domain.xml web/ctl ctl web/one/description web/one/snapshot.xml;"
-             "truncate -s 0 web/domain.xml web/ctl web/one/snapshot.xml web/one/description; printf '' > web/ctl");
+    sh_ok(
+        w,
+        ": > web/domain.xml; : > web/ctl; : > ctl; : > web/one/snapshot.xml; : > web/one/description; : >> "
+        "web/ctl;"
+        "touch web/domain.xml web/ctl ctl web/one/description web/one/snapshot.xml;"
+        "truncate -s 0 web/domain.xml web/ctl web/one/snapshot.xml web/one/description; printf '' > web/ctl");
     ck_assert_str_eq(sh_ok(w, script), before);
 }
 END_TEST
@@ -205,7 +211,8 @@ START_TEST(clashes_are_refused)
     run_ok(w, "mkdir", "web/one");
     const char *before = text_of(w, "web/domain.xml");
     /* the name of a domain with snapshots under another uuid; its uuid under another name */
-    ck_assert_int_ne(put(w, "ctl", machine_xml(w, "web", "00000000-1111-2222-3333-444444444444", "vda:qcow2")), 0);
+    ck_assert_int_ne(
+        put(w, "ctl", machine_xml(w, "web", "00000000-1111-2222-3333-444444444444", "vda:qcow2")), 0);
     ck_assert_int_ne(put(w, "ctl", machine_xml(w, "other", UUID, "vda:qcow2")), 0);
     ck_assert_str_eq(names_in(w, "."), "ctl jobs log web");
     ck_assert_str_eq(text_of(w, "web/domain.xml"), before);
@@ -253,8 +260,8 @@ static const char *overlay_elsewhere(const World *w, const char *backing_store)
 {
     ck_works(mkdir(in_dir(w, "templates"), 0755));
     run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", in_dir(w, "templates/base.qcow2"), "1M");
-    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-b", in_dir(w, "templates/base.qcow2"), "-F", "qcow2",
-           image(w, "web-vda.qcow2"));
+    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-b", in_dir(w, "templates/base.qcow2"), "-F",
+           "qcow2", image(w, "web-vda.qcow2"));
     g_auto(GStrv) parts = g_strsplit(machine_xml(w, "web", UUID, "vda:qcow2"), "<target", 2);
     return keepf(w, "%s%s<target%s", parts[0], backing_store, parts[1]);
 }
@@ -272,8 +279,11 @@ END_TEST
 START_TEST(named_backing_is_taken)
 {
     g_autoptr(World) w = world_new(NULL);
-    const char *store = keepf(w, "<backingStore type='file'><format type='qcow2'/><source file='%s'/><backingStore/>"
-                                 "</backingStore>", in_dir(w, "templates/base.qcow2"));
+    const char *store =
+        keepf(w,
+              "<backingStore type='file'><format type='qcow2'/><source file='%s'/><backingStore/>"
+              "</backingStore>",
+              in_dir(w, "templates/base.qcow2"));
     ck_assert_int_eq(put(w, "ctl", overlay_elsewhere(w, store)), 0);
     const char *before = hash_of(w, in_dir(w, "templates/base.qcow2"));
     g_autoptr(Model) m = model_new(w, "web", "vda:qcow2");
@@ -302,10 +312,12 @@ START_TEST(backing_next_to_the_image)
 {
     g_autoptr(World) w = world_new(NULL);
     run_ok(w, "qemu-img", "create", "-q", "-f", "raw", image(w, "base.img"), "1M");
-    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.img", "-F", "raw", image(w, "web-vda.qcow2"));
+    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.img", "-F", "raw",
+           image(w, "web-vda.qcow2"));
     ck_assert_int_eq(put(w, "ctl", machine_xml(w, "web", UUID, "vda:qcow2")), 0);
     run_ok(w, "mkdir", "web/one");
-    ck_has(run_ok(w, "qemu-img", "info", "--backing-chain", "-f", "qcow2", "web/active/vda.qcow2"), "base.img");
+    ck_has(run_ok(w, "qemu-img", "info", "--backing-chain", "-f", "qcow2", "web/active/vda.qcow2"),
+           "base.img");
 }
 END_TEST
 
@@ -325,7 +337,8 @@ END_TEST
 static const char *with_graphics(const World *w, const char *attributes)
 {
     g_auto(GStrv) parts = g_strsplit(machine_xml(w, "web", UUID, "vda:qcow2"), "  </devices>", 2);
-    return keepf(w, "%s    <graphics type='vnc' port='-1'%s/>\n  </devices>%s", parts[0], attributes, parts[1]);
+    return keepf(w, "%s    <graphics type='vnc' port='-1'%s/>\n  </devices>%s", parts[0], attributes,
+                 parts[1]);
 }
 
 START_TEST(secrets_are_guarded)
@@ -355,9 +368,14 @@ START_TEST(no_image_inside_the_mount)
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2");
     const char *inside = at(w, "web/active/vda.qcow2");
-    ck_assert_int_ne(put(w, "ctl", keepf(w, "<domain type='kvm'><name>loop</name><memory>1</memory><os><type>hvm</type></os>"
-                                            "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-                                            "<source file='%s'/><target dev='vda'/></disk></devices></domain>", inside)), 0);
+    ck_assert_int_ne(
+        put(w, "ctl",
+            keepf(w,
+                  "<domain type='kvm'><name>loop</name><memory>1</memory><os><type>hvm</type></os>"
+                  "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                  "<source file='%s'/><target dev='vda'/></disk></devices></domain>",
+                  inside)),
+        0);
     ck_assert_str_eq(names_in(w, "."), "ctl jobs log web");
 }
 END_TEST

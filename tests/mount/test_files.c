@@ -64,7 +64,8 @@ START_TEST(snapshot_xml_is_libvirts)
     time_t start = time(NULL);
     run_ok(w, "mkdir", "web/one");
     const char *xml = text_of(w, "web/one/snapshot.xml");
-    ck_assert(g_str_has_prefix(xml, "<domainsnapshot>\n  <name>one</name>\n  <state>shutoff</state>\n  <creationTime>"));
+    ck_assert(g_str_has_prefix(
+        xml, "<domainsnapshot>\n  <name>one</name>\n  <state>shutoff</state>\n  <creationTime>"));
     ck_assert(g_str_has_suffix(xml, "</domainsnapshot>\n"));
     ck_assert_str_eq(xpath(w, xml, "/domainsnapshot/memory/@snapshot"), "no");
     ck_assert_str_eq(xpath(w, xml, "//disks/disk[@name='vda']/@snapshot"), "external");
@@ -83,8 +84,8 @@ END_TEST
 
 START_TEST(texts_have_their_size)
 {
-    static const char *const names[] = {"web/domain.xml", "web/state", "web/tree", "web/log", "web/one/snapshot.xml",
-                                        "web/one/description", "web/ctl", "ctl"};
+    static const char *const names[] = {"web/domain.xml",       "web/state",           "web/tree", "web/log",
+                                        "web/one/snapshot.xml", "web/one/description", "web/ctl",  "ctl"};
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2");
     command(w, "web", "create one --description 'some text'");
@@ -111,8 +112,8 @@ static void same_file(const World *w, const char *shown, const char *real)
     ck_assert(S_ISREG(a.st_mode));
     ck_assert_int_eq(a.st_mode & 0222, 0);
     ck_assert_int_eq(a.st_size, b.st_size);
-    ck_assert_msg(a.st_blocks == b.st_blocks, "%s: %lld blocks, the file has %lld", shown, (long long)a.st_blocks,
-                  (long long)b.st_blocks);
+    ck_assert_msg(a.st_blocks == b.st_blocks, "%s: %lld blocks, the file has %lld", shown,
+                  (long long)a.st_blocks, (long long)b.st_blocks);
     ck_assert_int_eq(a.st_mtim.tv_sec, b.st_mtim.tv_sec);
     ck_assert_str_eq(hash_of(w, at(w, "%s", shown)), hash_of(w, real));
 }
@@ -170,11 +171,12 @@ START_TEST(layers_are_never_written)
     const char *before = fingerprint(w, w->images);
     for (guint i = 0; i < G_N_ELEMENTS(names); i++) {
         const char *path = at(w, "%s", names[i]);
-        static const int flags[] = {O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_WRONLY | O_TRUNC, O_RDONLY | O_TRUNC};
+        static const int flags[] = {O_WRONLY, O_RDWR, O_WRONLY | O_APPEND, O_WRONLY | O_TRUNC,
+                                    O_RDONLY | O_TRUNC};
         for (guint f = 0; f < G_N_ELEMENTS(flags); f++) {
             int fd = open(path, flags[f] | O_CLOEXEC);
-            ck_assert_msg(fd == -1 && (errno == EPERM || errno == EACCES), "open %s %x: %d %s", path, (unsigned)flags[f],
-                          fd, g_strerror(errno));
+            ck_assert_msg(fd == -1 && (errno == EPERM || errno == EACCES), "open %s %x: %d %s", path,
+                          (unsigned)flags[f], fd, g_strerror(errno));
         }
         ck_errno(truncate(path, 0), EPERM);
         ck_errno(chmod(path, 0666), EPERM);
@@ -227,9 +229,14 @@ START_TEST(image_called_like_its_disk)
 {
     g_autoptr(World) w = world_new(NULL);
     const char *path = make_image(w, "vda.qcow2", "qcow2");
-    ck_assert_int_eq(put(w, "ctl", keepf(w, "<domain type='kvm'><name>web</name><memory>1</memory><os><type>hvm</type></os>"
-                                            "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-                                            "<source file='%s'/><target dev='vda'/></disk></devices></domain>", path)), 0);
+    ck_assert_int_eq(
+        put(w, "ctl",
+            keepf(w,
+                  "<domain type='kvm'><name>web</name><memory>1</memory><os><type>hvm</type></os>"
+                  "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                  "<source file='%s'/><target dev='vda'/></disk></devices></domain>",
+                  path)),
+        0);
     run_ok(w, "mkdir", "web/in");
     image_write(w, path, "qcow2", 5, 0, 65536);
     ck_errno(access(at(w, "web/in/vda.qcow2"), F_OK), ENOENT);
@@ -237,6 +244,11 @@ START_TEST(image_called_like_its_disk)
     ck_errno(access(at(w, "web/in/vda.qcow2"), F_OK), ENOENT);
     same_file(w, "web/ex/vda.qcow2", path);
     same_file(w, "web/active/vda.qcow2", image(w, "vda.ex"));
+    /* and the overlay on it is readable where both have one name */
+    image_write(w, image(w, "vda.ex"), "qcow2", 6, 200000, 1000);
+    run_ok(w, "qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", "web/active/vda.qcow2",
+           image(w, "vda.ex"));
+    run_ok(w, "qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", "web/ex/vda.qcow2", path);
 }
 END_TEST
 
@@ -257,8 +269,10 @@ START_TEST(inodes_and_links)
     ck_assert_uint_ne(stat_of(w, "web/first").st_ino, directory);
     /* what readdir says is what stat says; find counts every directory */
     ck_assert_str_eq(run_ok(w, "find", "web", "-type", "d", "-printf", "."), "...");
-    ck_assert_str_eq(sh_ok(w, "ls -i1U web | sort -n >../a; for f in web/*; do ls -di1 $f; done | sed s,web/,, | "
-                              "sort -n >../b; diff ../a ../b 2>&1 || true"), "");
+    ck_assert_str_eq(
+        sh_ok(w, "ls -i1U web | sort -n >../a; for f in web/*; do ls -di1 $f; done | sed s,web/,, | "
+                 "sort -n >../b; diff ../a ../b 2>&1 || true"),
+        "");
 }
 END_TEST
 
@@ -272,8 +286,8 @@ START_TEST(du_tells_the_truth)
     ck_works(stat(image(w, "web-vda.qcow2"), &base));
     ck_works(stat(image(w, "web-vda.one"), &top));
     long long du = atoll(run_ok(w, "du", "-s", "-B512", "web"));
-    ck_assert_msg(llabs(du - (long long)(base.st_blocks + top.st_blocks)) <= 64, "du says %lld, the files have %lld", du,
-                  (long long)(base.st_blocks + top.st_blocks));
+    ck_assert_msg(llabs(du - (long long)(base.st_blocks + top.st_blocks)) <= 64,
+                  "du says %lld, the files have %lld", du, (long long)(base.st_blocks + top.st_blocks));
     ck_assert_int_eq(atoll(run_ok(w, "du", "-B512", "web/one/vda.qcow2")), base.st_blocks);
     run_ok(w, "df", ".");
 }
@@ -341,8 +355,9 @@ START_TEST(everything_survives_a_restart)
     run_ok(w, "ln", "-sfn", "one", "web/current");
     sleep(1);
     run_ok(w, "mkdir", "web/three");
-    const char *script = "for f in */*.xml */*/*.xml */*/description */tree */log; do echo \"== $f\"; cat \"$f\"; done;"
-                         "readlink */current */*/parent; stat -c '%n %s %Y %b %A' */* */*/*";
+    const char *script =
+        "for f in */*.xml */*/*.xml */*/description */tree */log; do echo \"== $f\"; cat \"$f\"; done;"
+        "readlink */current */*/parent; stat -c '%n %s %Y %b %A' */* */*/*";
     sh_ok(w, keepf(w, "{ %s; } > ../before", script));
     world_stop(w);
     world_start(w, NULL);

@@ -163,9 +163,11 @@ START_TEST(rename_errnos)
         {"ctl", "other", 0, EPERM},
     };
     for (guint i = 0; i < G_N_ELEMENTS(table); i++) {
-        int result = renameat2(AT_FDCWD, at(w, "%s", table[i].from), AT_FDCWD, at(w, "%s", table[i].to), table[i].flags);
-        ck_assert_msg(result == -1 && errno == table[i].want, "rename %s %s %u: %d %s, expected %s", table[i].from,
-                      table[i].to, table[i].flags, result, g_strerror(errno), g_strerror(table[i].want));
+        int result = renameat2(AT_FDCWD, at(w, "%s", table[i].from), AT_FDCWD, at(w, "%s", table[i].to),
+                               table[i].flags);
+        ck_assert_msg(result == -1 && errno == table[i].want, "rename %s %s %u: %d %s, expected %s",
+                      table[i].from, table[i].to, table[i].flags, result, g_strerror(errno),
+                      g_strerror(table[i].want));
     }
     ck_errno(rename(one, at(w, "web/%s", longest)), ENAMETOOLONG);
     ck_errno(rename(one, at(w, "web/\xff")), EILSEQ);
@@ -369,7 +371,9 @@ static const char *const describers[] = {
 START_TEST(described_by)
 {
     g_autoptr(World) w = two_snapshots();
-    sh_ok(w, "echo 'a much longer description that was there before, in two lines\nreally' > web/one/description");
+    sh_ok(
+        w,
+        "echo 'a much longer description that was there before, in two lines\nreally' > web/one/description");
     sh_ok(w, describers[_i]);
     ck_assert_str_eq(description_of(w, "web/one"), "from the shell");
     world_stop(w);
@@ -405,13 +409,15 @@ START_TEST(snapshot_xml_redefines)
     ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log state tree two uno");
     ck_assert_str_eq(link_of(w, "web/two/parent"), "../uno");
     const char *before = text_of(w, "web/uno/snapshot.xml");
-    ck_assert_int_eq(put(w, "web/uno/snapshot.xml", "<domainsnapshot>\n<name>uno</name>\n</domainsnapshot>\n"), EINVAL);
+    ck_assert_int_eq(
+        put(w, "web/uno/snapshot.xml", "<domainsnapshot>\n<name>uno</name>\n</domainsnapshot>\n"), EINVAL);
     ck_assert_int_eq(put(w, "web/uno/snapshot.xml", "<domainsnapshot>\n<name>uno</name>\n<oops\n"), EINVAL);
     ck_has(text_of(w, "web/log"), "line");
     ck_assert_str_eq(text_of(w, "web/uno/snapshot.xml"), before);
     /* its parent below itself */
-    sh_fails(w, "sed 's,<creationTime>,<parent><name>two</name></parent>&,' web/uno/snapshot.xml > ../new.xml;"
-                "cp ../new.xml web/uno/snapshot.xml");
+    sh_fails(w,
+             "sed 's,<creationTime>,<parent><name>two</name></parent>&,' web/uno/snapshot.xml > ../new.xml;"
+             "cp ../new.xml web/uno/snapshot.xml");
     ck_assert_str_eq(text_of(w, "web/uno/snapshot.xml"), before);
 }
 END_TEST

@@ -19,17 +19,17 @@ START_TEST(refused_names)
         const char *name;
         int want;
     } table[] = {
-        {".hidden", EPERM},       {"..two", EPERM},           {".git", EPERM},        {".Trash-0", EPERM},
-        {"current", EPERM},       {"usage", EPERM},           {"a\nb", EILSEQ},       {"a\tb", EILSEQ},
-        {"\x01", EILSEQ},         {"a\x7f", EILSEQ},          {"\xc2\x85", EILSEQ},   {"\xff\xfe", EILSEQ},
-        {"caf\xe9", EILSEQ},      {"\xed\xa0\x80", EILSEQ},   {"\xc0\xaf", EILSEQ},   {"\xf4\x90\x80\x80", EILSEQ},
+        {".hidden", EPERM},  {"..two", EPERM},         {".git", EPERM},      {".Trash-0", EPERM},
+        {"current", EPERM},  {"usage", EPERM},         {"a\nb", EILSEQ},     {"a\tb", EILSEQ},
+        {"\x01", EILSEQ},    {"a\x7f", EILSEQ},        {"\xc2\x85", EILSEQ}, {"\xff\xfe", EILSEQ},
+        {"caf\xe9", EILSEQ}, {"\xed\xa0\x80", EILSEQ}, {"\xc0\xaf", EILSEQ}, {"\xf4\x90\x80\x80", EILSEQ},
     };
     g_autoptr(World) w = web("vda:qcow2");
     const char *before = fingerprint(w, w->images);
     for (guint i = 0; i < G_N_ELEMENTS(table); i++) {
         int result = mkdir(at(w, "web/%s", table[i].name), 0777);
-        ck_assert_msg(result == -1 && errno == table[i].want, "mkdir '%s': %d %s, expected %s", table[i].name, result,
-                      g_strerror(errno), g_strerror(table[i].want));
+        ck_assert_msg(result == -1 && errno == table[i].want, "mkdir '%s': %d %s, expected %s", table[i].name,
+                      result, g_strerror(errno), g_strerror(table[i].want));
     }
     g_autofree char *longest = g_strnfill(256, 'x'), *longer = g_strnfill(1000, 'x');
     ck_errno(mkdir(at(w, "web/%s", longest), 0777), ENAMETOOLONG);
@@ -48,9 +48,42 @@ START_TEST(refused_names)
 END_TEST
 
 static const char *const odd[] = {
-    "with space", " lead and trail ", "it's", "\"quoted\"", "back\\slash", "a,b", "a,,b=c", "we:ird", "json:{}", "nbd:x",
-    "-leading", "--help", "#hash", "$HOME", "*", "?[a]", "{x}", "~", "a=b", "(p)", "a;b|c&d", "<xml>&amp;", "é\xcc\x81",
-    "日本語", "☃", "😀", "1", "007", "-1", "1e3", "snapshot.xml", "vda.qcow2", "CON", "a.b.c", "domain", "ACTIVE",
+    "with space",
+    " lead and trail ",
+    "it's",
+    "\"quoted\"",
+    "back\\slash",
+    "a,b",
+    "a,,b=c",
+    "we:ird",
+    "json:{}",
+    "nbd:x",
+    "-leading",
+    "--help",
+    "#hash",
+    "$HOME",
+    "*",
+    "?[a]",
+    "{x}",
+    "~",
+    "a=b",
+    "(p)",
+    "a;b|c&d",
+    "<xml>&amp;",
+    "é\xcc\x81",
+    "日本語",
+    "☃",
+    "😀",
+    "1",
+    "007",
+    "-1",
+    "1e3",
+    "snapshot.xml",
+    "vda.qcow2",
+    "CON",
+    "a.b.c",
+    "domain",
+    "ACTIVE",
 };
 
 /* From creation to deletion, internal and external at once, with the content checked. */
@@ -160,8 +193,12 @@ START_TEST(refused_domain_names)
     g_autoptr(World) w = world_new(NULL);
     make_image(w, "x.qcow2", "qcow2");
     for (guint i = 0; i < G_N_ELEMENTS(names); i++)
-        ck_assert_int_ne(put(w, "ctl", keepf(w, "<domain type='kvm'><name>%s</name><memory>1</memory><os><type>hvm</type>"
-                                                "</os><devices/></domain>", names[i])), 0);
+        ck_assert_int_ne(put(w, "ctl",
+                             keepf(w,
+                                   "<domain type='kvm'><name>%s</name><memory>1</memory><os><type>hvm</type>"
+                                   "</os><devices/></domain>",
+                                   names[i])),
+                         0);
     ck_assert_str_eq(names_in(w, "."), "ctl jobs log");
     machine(w, "web", "vda:qcow2");
     ck_errno(rename(at(w, "web"), at(w, "%s", longest)), ENAMETOOLONG);
@@ -172,7 +209,8 @@ END_TEST
 
 START_TEST(odd_image_paths)
 {
-    static const char *const dirs[] = {"with space", "co:lon", "a,b", "it's", "100%", "é", "<&>", "-x", "json:{}"};
+    static const char *const dirs[] = {"with space", "co:lon", "a,b", "it's",   "100%",
+                                       "é",          "<&>",    "-x",  "json:{}"};
     g_autoptr(World) w = world_new(NULL);
     for (guint i = 0; i < G_N_ELEMENTS(dirs); i++) {
         const char *dir = image(w, dirs[i]);
@@ -181,10 +219,14 @@ START_TEST(odd_image_paths)
         ck_works(mkdir(dir, 0755));
         run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", file, "1M");
         g_autofree char *escaped = g_markup_escape_text(file, -1);
-        ck_assert_int_eq(put(w, "ctl", keepf(w, "<domain type='kvm'><name>%s</name><memory>1</memory><os><type>hvm</type></os>"
-                                                "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
-                                                "<source file='%s'/><target dev='vda'/></disk></devices></domain>",
-                                             name, escaped)), 0);
+        ck_assert_int_eq(
+            put(w, "ctl",
+                keepf(w,
+                      "<domain type='kvm'><name>%s</name><memory>1</memory><os><type>hvm</type></os>"
+                      "<devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+                      "<source file='%s'/><target dev='vda'/></disk></devices></domain>",
+                      name, escaped)),
+            0);
         g_autoptr(Model) m = model_new(w, name, "vda:qcow2");
         model_touch(m);
         model_mkdir(m, "in");

@@ -31,8 +31,9 @@ static Model *grown(const World *w)
 /* Everything a person could lose, as text. */
 static const char *everything(const World *w)
 {
-    return sh_ok(w, "ls -A . web web/*; cat web/domain.xml web/*/snapshot.xml web/*/description; readlink web/current "
-                    "web/*/parent");
+    return sh_ok(
+        w, "ls -A . web web/*; cat web/domain.xml web/*/snapshot.xml web/*/description; readlink web/current "
+           "web/*/parent");
 }
 
 static const char *const destroyers[] = {
@@ -67,7 +68,8 @@ static const char *const destroyers[] = {
     "mkdir -p web/.git web/.Trash-0 .Trash-0",
     "mkdir ../dest; mv web/one ../dest/",
     "mkdir ../dest; mv web ../dest/",
-    "mkdir /dev/shm/domsnapfs-test.$$ && mv web/one /dev/shm/domsnapfs-test.$$/; rm -rf /dev/shm/domsnapfs-test.$$",
+    "mkdir /dev/shm/domsnapfs-test.$$ && mv web/one /dev/shm/domsnapfs-test.$$/; rm -rf "
+    "/dev/shm/domsnapfs-test.$$",
     "mv web/one web/two",
     "mv web/one web/two web/three",
     "mv web/one web/active",
@@ -129,11 +131,25 @@ END_TEST
 START_TEST(failure_is_reported)
 {
     static const char *const scripts[] = {
-        "rm -rf web", "rm -rf web/one", "busybox rm -rf web/one", "find web/one -delete", "find web -delete",
-        "python3 -c 'import shutil; shutil.rmtree(\"web/one\")'", "mkdir ../dest; mv web/one ../dest/", "git init web",
-        "mv web/one web/two", "echo x > web/tree", "echo x > web/new", "cp /dev/null web/active/vdb.qcow2",
-        "truncate -s 0 web/one/vdb.qcow2", "sed -i s/a/b/ web/one/vdb.qcow2", "rm -f web/current",
-        "chmod 777 web/one", "chown 1 web/one", "ln web/tree web/x", "cp -r web/one web/active/x",
+        "rm -rf web",
+        "rm -rf web/one",
+        "busybox rm -rf web/one",
+        "find web/one -delete",
+        "find web -delete",
+        "python3 -c 'import shutil; shutil.rmtree(\"web/one\")'",
+        "mkdir ../dest; mv web/one ../dest/",
+        "git init web",
+        "mv web/one web/two",
+        "echo x > web/tree",
+        "echo x > web/new",
+        "cp /dev/null web/active/vdb.qcow2",
+        "truncate -s 0 web/one/vdb.qcow2",
+        "sed -i s/a/b/ web/one/vdb.qcow2",
+        "rm -f web/current",
+        "chmod 777 web/one",
+        "chown 1 web/one",
+        "ln web/tree web/x",
+        "cp -r web/one web/active/x",
     };
     g_autoptr(World) w = world_new(NULL);
     g_autoptr(Model) m = grown(w);
@@ -147,8 +163,14 @@ END_TEST
 START_TEST(nothing_is_taken_and_dropped)
 {
     static const char *const scripts[] = {
-        "mv ../precious web/", "mv ../precious web/one/", "mv ../precious .", "mv ../.precious web/", "cp ../precious web/",
-        "mv ../precious web/active/", "rsync --remove-source-files ../precious web/", "install ../precious web/precious",
+        "mv ../precious web/",
+        "mv ../precious web/one/",
+        "mv ../precious .",
+        "mv ../.precious web/",
+        "cp ../precious web/",
+        "mv ../precious web/active/",
+        "rsync --remove-source-files ../precious web/",
+        "install ../precious web/precious",
     };
     g_autoptr(World) w = world_new(NULL);
     g_autoptr(Model) m = grown(w);
@@ -194,9 +216,11 @@ START_TEST(readers_terminate)
     g_autoptr(World) w = world_new(NULL);
     g_autoptr(Model) m = grown(w);
     const char *before = everything(w);
-    sh_ok(w, "find . -ls >/dev/null; find -L web -maxdepth 6 >/dev/null; ls -lRa . >/dev/null; ls -RL web >/dev/null;"
+    sh_ok(w, "find . -ls >/dev/null; find -L web -maxdepth 6 >/dev/null; ls -lRa . >/dev/null; ls -RL web "
+             ">/dev/null;"
              "grep -r domainsnapshot web/*/snapshot.xml >/dev/null; du -a . >/dev/null; du -L web >/dev/null;"
-             "wc -c web/*/*.xml >/dev/null; file -b web/one/snapshot.xml >/dev/null 2>&1; md5sum web/one/* 2>/dev/null"
+             "wc -c web/*/*.xml >/dev/null; file -b web/one/snapshot.xml >/dev/null 2>&1; md5sum web/one/* "
+             "2>/dev/null"
              ">/dev/null; cat web/*/vd* > /dev/null");
     ck_assert_str_eq(everything(w), before);
 }
@@ -213,8 +237,8 @@ START_TEST(rmdir_is_meant)
     run_ok(w, "python3", "-c", "import os; os.rmdir('web/one')");
     model_deleted(m, "one");
     model_verify(m);
-    run_ok(w, "find", "web", "-mindepth", "1", "-maxdepth", "1", "-type", "d", "-name", "thr*", "-prune", "-exec",
-           "rmdir", "{}", ";");
+    run_ok(w, "find", "web", "-mindepth", "1", "-maxdepth", "1", "-type", "d", "-name", "thr*", "-prune",
+           "-exec", "rmdir", "{}", ";");
     model_deleted(m, "three");
     model_verify(m);
 }
@@ -267,8 +291,8 @@ START_TEST(edited_in_place)
                         strcmp(text_of(w, "web/domain.xml"), xml) == 0;
         ck_assert_msg(changed || kept, "%s: something between", scripts[i]);
         /* perl -i says so and exits 0 */
-        ck_assert_msg(result.rc == 0 ? changed || *result.err != '\0' : kept, "%s: exit %d but %s: %s", scripts[i], result.rc,
-                      changed ? "changed" : "not changed", result.err);
+        ck_assert_msg(result.rc == 0 ? changed || *result.err != '\0' : kept, "%s: exit %d but %s: %s",
+                      scripts[i], result.rc, changed ? "changed" : "not changed", result.err);
         model_verify(m);
     }
     ck_assert_str_eq(names_in(w, "web/one"), "description snapshot.xml vdb.qcow2");

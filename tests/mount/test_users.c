@@ -33,8 +33,16 @@ START_TEST(strangers_are_kept_out)
     run_ok(w, "mkdir", "web/one");
     const char *before = fingerprint(w, w->images);
     static const char *const scripts[] = {
-        "mkdir web/two", "rmdir web/one", "mv web/one web/uno", "ln -sfn one web/current", "echo create two > web/ctl",
-        "echo undefine web > ctl", "echo x > web/one/description", "rmdir web", "touch web/ctl", "cp web/domain.xml ctl",
+        "mkdir web/two",
+        "rmdir web/one",
+        "mv web/one web/uno",
+        "ln -sfn one web/current",
+        "echo create two > web/ctl",
+        "echo undefine web > ctl",
+        "echo x > web/one/description",
+        "rmdir web",
+        "touch web/ctl",
+        "cp web/domain.xml ctl",
     };
     for (guint i = 0; i < G_N_ELEMENTS(scripts); i++)
         ran_expect_failure(ran_as(w, STRANGER, scripts[i]), scripts[i]);
@@ -58,7 +66,8 @@ START_TEST(a_group_may_work)
 {
     g_autoptr(World) w = world_new("allow_other,gid=1,umask=007");
     machine(w, "web", "vda:qcow2");
-    ok_as(w, STRANGER, "mkdir web/two && echo create three > web/ctl && ln -sfn two web/current && rmdir web/three");
+    ok_as(w, STRANGER,
+          "mkdir web/two && echo create three > web/ctl && ln -sfn two web/current && rmdir web/three");
     ck_assert_str_eq(link_of(w, "web/current"), "two");
     ran_expect_failure(ran_as(w, USER, "ls web"), "ls");
 }
@@ -107,7 +116,8 @@ START_TEST(planted_links_are_not_followed)
     ck_assert(g_file_get_contents(victim, &text, NULL, NULL));
     ck_assert_str_eq(text, "untouched");
     ck_assert(!g_file_test(in_dir(w, "absent"), G_FILE_TEST_EXISTS));
-    ck_assert_int_ne(put(w, "web/ctl", keepf(w, "create x --diskspec vda,file=%s\n", image(w, "web-vda.two"))), 0);
+    ck_assert_int_ne(
+        put(w, "web/ctl", keepf(w, "create x --diskspec vda,file=%s\n", image(w, "web-vda.two"))), 0);
 }
 END_TEST
 
@@ -120,22 +130,25 @@ START_TEST(a_normal_user)
     run_ok(w, "cp", w->program, program);
     ck_works(chmod(program, 0755));
     run_ok(w, "cp", "-p", make_image(w, "disk.qcow2", "qcow2"), in_dir(w, "home/disk.qcow2"));
-    const char *xml = keepf(w, "<domain type=\"kvm\"><name>web</name><memory>1</memory><os><type>hvm</type></os><devices>"
-                               "<disk type=\"file\" device=\"disk\"><driver name=\"qemu\" type=\"qcow2\"/>"
-                               "<source file=\"%s/disk.qcow2\"/><target dev=\"vda\"/></disk></devices></domain>", home);
+    const char *xml =
+        keepf(w,
+              "<domain type=\"kvm\"><name>web</name><memory>1</memory><os><type>hvm</type></os><devices>"
+              "<disk type=\"file\" device=\"disk\"><driver name=\"qemu\" type=\"qcow2\"/>"
+              "<source file=\"%s/disk.qcow2\"/><target dev=\"vda\"/></disk></devices></domain>",
+              home);
     ck_assert(g_file_set_contents(in_dir(w, "home/web.xml"), xml, -1, NULL));
     run_ok(w, "chown", "-R", "65534:65534", home);
-    const char *script = keepf(
-        w,
-        "export HOME=%s; unset XDG_STATE_HOME; cd %s; mkdir vm; fail() { fusermount3 -uz vm; exit 1; };"
-        "./domsnapfs vm || exit 1;"
-        "cp web.xml vm/ctl || fail; mkdir vm/web/one || fail;"
-        "echo create two --diskspec vda,snapshot=external > vm/web/ctl || fail;"
-        "ln -sfn one vm/web/current || fail; test \"$(readlink vm/web/current)\" = one || fail;"
-        "qemu-img info --backing-chain -f qcow2 vm/web/two/vda.qcow2 >/dev/null || fail;"
-        "rmdir vm/web/one vm/web/two vm/web || fail; ls vm;"
-        "fusermount3 -u vm || fail; test -d .local/state/domsnapfs || exit 2",
-        home, home);
+    const char *script =
+        keepf(w,
+              "export HOME=%s; unset XDG_STATE_HOME; cd %s; mkdir vm; fail() { fusermount3 -uz vm; exit 1; };"
+              "./domsnapfs vm || exit 1;"
+              "cp web.xml vm/ctl || fail; mkdir vm/web/one || fail;"
+              "echo create two --diskspec vda,snapshot=external > vm/web/ctl || fail;"
+              "ln -sfn one vm/web/current || fail; test \"$(readlink vm/web/current)\" = one || fail;"
+              "qemu-img info --backing-chain -f qcow2 vm/web/two/vda.qcow2 >/dev/null || fail;"
+              "rmdir vm/web/one vm/web/two vm/web || fail; ls vm;"
+              "fusermount3 -u vm || fail; test -d .local/state/domsnapfs || exit 2",
+              home, home);
     /* Debian's udev opens /dev/fuse to everybody; where no udev is, in a namespace of its own, the test does. */
     struct stat device;
     ck_works(stat("/dev/fuse", &device));
@@ -143,8 +156,11 @@ START_TEST(a_normal_user)
     Ran result = (device.st_mode & 0006) == 0006
                      ? ran_sh(w, user)
                      : ran(w, "unshare", "-m", "--propagation", "private", "sh", "-c",
-                           keepf(w, "mkdir dev && mount -t tmpfs dev dev && mknod -m 666 dev/fuse c 10 229 &&"
-                                    "mount --bind dev/fuse /dev/fuse && %s", user), NULL);
+                           keepf(w,
+                                 "mkdir dev && mount -t tmpfs dev dev && mknod -m 666 dev/fuse c 10 229 &&"
+                                 "mount --bind dev/fuse /dev/fuse && %s",
+                                 user),
+                           NULL);
     ck_assert_msg(result.rc == 0, "exit %d: %s %s", result.rc, result.out, result.err);
     ck_assert_str_eq(result.out, "ctl\njobs\nlog\n");
 }

@@ -152,7 +152,8 @@ const char *description_of(const World *w, const char *snapshot)
 {
     const char *xml = text_of(w, keepf(w, "%s/snapshot.xml", snapshot));
     const char *text = xpath(w, xml, "/domainsnapshot/description");
-    ck_assert_str_eq(text_of(w, keepf(w, "%s/description", snapshot)), *text == '\0' ? "" : keepf(w, "%s\n", text));
+    ck_assert_str_eq(text_of(w, keepf(w, "%s/description", snapshot)),
+                     *text == '\0' ? "" : keepf(w, "%s\n", text));
     return text;
 }
 

@@ -155,7 +155,8 @@ void world_start(World *w, const char *options)
     while (!world_is_mounted(w)) {
         int status = wait_daemon(w, 0);
         world_check_clean(w);
-        ck_assert_msg(status == -1, "the daemon ended (status %x) instead of mounting: %s", (unsigned)status, log_text(w));
+        ck_assert_msg(status == -1, "the daemon ended (status %x) instead of mounting: %s", (unsigned)status,
+                      log_text(w));
         ck_assert_msg(g_get_monotonic_time() < end, "no mount after %d s: %s", MOUNT_SECONDS, log_text(w));
         g_usleep(2000);
     }
@@ -192,8 +193,8 @@ static void expect_good_end(World *w)
     int status = wait_daemon(w, EXIT_SECONDS);
     world_check_clean(w);
     ck_assert_msg(status != -1, "the daemon does not end");
-    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the daemon ends with status %x: %s", (unsigned)status,
-                  log_text(w));
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the daemon ends with status %x: %s",
+                  (unsigned)status, log_text(w));
     ck_assert_msg(!world_is_mounted(w), "still mounted");
 }
 
@@ -203,7 +204,9 @@ static int unmount(const char *mnt)
         return umount2(mnt, 0);
     const char *argv[] = {"fusermount3", "-u", mnt, NULL};
     int status;
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status, NULL) || status != 0) {
+    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, &status,
+                      NULL) ||
+        status != 0) {
         errno = EBUSY;
         return -1;
     }

@@ -20,8 +20,8 @@
 #include <sys/types.h>
 
 typedef struct {
-    char *dir;     /* everything below is in here */
-    char *images;  /* disk images */
+    char *dir;    /* everything below is in here */
+    char *images; /* disk images */
     char *store;
     char *mnt;
     char *program; /* the daemon */
@@ -64,36 +64,37 @@ int mount_main(Suite *suite);
 TCase *add_case(Suite *suite, const char *name);
 
 /* The system call @call must fail with @want, or must succeed. */
-#define ck_errno(call, want)                                                                                  \
-    do {                                                                                                      \
-        errno = 0;                                                                                            \
-        long ck_r_ = (long)(call);                                                                            \
-        int ck_e_ = errno;                                                                                    \
+#define ck_errno(call, want)                                                                                 \
+    do {                                                                                                     \
+        errno = 0;                                                                                           \
+        long ck_r_ = (long)(call);                                                                           \
+        int ck_e_ = errno;                                                                                   \
         ck_assert_msg(ck_r_ == -1 && ck_e_ == (want), "%s: %ld, %s; expected %s", #call, ck_r_,              \
-                      g_strerror(ck_e_), g_strerror(want));                                                   \
+                      g_strerror(ck_e_), g_strerror(want));                                                  \
     } while (0)
-#define ck_works(call)                                                                                        \
-    do {                                                                                                      \
-        errno = 0;                                                                                            \
-        long ck_r_ = (long)(call);                                                                            \
-        ck_assert_msg(ck_r_ >= 0, "%s: %s", #call, g_strerror(errno));                                        \
+#define ck_works(call)                                                                                       \
+    do {                                                                                                     \
+        errno = 0;                                                                                           \
+        long ck_r_ = (long)(call);                                                                           \
+        ck_assert_msg(ck_r_ >= 0, "%s: %s", #call, g_strerror(errno));                                       \
     } while (0)
-#define ck_has(text, part)                                                                                    \
-    do {                                                                                                      \
-        const char *ck_t_ = (text), *ck_p_ = (part);                                                          \
-        ck_assert_msg(strstr(ck_t_, ck_p_) != NULL, "no '%s' in '%s'", ck_p_, ck_t_);                         \
+#define ck_has(text, part)                                                                                   \
+    do {                                                                                                     \
+        const char *ck_t_ = (text), *ck_p_ = (part);                                                         \
+        ck_assert_msg(strstr(ck_t_, ck_p_) != NULL, "no '%s' in '%s'", ck_p_, ck_t_);                        \
     } while (0)
-#define ck_has_not(text, part)                                                                                \
-    do {                                                                                                      \
-        const char *ck_t_ = (text), *ck_p_ = (part);                                                          \
-        ck_assert_msg(strstr(ck_t_, ck_p_) == NULL, "'%s' in '%s'", ck_p_, ck_t_);                            \
+#define ck_has_not(text, part)                                                                               \
+    do {                                                                                                     \
+        const char *ck_t_ = (text), *ck_p_ = (part);                                                         \
+        ck_assert_msg(strstr(ck_t_, ck_p_) == NULL, "'%s' in '%s'", ck_p_, ck_t_);                           \
     } while (0)
 /* Wait until @condition is true, at most @seconds. */
-#define ck_eventually(condition, seconds)                                                                     \
-    do {                                                                                                      \
-        gint64 ck_end_ = g_get_monotonic_time() + (gint64)(seconds)*G_USEC_PER_SEC;                           \
-        while (!(condition)) {                                                                                \
-            ck_assert_msg(g_get_monotonic_time() < ck_end_, "not within %d s: %s", (int)(seconds), #condition); \
-            g_usleep(5000);                                                                                   \
-        }                                                                                                     \
+#define ck_eventually(condition, seconds)                                                                    \
+    do {                                                                                                     \
+        gint64 ck_end_ = g_get_monotonic_time() + (gint64)(seconds)*G_USEC_PER_SEC;                          \
+        while (!(condition)) {                                                                               \
+            ck_assert_msg(g_get_monotonic_time() < ck_end_, "not within %d s: %s", (int)(seconds),           \
+                          #condition);                                                                       \
+            g_usleep(5000);                                                                                  \
+        }                                                                                                    \
     } while (0)

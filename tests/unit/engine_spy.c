@@ -5,8 +5,6 @@
 
 #include "engine_world.h"
 
-Backend *spy_new(Backend *real);
-
 static struct {
     GMutex lock;
     GCond changed;
@@ -154,7 +152,8 @@ static int spy_hold(Backend *backend, const char *path, GError **error)
     return enter(CALL_HOLD, path, error) ? real->ops->hold(real, path, error) : -1;
 }
 
-static gboolean spy_overlay_create(Backend *backend, const OverlaySpec *spec, GCancellable *cancel, GError **error)
+static gboolean spy_overlay_create(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                   GError **error)
 {
     Backend *real = real_of(backend);
     return enter(CALL_OVERLAY, spec->path, error) &&

@@ -62,11 +62,13 @@ World *world_web(char *dir);
 EngineId world_domain(World *world, const char *name); /* 0: none */
 EngineId world_snapshot(World *world, const char *domain, const char *name);
 /* @specs: diskspecs, comma syntax, separated by blanks; NULL or "": none. @name NULL: generated. */
-gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs, GError **error);
+gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
+                          GError **error);
 void world_create(World *world, const char *domain, const char *name, const char *specs);
 gboolean world_try_revert(World *world, const char *domain, const char *name, GError **error);
 void world_revert(World *world, const char *domain, const char *name);
-gboolean world_try_delete(World *world, const char *domain, const char *name, DeleteFlags flags, GError **error);
+gboolean world_try_delete(World *world, const char *domain, const char *name, DeleteFlags flags,
+                          GError **error);
 void world_delete(World *world, const char *domain, const char *name);
 gboolean world_try_rename(World *world, const char *domain, const char *name, const char *to, GError **error);
 char *world_text(World *world, EngineText text, EngineId id);
@@ -92,6 +94,8 @@ char *pattern_hash(int first, int second);
 /* Names of an image's internal snapshots, sorted, "a b". Caller frees. */
 char *image_tags(const char *path);
 guint file_mode(const char *path);
+/* By the file's first bytes: the tests' own images may be guessed. Static text. */
+const char *image_format(const char *path);
 /*
  * All of @domain as text that is the same for two worlds that are the same but for directory, times and generated ids:
  * snapshots, parents, documents, definition, hashes of every state, every file in img/ with mode and tags.
@@ -103,6 +107,9 @@ char *world_digest(World *world, const char *domain);
 void world_check_clean(World *world, const char *domain);
 
 /* --- the spy --- */
+
+/* A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. */
+Backend *spy_new(Backend *real);
 
 typedef enum { TRAP_OFF, TRAP_EXIT, TRAP_FAIL, TRAP_FAIL_FROM } TrapKind;
 #define TRAP_EXIT_CODE 77

@@ -8,27 +8,27 @@
 #include "runner.h"
 
 /* Disks in short: what the attributes of libvirt's documents are made of. */
-#define FILE_DISK(target, format, path, attributes, inside)                                                            \
-    "<disk type='file' device='disk'" attributes "><driver name='qemu' type='" format "'/><source file='" path         \
-    "'/><target dev='" target "'/>" inside "</disk>"
+#define FILE_DISK(target, format, path, attributes, inside)                                                  \
+    "<disk type='file' device='disk'" attributes "><driver name='qemu' type='" format                        \
+    "'/><source file='" path "'/><target dev='" target "'/>" inside "</disk>"
 #define QCOW2(target) FILE_DISK(target, "qcow2", "/i/" target ".qcow2", "", "")
 #define QCOW2_SAYS(target, mode) FILE_DISK(target, "qcow2", "/i/" target ".qcow2", " snapshot='" mode "'", "")
 #define RAW(target) FILE_DISK(target, "raw", "/i/" target ".raw", "", "")
-#define CDROM(target)                                                                                                  \
-    "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='/i/cd.iso'/>"                      \
+#define CDROM(target)                                                                                        \
+    "<disk type='file' device='cdrom'><driver name='qemu' type='raw'/><source file='/i/cd.iso'/>"            \
     "<target dev='" target "'/><readonly/></disk>"
 #define EMPTY(target, device) "<disk type='file' device='" device "'><target dev='" target "'/></disk>"
-#define BLOCK(target)                                                                                                  \
-    "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg/" target "'/>"              \
+#define BLOCK(target)                                                                                        \
+    "<disk type='block' device='disk'><driver name='qemu' type='raw'/><source dev='/dev/vg/" target "'/>"    \
     "<target dev='" target "'/></disk>"
-#define LUN(target)                                                                                                    \
-    "<disk type='block' device='lun'><driver name='qemu' type='raw'/><source dev='/dev/vg/" target "'/>"               \
+#define LUN(target)                                                                                          \
+    "<disk type='block' device='lun'><driver name='qemu' type='raw'/><source dev='/dev/vg/" target "'/>"     \
     "<target dev='" target "'/></disk>"
-#define NETWORK(target, attributes)                                                                                    \
-    "<disk type='network' device='disk'" attributes "><driver name='qemu' type='raw'/>"                                \
+#define NETWORK(target, attributes)                                                                          \
+    "<disk type='network' device='disk'" attributes "><driver name='qemu' type='raw'/>"                      \
     "<source protocol='rbd' name='p/i'/><target dev='" target "'/></disk>"
-#define VOLUME(target)                                                                                                 \
-    "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='p' volume='v'/>"                \
+#define VOLUME(target)                                                                                       \
+    "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='p' volume='v'/>"      \
     "<target dev='" target "'/></disk>"
 
 typedef struct {
@@ -49,7 +49,8 @@ static const Case cases[] = {
     /* the mount's word, where request and definition are silent */
     {QCOW2("vda") QCOW2("vdb"), "", MODE_EXTERNAL, "vda=external vdb=external"},
     {QCOW2("vda") QCOW2("vdb"), "", MODE_INTERNAL, "vda=internal vdb=internal"},
-    {QCOW2("vda") RAW("vdb"), "", MODE_INTERNAL, NULL, EOPNOTSUPP, "disk 'vdb': no internal snapshot is possible"},
+    {QCOW2("vda") RAW("vdb"), "", MODE_INTERNAL, NULL, EOPNOTSUPP,
+     "disk 'vdb': no internal snapshot is possible"},
     {QCOW2_SAYS("vda", "external") QCOW2("vdb"), "", MODE_INTERNAL, "vda=external vdb=internal"},
     {QCOW2("vda") QCOW2("vdb"), "vda,snapshot=internal", MODE_EXTERNAL, "vda=internal vdb=external"},
     /* listed with a mode: used */
@@ -60,7 +61,8 @@ static const Case cases[] = {
     {QCOW2("vda") RAW("vdb"), "vdb,snapshot=no", MODE_DEFAULT, "vda=internal vdb=no"},
     {QCOW2("vda") RAW("vdb"), "vdb,snapshot=external", MODE_DEFAULT, "vda=internal vdb=external"},
     {QCOW2("vda") RAW("vdb"), "vdb,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vdb'"},
-    {QCOW2_SAYS("vda", "no") QCOW2("vdb"), "vda,snapshot=external", MODE_DEFAULT, "vda=external vdb=internal"},
+    {QCOW2_SAYS("vda", "no") QCOW2("vdb"), "vda,snapshot=external", MODE_DEFAULT,
+     "vda=external vdb=internal"},
     /* listed without one: the domain's word, else the default */
     {QCOW2_SAYS("vda", "external") QCOW2("vdb"), "vda", MODE_DEFAULT, "vda=external vdb=internal"},
     {QCOW2_SAYS("vda", "no") QCOW2("vdb"), "vda", MODE_DEFAULT, "vda=no vdb=internal"},
@@ -69,16 +71,19 @@ static const Case cases[] = {
     {QCOW2("vda") QCOW2("vdb"), "vda,file=/n/x", MODE_DEFAULT, "vda=external:/n/x vdb=internal"},
     {QCOW2("vda"), "vda,driver=qed", MODE_DEFAULT, "vda=external/qed"},
     {QCOW2("vda"), "vda,driver=qcow2,snapshot=external,file=/n/x", MODE_DEFAULT, "vda=external:/n/x"},
-    {QCOW2("vda"), "vda,driver=raw", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda': an overlay cannot be of type 'raw'"},
+    {QCOW2("vda"), "vda,driver=raw", MODE_DEFAULT, NULL, EOPNOTSUPP,
+     "disk 'vda': an overlay cannot be of type 'raw'"},
     /* not listed: the domain's word; an empty drive and what the guest cannot write take no part */
     {QCOW2_SAYS("vda", "no") QCOW2("vdb"), "", MODE_DEFAULT, "vda=no vdb=internal"},
     {QCOW2_SAYS("vda", "external") QCOW2("vdb"), "", MODE_DEFAULT, "vda=external vdb=internal"},
     {QCOW2_SAYS("vda", "manual") QCOW2("vdb"), "", MODE_DEFAULT, "vda=manual vdb=internal"},
     {QCOW2_SAYS("vda", "internal") RAW("vdb"), "", MODE_DEFAULT, "vda=internal vdb=external"},
-    {EMPTY("sda", "cdrom") EMPTY("fda", "floppy") QCOW2("vda"), "", MODE_DEFAULT, "sda=no fda=no vda=internal"},
-    {FILE_DISK("vdb", "raw", "/i/ro.raw", "", "<readonly/>") QCOW2("vda"), "", MODE_DEFAULT, "vdb=no vda=internal"},
-    {"<disk type='file' device='floppy'><driver type='raw'/><source file='/i/f.img'/><target dev='fda'/></disk>"
-     QCOW2("vda"),
+    {EMPTY("sda", "cdrom") EMPTY("fda", "floppy") QCOW2("vda"), "", MODE_DEFAULT,
+     "sda=no fda=no vda=internal"},
+    {FILE_DISK("vdb", "raw", "/i/ro.raw", "", "<readonly/>") QCOW2("vda"), "", MODE_DEFAULT,
+     "vdb=no vda=internal"},
+    {"<disk type='file' device='floppy'><driver type='raw'/><source file='/i/f.img'/><target "
+     "dev='fda'/></disk>" QCOW2("vda"),
      "", MODE_DEFAULT, "fda=external vda=external"},
     {QCOW2("vda") EMPTY("sda", "cdrom"), "sda,snapshot=external", MODE_DEFAULT, NULL, EOPNOTSUPP,
      "disk 'sda': the drive is empty"},
@@ -90,16 +95,19 @@ static const Case cases[] = {
     {FILE_DISK("vda", "qcow2", "/i/s.qcow2", "", "<shareable/>"), "", MODE_DEFAULT, "vda=internal"},
     {FILE_DISK("vda", "qcow2", "/i/s.qcow2", "", "<shareable/>"), "vda,snapshot=external", MODE_DEFAULT, NULL,
      EOPNOTSUPP, "disk 'vda': no external snapshot of a shareable disk"},
-    {FILE_DISK("vda", "raw", "/i/s.raw", "", "<shareable/>"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "shareable"},
+    {FILE_DISK("vda", "raw", "/i/s.raw", "", "<shareable/>"), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
+     "shareable"},
     {FILE_DISK("vda", "qcow2", "/i/t.qcow2", "", "<transient/>") QCOW2("vdb"), "", MODE_DEFAULT,
      "vda=internal vdb=internal"},
     {FILE_DISK("vda", "qcow2", "/i/t.qcow2", "", "<transient/>"), "vda,snapshot=external", MODE_DEFAULT,
      "vda=external"},
     {LUN("sda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'sda': no external snapshot of a lun disk"},
-    {BLOCK("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda' is a block device: name a file for its overlay"},
+    {BLOCK("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
+     "disk 'vda' is a block device: name a file for its overlay"},
     {BLOCK("vda"), "vda,file=/i/over", MODE_DEFAULT, "vda=external:/i/over"},
     {BLOCK("vda"), "vda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda'"},
-    {NETWORK("vda", ""), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda': snapshots of a disk of type 'network'"},
+    {NETWORK("vda", ""), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
+     "disk 'vda': snapshots of a disk of type 'network'"},
     {NETWORK("vda", " snapshot='no'") QCOW2("vdb"), "", MODE_DEFAULT, "vda=no vdb=internal"},
     {NETWORK("vda", "") QCOW2("vdb"), "vda,snapshot=no", MODE_DEFAULT, "vda=no vdb=internal"},
     {NETWORK("vda", ""), "vda,snapshot=external,file=/x", MODE_DEFAULT, NULL, EOPNOTSUPP, "type 'network'"},
@@ -110,16 +118,18 @@ static const Case cases[] = {
     {QCOW2("vda"), "/i/none,snapshot=no", MODE_DEFAULT, NULL, EINVAL, "has no disk '/i/none'"},
     {QCOW2("vda"), "vda,snapshot=no vda", MODE_DEFAULT, NULL, EINVAL, "disk 'vda' is named twice"},
     {QCOW2("vda"), "vda,snapshot=no /i/vda.qcow2", MODE_DEFAULT, NULL, EINVAL, "disk 'vda' is named twice"},
-    {FILE_DISK("vda", "raw", "/i/same", "", "<shareable/>") FILE_DISK("vdb", "raw", "/i/same", "", "<shareable/>"),
+    {FILE_DISK("vda", "raw", "/i/same", "", "<shareable/>")
+         FILE_DISK("vdb", "raw", "/i/same", "", "<shareable/>"),
      "/i/same,snapshot=no", MODE_DEFAULT, NULL, EINVAL, "has no disk '/i/same'"},
 };
 
 static DomainDef *parse(const char *disks)
 {
     g_autoptr(GError) error = NULL;
-    g_autofree char *xml = g_strdup_printf("<domain type='kvm'><name>d</name><memory>1</memory>"
-                                           "<os><type arch='x86_64'>hvm</type></os><devices>%s</devices></domain>",
-                                           disks);
+    g_autofree char *xml =
+        g_strdup_printf("<domain type='kvm'><name>d</name><memory>1</memory>"
+                        "<os><type arch='x86_64'>hvm</type></os><devices>%s</devices></domain>",
+                        disks);
     DomainDef *def = domain_def_parse(xml, strlen(xml), &error);
     ck_assert_msg(def != NULL, "%s: %s", disks, error ? error->message : "?");
     return def;
@@ -156,7 +166,8 @@ static char *print(const GArray *disks)
     GString *out = g_string_new(NULL);
     for (guint i = 0; i < disks->len; i++) {
         const AlignedDisk *disk = &g_array_index(disks, AlignedDisk, i);
-        g_string_append_printf(out, "%s%s=%s", i ? " " : "", disk->disk->target, snap_mode_to_string(disk->mode));
+        g_string_append_printf(out, "%s%s=%s", i ? " " : "", disk->disk->target,
+                               snap_mode_to_string(disk->mode));
         if (disk->mode == MODE_EXTERNAL && disk->format != FORMAT_QCOW2)
             g_string_append_printf(out, "/%s", image_format_to_string(disk->format));
         if (disk->source)
@@ -176,7 +187,8 @@ START_TEST(each_case)
     if (!c->expected) {
         ck_assert_msg(disks == NULL && error != NULL, "'%s' was taken", c->specs);
         ck_assert_msg(error->code == c->code, "%d: %s", error->code, error->message);
-        ck_assert_msg(strstr(error->message, c->text) != NULL, "'%s' does not say '%s'", error->message, c->text);
+        ck_assert_msg(strstr(error->message, c->text) != NULL, "'%s' does not say '%s'", error->message,
+                      c->text);
         return;
     }
     ck_assert_msg(disks != NULL, "'%s' of %s: %s", c->specs, c->disks, error ? error->message : "?");
@@ -250,7 +262,8 @@ static const struct {
     {RAW("vda"), "", 1 << ASK_OMIT},
     {QCOW2("vda"), "vda,snapshot=internal", 1 << ASK_INTERNAL},
     {QCOW2("vda"), "vda,file=/x", 1 << ASK_EXTERNAL},
-    {QCOW2("vda") QCOW2("vdb"), "vda,snapshot=external vdb,snapshot=internal", 1 << ASK_INTERNAL | 1 << ASK_EXTERNAL},
+    {QCOW2("vda") QCOW2("vdb"), "vda,snapshot=external vdb,snapshot=internal",
+     1 << ASK_INTERNAL | 1 << ASK_EXTERNAL},
     {QCOW2("vda") QCOW2("vdb"), "vda,snapshot=no vdb,snapshot=no", 1 << ASK_NO},
     {QCOW2("vda"), "vda,snapshot=manual", 1 << ASK_NO},
     {QCOW2_SAYS("vda", "no"), "", 1 << ASK_NO},

@@ -47,7 +47,8 @@ static void check_taken(World *world, SnapMode mode)
         g_autofree char *active = world_layer(world, "web", NULL, target, NULL);
         g_autofree char *then = world_hash(world, "web", "cell", target);
         g_autofree char *now = world_hash(world, "web", NULL, target);
-        g_autofree char *said = g_strdup_printf("<disk name='%s' snapshot='%s'", target, snap_mode_to_string(mode));
+        g_autofree char *said =
+            g_strdup_printf("<disk name='%s' snapshot='%s'", target, snap_mode_to_string(mode));
         ck_assert_msg(strstr(xml, said) != NULL, "%s", xml);
         ck_assert_str_eq(then, now);
         if (mode == MODE_INTERNAL) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Taking snapshots: names, places, kinds of disk, and all or nothing. */
+/* Taking snapshots: names of snapshots, tags and overlays, descriptions. (Places and disks: test_places.) */
 #include "engine_world.h"
 #include "runner.h"
 
@@ -9,7 +9,8 @@ static void assert_hash(World *world, const char *snapshot, const char *target, 
 {
     g_autofree char *is = world_hash(world, "web", snapshot, target);
     g_autofree char *should = pattern_hash(first, second);
-    ck_assert_msg(strcmp(is, should) == 0, "%s of %s is not %d %d", target, snapshot ? snapshot : "now", first, second);
+    ck_assert_msg(strcmp(is, should) == 0, "%s of %s is not %d %d", target, snapshot ? snapshot : "now",
+                  first, second);
 }
 
 /* A create that fails, for that reason, and changes nothing. */
@@ -214,7 +215,8 @@ START_TEST(descriptions)
     request->description = g_strdup("");
     request->name = g_strdup("silent");
     ASSERT_OK(ops->create(world->engine, domain, request, NULL, NULL, &error), error);
-    g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "silent"));
+    g_autofree char *xml =
+        world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "silent"));
     ck_assert_ptr_null(strstr(xml, "<description"));
 }
 END_TEST
@@ -230,7 +232,8 @@ START_TEST(flags)
         request->name = g_strdup("s1");
         request->live = i == 0;
         request->quiesce = i == 1;
-        ck_assert(!world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL, &error));
+        ck_assert(!world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL,
+                                              &error));
         expect_error(&error, EOPNOTSUPP, "needs a running domain");
     }
     g_autofree char *after = world_digest(world, "web");
@@ -239,292 +242,11 @@ START_TEST(flags)
     g_autoptr(CreateRequest) request = create_request_new();
     request->name = g_strdup("s1");
     request->halt = TRUE; /* nothing to halt: as libvirt does it */
-    ASSERT_OK(world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL, &error), error);
+    ASSERT_OK(
+        world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL, &error),
+        error);
     ck_assert(!world->engine->ops->create(world->engine, 12345, request, NULL, NULL, &error));
     expect_error(&error, ENOENT, NULL);
-}
-END_TEST
-
-/* --- where overlays go --- */
-
-START_TEST(explicit_paths)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    g_autofree char *sub = world_path(world, "sub");
-    g_autofree char *there = world_raw(world, "there", 9);
-    g_autofree char *link = world_path(world, "link");
-    g_autofree char *a = world_path(world, "a.qcow2");
-    ck_assert_int_eq(mkdir(sub, 0755), 0);
-    ck_assert_int_eq(symlink("sub", link), 0);
-    g_autofree char *exists = g_strdup_printf("vda,file=%s", there);
-    g_autofree char *itself = g_strdup_printf("vda,file=%s", a);
-    g_autofree char *nowhere = g_strdup_printf("vda,file=%s/none/x", world->images);
-    g_autofree char *twice = g_strdup_printf("vda,file=%s/x vdb,file=%s/sub/../x", world->images, world->images);
-    assert_refused(world, "s1", exists, EEXIST, "disk 'vda': '");
-    assert_refused(world, "s1", itself, EEXIST, "disk 'vda'");
-    assert_refused(world, "s1", nowhere, ENOENT, "disk 'vda'");
-    assert_refused(world, "s1", twice, EEXIST, "disk 'vdb'");
-
-    g_autofree char *specs = g_strdup_printf("vda,file=%s/x vdb,file=%s/link/y", sub, world->images);
-    world_create(world, "web", "s1", specs);
-    g_autofree char *x = world_path(world, "sub/x");
-    g_autofree char *y = world_path(world, "sub/y");
-    g_autofree char *active_a = world_layer(world, "web", NULL, "vda", NULL);
-    g_autofree char *active_b = world_layer(world, "web", NULL, "vdb", NULL);
-    ck_assert_str_eq(active_a, x);
-    ck_assert_str_eq(active_b, y); /* real: a symlink pointed elsewhere later changes nothing */
-    assert_hash(world, NULL, "vda", 1, 1);
-    world_write(world, "web", "vda", 70);
-    world_create(world, "web", "s2", BOTH_EXTERNAL); /* the next one lies beside that one */
-    g_autofree char *next = world_layer(world, "web", NULL, "vda", NULL);
-    ck_assert(g_str_has_prefix(next, sub));
-    assert_hash(world, "s2", "vda", 70, 1);
-    world_revert(world, "web", "s1");
-    assert_hash(world, NULL, "vda", 1, 1);
-    world_check_clean(world, "web");
-}
-END_TEST
-
-/* Generated names: stem.SNAPSHOT, replaced, not piled up; the header names the base as ./name. */
-START_TEST(generated_paths)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    world_create(world, "web", "s1", BOTH_EXTERNAL);
-    world_create(world, "web", "s2", BOTH_EXTERNAL);
-    g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
-    g_autofree char *expected = world_path(world, "a.s2");
-    ck_assert_str_eq(active, expected);
-    g_autofree char *info = tool_output("qemu-img", "info", "--output=json", active, NULL);
-    ck_assert_ptr_nonnull(strstr(info, "\"backing-filename\": \"./a.s1\""));
-    ck_assert_ptr_nonnull(strstr(info, "\"backing-filename-format\": \"qcow2\""));
-    g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s2"));
-    ck_assert_ptr_nonnull(strstr(xml, "/a.s2'/>")); /* the overlay that came after */
-    /* owner and mode are those of the image below, not wider */
-    g_autofree char *a = world_path(world, "a.qcow2");
-    ck_assert_uint_eq(file_mode(a), 0444);
-    ck_assert_uint_eq(file_mode(active), 0644);
-}
-END_TEST
-
-START_TEST(mode_and_owner)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    g_autofree char *a = world_path(world, "a.qcow2");
-    ck_assert_int_eq(chmod(a, 0600), 0);
-    if (geteuid() == 0)
-        ck_assert_int_eq(chown(a, 12, 34), 0);
-    world_create(world, "web", "s1", "vda,snapshot=external");
-    world_create(world, "web", "s2", "vda,snapshot=external");
-    g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
-    struct stat st;
-    ck_assert_int_eq(stat(active, &st), 0);
-    ck_assert_uint_eq(st.st_mode & 07777, 0600);
-    ck_assert(geteuid() != 0 || (st.st_uid == 12 && st.st_gid == 34));
-    ck_assert_uint_eq(file_mode(a), 0400);
-}
-END_TEST
-
-/* --- kinds of disk --- */
-
-/* raw below, qed above: what an overlay may stand on and be. */
-START_TEST(raw_and_qed)
-{
-    g_autoptr(World) world = world_new(PATH("world"));
-    g_autoptr(GError) error = NULL;
-    g_autofree char *raw = world_raw(world, "r.img", 5);
-    g_autofree char *disk = disk_element("vda", "raw", raw, "", "");
-    g_autofree char *xml = domain_document("web", disk);
-    ASSERT_OK(world_try_define(world, xml, &error), error);
-    assert_refused(world, "s1", "vda,snapshot=internal", EOPNOTSUPP, "only qcow2 images");
-    world_create(world, "web", "s1", NULL);
-    g_autofree char *first = world_layer(world, "web", NULL, "vda", NULL);
-    g_autofree char *expected = world_path(world, "r.s1");
-    ck_assert_str_eq(first, expected);
-    world_write(world, "web", "vda", 6);
-    world_create(world, "web", "s2", "vda,driver=qed");
-    world_create(world, "web", "s3", NULL); /* on the qed layer */
-    assert_hash(world, "s1", "vda", 5, 5);
-    assert_hash(world, "s2", "vda", 6, 5);
-    assert_hash(world, "s3", "vda", 6, 5);
-    world_revert(world, "web", "s1");
-    assert_hash(world, NULL, "vda", 5, 5);
-    world_revert(world, "web", "s3");
-    assert_hash(world, NULL, "vda", 6, 5);
-    world_check_clean(world, "web");
-}
-END_TEST
-
-/* Many tags, or persistent bitmaps: external by itself; many tags asked for are taken, bitmaps never. */
-START_TEST(no_internal_by_default)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    g_autofree char *a = world_path(world, "a.qcow2");
-    tool("qemu-img", "bitmap", "--add", a, "b0", NULL);
-    assert_refused(world, "s1", "vda,snapshot=internal", EOPNOTSUPP, "bitmaps");
-    world_create(world, "web", "s1", "vdb,snapshot=no");
-    g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
-    ck_assert_str_ne(active, a);
-
-    for (guint i = 0; i < 64; i++) {
-        g_autofree char *b = world_path(world, "b.qcow2");
-        g_autofree char *tag = g_strdup_printf("t%u", i);
-        tool("qemu-img", "snapshot", "-c", tag, b, NULL);
-    }
-    world_create(world, "web", "asked", "vda,snapshot=no vdb,snapshot=internal");
-    world_create(world, "web", "silent", "vda,snapshot=no");
-    g_autofree char *asked = NULL, *silent = NULL;
-    g_free(world_layer(world, "web", "asked", "vdb", &asked));
-    g_free(world_layer(world, "web", "silent", "vdb", &silent));
-    ck_assert_str_eq(asked, "asked");
-    ck_assert_ptr_null(silent);
-}
-END_TEST
-
-/* The mount's snapshot= is for mkdir only, and only where request and definition are silent. */
-START_TEST(plain_default)
-{
-    g_autoptr(World) world = world_new(PATH("world"));
-    g_autoptr(GError) error = NULL;
-    g_autofree char *a = world_image(world, "a.qcow2", 1);
-    g_autofree char *b = world_image(world, "b.qcow2", 2);
-    g_autofree char *vda = disk_element("vda", "qcow2", a, "", "");
-    g_autofree char *vdb = disk_element("vdb", "qcow2", b, " snapshot='internal'", "");
-    g_autofree char *disks = g_strconcat(vda, vdb, NULL);
-    g_autofree char *xml = domain_document("web", disks);
-    world_close(world);
-    world->options.snapshot = MODE_EXTERNAL;
-    world_open(world);
-    ASSERT_OK(world_try_define(world, xml, &error), error);
-    g_autoptr(CreateRequest) request = create_request_new();
-    request->name = g_strdup("plain");
-    request->plain = TRUE;
-    ASSERT_OK(world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL, &error), error);
-    world_create(world, "web", "command", NULL);
-    static const struct {
-        const char *snapshot, *disk;
-        gboolean internal;
-    } expected[] = {
-        {"plain", "vda", FALSE}, {"plain", "vdb", TRUE}, {"command", "vda", TRUE}, {"command", "vdb", TRUE}};
-    for (gsize i = 0; i < G_N_ELEMENTS(expected); i++) {
-        g_autofree char *tag = NULL;
-        g_free(world_layer(world, "web", expected[i].snapshot, expected[i].disk, &tag));
-        ck_assert_int_eq(tag != NULL, expected[i].internal);
-    }
-}
-END_TEST
-
-/* Only some disks: the others are not touched, and the document says so. */
-START_TEST(subsets)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    g_autofree char *b = world_path(world, "b.qcow2");
-    g_autofree char *before = file_hash(b);
-    world_create(world, "web", "s1", "vdb,snapshot=no");
-    world_create(world, "web", "s2", "vda,snapshot=external vdb,snapshot=manual");
-    g_autofree char *after = file_hash(b);
-    ck_assert_str_eq(after, before);
-    ck_assert_uint_eq(file_mode(b), 0644);
-    for (guint i = 0; i < 2; i++) {
-        EngineId id = world_snapshot(world, "web", i ? "s2" : "s1");
-        g_autoptr(GPtrArray) disks = world->engine->ops->disks(world->engine, id);
-        g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, id);
-        ck_assert_uint_eq(disks->len, 1);
-        ck_assert_str_eq(((EngineDisk *)disks->pdata[0])->target, "vda");
-        ck_assert_int_eq(((EngineDisk *)disks->pdata[0])->layer != 0, i); /* an internal state has no file of its own */
-        ck_assert_ptr_nonnull(strstr(xml, i ? "<disk name='vdb' snapshot='manual'/>" : "<disk name='vdb' snapshot='no'/>"));
-    }
-}
-END_TEST
-
-/* Two disks, or two domains, with one image: it is nobody's alone to freeze or to tag. */
-START_TEST(shared_images)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    g_autoptr(GError) error = NULL;
-    world_define(world, "other", "b.qcow2", NULL);
-    assert_refused(world, "s1", NULL, EBUSY, "disk 'vdb': '");
-    assert_refused(world, "s1", BOTH_EXTERNAL, EBUSY, "is also a disk of domain 'other'");
-    world_create(world, "web", "s1", "vdb,snapshot=no");
-    ck_assert(world->engine->ops->undefine(world->engine, world_domain(world, "other"), FALSE, NULL, &error));
-    world_create(world, "web", "s2", NULL);
-
-    g_autofree char *c = world_image(world, "c.qcow2", 3);
-    g_autofree char *vda = disk_element("vda", "qcow2", c, "", "");
-    g_autofree char *vdb = disk_element("vdb", "qcow2", c, "", "");
-    g_autofree char *disks = g_strconcat(vda, vdb, NULL);
-    g_autofree char *xml = domain_document("twin", disks);
-    if (!world_try_define(world, xml, &error))
-        return; /* refused at once: fine, too */
-    for (guint i = 0; i < 2; i++) {
-        g_autofree char *before = world_digest(world, "twin");
-        ck_assert(!world_try_create(world, "twin", "s1", i ? BOTH_EXTERNAL : NULL, &error));
-        g_clear_error(&error);
-        g_autofree char *after = world_digest(world, "twin");
-        ck_assert_str_eq(after, before);
-    }
-}
-END_TEST
-
-/* --- all or nothing --- */
-
-static World *four_disks(char *dir)
-{
-    World *world = world_new(dir);
-    g_autofree char *sub = world_path(world, "third");
-    ck_assert_int_eq(mkdir(sub, 0755), 0);
-    g_free(world_image(world, "a.qcow2", 1));
-    g_free(world_image(world, "b.qcow2", 2));
-    g_free(world_image(world, "third/c.qcow2", 3));
-    g_free(world_image(world, "d.qcow2", 4));
-    world_define(world, "web", "a.qcow2", "b.qcow2", "third/c.qcow2", "d.qcow2", NULL);
-    return world;
-}
-
-START_TEST(third_of_four)
-{
-    static const char *const specs[] = {
-        NULL, BOTH_EXTERNAL " vdc,snapshot=external vdd,snapshot=external",
-        "vda,snapshot=external vdb,snapshot=internal vdc,snapshot=external vdd,snapshot=internal",
-        "vda,snapshot=external vdb,snapshot=internal vdc,snapshot=internal vdd,snapshot=external"};
-    g_autoptr(World) world = four_disks(PATH("world"));
-    for (gsize i = 0; i < G_N_ELEMENTS(specs); i++) {
-        spy_fail(CALL_OVERLAY | CALL_TAG_CREATE, "/third/", ENOSPC);
-        assert_refused(world, "s1", specs[i], ENOSPC, "disk 'vdc': ");
-        spy_fail(0, NULL, 0);
-    }
-    /* for real: a directory without room for another name */
-    g_autofree char *sub = world_path(world, "third");
-    g_autofree char *c = world_path(world, "third/c.qcow2");
-    world_create(world, "web", "s1", NULL);
-    ck_assert_int_eq(unlink(c), 0);
-    g_autoptr(GError) error = NULL;
-    ck_assert(!world_try_create(world, "web", "s2", specs[1], &error));
-    expect_error(&error, ENOENT, "disk 'vdc'");
-    g_autofree char *names = world_names(world, "web");
-    ck_assert_str_eq(names, "s1");
-    g_autofree char *a = world_path(world, "a.qcow2");
-    ck_assert_uint_eq(file_mode(a), 0644);
-}
-END_TEST
-
-/* An image that is not there hinders only what needs it. */
-START_TEST(missing_image)
-{
-    g_autoptr(World) world = world_web(PATH("world"));
-    g_autofree char *b = world_path(world, "b.qcow2");
-    ck_assert_int_eq(unlink(b), 0);
-    g_autoptr(GError) error = NULL;
-    ck_assert(!world_try_create(world, "web", "s1", NULL, &error));
-    expect_error(&error, ENOENT, "disk 'vdb'");
-    world_create(world, "web", "s1", "vdb,snapshot=no");
-    assert_hash(world, "s1", "vda", 1, 1);
-    world_reopen(world);
-    g_autofree char *tree = world_tree(world, "web");
-    g_autofree char *log = world_log(world, "web");
-    g_autofree char *missing = g_strconcat("missing: ", b, NULL);
-    ck_assert_ptr_nonnull(strstr(tree, missing));
-    ck_assert_ptr_nonnull(strstr(log, "missing image: '"));
-    world_revert(world, "web", "s1");
 }
 END_TEST
 
@@ -540,16 +262,6 @@ static Suite *suite(void)
     tcase_add_test(tcase, bad_names);
     tcase_add_test(tcase, descriptions);
     tcase_add_test(tcase, flags);
-    tcase_add_test(tcase, explicit_paths);
-    tcase_add_test(tcase, generated_paths);
-    tcase_add_test(tcase, mode_and_owner);
-    tcase_add_test(tcase, raw_and_qed);
-    tcase_add_test(tcase, no_internal_by_default);
-    tcase_add_test(tcase, plain_default);
-    tcase_add_test(tcase, subsets);
-    tcase_add_test(tcase, shared_images);
-    tcase_add_test(tcase, third_of_four);
-    tcase_add_test(tcase, missing_image);
     return suite;
 }
 

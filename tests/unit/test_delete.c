@@ -238,7 +238,8 @@ START_TEST(shared_file)
     g_autofree char *after = file_hash(a);
     ck_assert_str_eq(after, before);
     world_reopen(world);
-    ASSERT_OK(world->engine->ops->undefine(world->engine, world_domain(world, "other"), FALSE, NULL, &error), error);
+    ASSERT_OK(world->engine->ops->undefine(world->engine, world_domain(world, "other"), FALSE, NULL, &error),
+              error);
     world_create(world, "web", "s2", "vda,snapshot=no");
     g_autofree char *tags = image_tags(a);
     ck_assert_str_eq(tags, "");
@@ -281,7 +282,8 @@ START_TEST(released_for_good)
     world_create(world, "web", "s1", "vdb,snapshot=no vda,snapshot=external"); /* a.s1 is ours */
     world_create(world, "web", "s2", "vdb,snapshot=no");                       /* a tag in it */
     world_create(world, "web", "between", "vdb,snapshot=no");                  /* the only child of that */
-    world_create(world, "web", "s3", "vdb,snapshot=no vda,snapshot=external"); /* and frozen, recorded with s3 */
+    world_create(world, "web", "s3",
+                 "vdb,snapshot=no vda,snapshot=external"); /* and frozen, recorded with s3 */
     g_autofree char *layer = world_layer(world, "web", "s2", "vda", NULL);
     delete_with(world, "s2", DELETE_METADATA);
     world_reopen(world);
@@ -303,7 +305,8 @@ START_TEST(refused)
     expect_error(&error, ENOENT, NULL);
     ck_assert(!world->engine->ops->delete (world->engine, 0, DELETE_ONE, NULL, &error));
     expect_error(&error, ENOENT, NULL);
-    ck_assert(!world->engine->ops->delete (world->engine, world_domain(world, "web"), DELETE_ONE, NULL, &error));
+    ck_assert(
+        !world->engine->ops->delete (world->engine, world_domain(world, "web"), DELETE_ONE, NULL, &error));
     expect_error(&error, ENOENT, NULL);
 }
 END_TEST

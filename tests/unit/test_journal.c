@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Steps, plans and the journal by themselves: do, undo, commit, settle, recover; and journals that are damaged. */
+/* Plans and the journal by themselves: do, undo, commit, settle, recover; and journals that are damaged. */
 #include <glib/gstdio.h>
 
 #include "engine_world.h"
 #include "runner.h"
-
-Backend *spy_new(Backend *real); /* engine_spy.c */
 
 /* A store with one domain "d", and images, without an engine. */
 typedef struct {
@@ -112,110 +110,6 @@ static char *desk_digest(const Desk *desk)
     }
     return g_string_free(out, FALSE);
 }
-
-/* --- steps --- */
-
-static Step *full_step(StepKind kind)
-{
-    Step *step = step_new(kind, 3, "vda", "/i/path \"quoted\" ü");
-    step->like = g_strdup("/i/like");
-    step->mode = 0640;
-    step->format = FORMAT_QCOW2;
-    step->size = 123456789012345;
-    step->backing_name = g_strdup("./back");
-    step->backing_format = FORMAT_RAW;
-    step->source = g_strdup("/i/source");
-    step->tag = g_strdup("tag\nof two lines");
-    step->keep = g_strdup("keep");
-    return step;
-}
-
-static const StepKind kinds[] = {STEP_OVERLAY, STEP_COPY_OUT, STEP_FREEZE,  STEP_TAG,
-                                 STEP_KEEP,    STEP_APPLY,    STEP_DROP_TAG};
-
-START_TEST(round_trip)
-{
-    g_autoptr(GError) error = NULL;
-    Step *step = full_step(kinds[_i]);
-    json_t *json = step_to_json(step);
-    Step *back = step_from_json(json, &error);
-    ck_assert_msg(back != NULL, "%s", error ? error->message : "?");
-    ck_assert_int_eq(back->kind, step->kind);
-    ck_assert_uint_eq(back->stage, 3);
-    ck_assert_str_eq(back->disk, "vda");
-    ck_assert_str_eq(back->path, step->path);
-    ck_assert_pstr_eq(back->temp, step->temp);
-    ck_assert_str_eq(back->like, "/i/like");
-    ck_assert_uint_eq(back->mode, 0640);
-    ck_assert_int_eq(back->format, FORMAT_QCOW2);
-    ck_assert_uint_eq(back->size, 123456789012345);
-    ck_assert_str_eq(back->backing_name, "./back");
-    ck_assert_int_eq(back->backing_format, FORMAT_RAW);
-    ck_assert_str_eq(back->source, "/i/source");
-    ck_assert_str_eq(back->tag, "tag\nof two lines");
-    ck_assert_str_eq(back->keep, "keep");
-    json_t *again = step_to_json(back);
-    ck_assert(json_equal(json, again));
-    json_decref(json);
-    json_decref(again);
-    step_free(step);
-    step_free(back);
-}
-END_TEST
-
-/* What a step must say, by its kind, beyond what all must. */
-static const char *const needed[][4] = {
-    {"overlay", "temp", "like", NULL}, {"copy-out", "temp", "source", "tag"}, {"tag", "tag", NULL, NULL},
-    {"keep", "tag", NULL, NULL},       {"apply", "tag", "keep", NULL},        {"drop-tag", "tag", NULL, NULL}};
-
-START_TEST(incomplete_steps)
-{
-    for (gsize i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        static const char *const always[] = {"kind", "stage", "disk", "path", "mode", "size", "format"};
-        Step *step = full_step(kinds[i]);
-        g_autoptr(GPtrArray) keys = g_ptr_array_new();
-        json_t *json = step_to_json(step);
-        for (gsize j = 0; j < G_N_ELEMENTS(always); j++)
-            g_ptr_array_add(keys, (gpointer)always[j]);
-        for (gsize j = 0; j < G_N_ELEMENTS(needed); j++)
-            for (gsize k = 1; strcmp(needed[j][0], json_string_value(json_object_get(json, "kind"))) == 0 && k < 4; k++)
-                if (needed[j][k])
-                    g_ptr_array_add(keys, (gpointer)needed[j][k]);
-        for (guint j = 0; j < keys->len; j++) {
-            g_autoptr(GError) error = NULL;
-            json_t *less = json_copy(json);
-            json_object_del(less, keys->pdata[j]);
-            Step *back = step_from_json(less, &error);
-            ck_assert_msg(back == NULL, "kind %zu without '%s' was taken", i, (char *)keys->pdata[j]);
-            ck_assert_int_eq(error->code, EINVAL);
-            json_decref(less);
-        }
-        json_decref(json);
-        step_free(step);
-    }
-}
-END_TEST
-
-START_TEST(hostile_steps)
-{
-    static const char *const changes[][2] = {{"kind", "\"format-disk\""}, {"kind", "5"},  {"path", "\"etc/passwd\""},
-                                             {"path", "null"},            {"mode", "\"0\""}, {"temp", "\"relative\""},
-                                             {"size", "1.5"},             {"tag", "[]"}};
-    Step *step = full_step(STEP_COPY_OUT);
-    for (gsize i = 0; i < G_N_ELEMENTS(changes); i++) {
-        g_autoptr(GError) error = NULL;
-        json_t *json = step_to_json(step);
-        json_object_set_new(json, changes[i][0], json_loads(changes[i][1], JSON_DECODE_ANY, NULL));
-        Step *back = step_from_json(json, &error);
-        ck_assert_msg(back == NULL, "%s: %s was taken", changes[i][0], changes[i][1]);
-        ck_assert_int_eq(error->code, EINVAL);
-        json_decref(json);
-    }
-    step_free(step);
-}
-END_TEST
-
-/* --- plans --- */
 
 static Step *overlay_step(Plan *plan, Desk *desk, const char *file)
 {
@@ -516,9 +410,9 @@ START_TEST(no_journal)
 }
 END_TEST
 
-#define JOURNAL(version, committed, steps, after, writes)                                                              \
-    "{\"version\": " version ", \"what\": \"w\", \"committed\": " committed ", \"steps\": " steps ", \"after\": " after \
-    ", \"writes\": " writes "}"
+#define JOURNAL(version, committed, steps, after, writes)                                                    \
+    "{\"version\": " version ", \"what\": \"w\", \"committed\": " committed ", \"steps\": " steps            \
+    ", \"after\": " after ", \"writes\": " writes "}"
 
 static const char *const damaged[] = {
     "",
@@ -541,7 +435,8 @@ static const char *const damaged[] = {
     JOURNAL("1", "true", "[]", "[]", "[{\"file\": 5}]"),
     JOURNAL("1", "true", "[]", "[]", "[{\"text\": \"t\"}]"),
     JOURNAL("1", "true", "[]", "[]", "[{\"file\": \"domain.xml\", \"text\": 5}]"),
-    "{\"version\": 1, \"version\": 1, \"what\": \"w\", \"committed\": true, \"steps\": [], \"after\": [], \"writes\": []}",
+    "{\"version\": 1, \"version\": 1, \"what\": \"w\", \"committed\": true, \"steps\": [], \"after\": [], "
+    "\"writes\": []}",
 };
 
 START_TEST(damaged_journal)
@@ -582,11 +477,6 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *suite = suite_create("journal");
-    TCase *steps = tcase_create("steps");
-    tcase_add_loop_test(steps, round_trip, 0, G_N_ELEMENTS(kinds));
-    tcase_add_test(steps, incomplete_steps);
-    tcase_add_test(steps, hostile_steps);
-    suite_add_tcase(suite, steps);
     TCase *plans = scratch_case(suite, "plans");
     tcase_add_test(plans, whole_life);
     tcase_add_test(plans, freed_before_the_commit);

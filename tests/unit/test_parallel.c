@@ -18,9 +18,9 @@ static gpointer create_in_thread(gpointer data)
     Gesture *gesture = data;
     g_autoptr(CreateRequest) request = create_request_new();
     request->name = g_strdup(gesture->snapshot);
-    gesture->ok =
-        gesture->world->engine->ops->create(gesture->world->engine, world_domain(gesture->world, gesture->domain),
-                                            request, gesture->cancel, NULL, &gesture->error);
+    gesture->ok = gesture->world->engine->ops->create(gesture->world->engine,
+                                                      world_domain(gesture->world, gesture->domain), request,
+                                                      gesture->cancel, NULL, &gesture->error);
     return NULL;
 }
 
@@ -53,7 +53,8 @@ static World *two_domains(char *dir)
 
 static gboolean try_describe(World *world, const char *snapshot, GError **error)
 {
-    return world->engine->ops->describe(world->engine, world_snapshot(world, "web", snapshot), "x", NULL, error);
+    return world->engine->ops->describe(world->engine, world_snapshot(world, "web", snapshot), "x", NULL,
+                                        error);
 }
 
 /* While one job works, every other one on the domain is refused, all looking goes on, other domains work. */
@@ -65,7 +66,8 @@ START_TEST(one_job)
     world_create(world, "web", "s1", NULL);
     EngineId id = world_domain(world, "web");
     g_autofree char *xml = world_text(world, ENGINE_TEXT_DOMAIN_XML, id);
-    g_autofree char *document = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
+    g_autofree char *document =
+        world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
     g_autofree char *idle = world_text(world, ENGINE_TEXT_JOBS, 0);
     ck_assert_str_eq(idle, "");
     gate_close(CALL_TAG_CREATE, "a.qcow2");
@@ -147,7 +149,8 @@ static gpointer work(gpointer data)
     for (guint i = 0; i < 6; i++) {
         g_autofree char *name = g_strdup_printf("s%u", i);
         g_autoptr(GError) error = NULL;
-        load->failures += !world_try_create(load->world, load->domain, name, i % 2 ? "vda,snapshot=external" : NULL, &error);
+        load->failures += !world_try_create(load->world, load->domain, name,
+                                            i % 2 ? "vda,snapshot=external" : NULL, &error);
         if (i == 3)
             load->failures += !world_try_revert(load->world, load->domain, "s1", &error);
     }
@@ -170,7 +173,8 @@ static gpointer keep_looking(gpointer data)
                 const EngineEntry *entry = list->pdata[k];
                 (void)world->engine->ops->look(world->engine, entry->id, &look);
                 g_autoptr(GPtrArray) disks = world->engine->ops->disks(world->engine, entry->id);
-                g_autoptr(GBytes) xml = world->engine->ops->text(world->engine, ENGINE_TEXT_SNAPSHOT_XML, entry->id, NULL);
+                g_autoptr(GBytes) xml =
+                    world->engine->ops->text(world->engine, ENGINE_TEXT_SNAPSHOT_XML, entry->id, NULL);
             }
             g_autoptr(GBytes) tree = world->engine->ops->text(world->engine, ENGINE_TEXT_TREE, id, NULL);
         }
@@ -276,8 +280,8 @@ typedef struct {
 static gpointer wait_in_thread(gpointer data)
 {
     Wait *wait = data;
-    wait->ok =
-        wait->world->engine->ops->wait(wait->world->engine, world_domain(wait->world, "web"), wait->cancel, &wait->error);
+    wait->ok = wait->world->engine->ops->wait(wait->world->engine, world_domain(wait->world, "web"),
+                                              wait->cancel, &wait->error);
     g_atomic_int_set(&wait->ended, 1);
     return NULL;
 }

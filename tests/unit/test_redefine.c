@@ -10,11 +10,12 @@ static char *document_of(World *world, const char *snapshot)
     return world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", snapshot));
 }
 
-static gboolean try_redefine(World *world, const char *snapshot, const char *xml, gboolean current, GError **error)
+static gboolean try_redefine(World *world, const char *snapshot, const char *xml, gboolean current,
+                             GError **error)
 {
     EngineId id = snapshot ? world_snapshot(world, "web", snapshot) : 0;
-    return world->engine->ops->redefine(world->engine, world_domain(world, "web"), id, xml, strlen(xml), current, NULL,
-                                        error);
+    return world->engine->ops->redefine(world->engine, world_domain(world, "web"), id, xml, strlen(xml),
+                                        current, NULL, error);
 }
 
 static void redefine(World *world, const char *snapshot, const char *xml, gboolean current)
@@ -116,7 +117,8 @@ START_TEST(parents)
     redefine(world, "s3", moved, FALSE);
     g_autofree char *parent = world_parent(world, "web", "s3");
     ck_assert_str_eq(parent, "s1");
-    g_autofree char *root = with(document_of(world, "s3"), "  <parent>\n    <name>s1</name>\n  </parent>\n", "");
+    g_autofree char *root =
+        with(document_of(world, "s3"), "  <parent>\n    <name>s1</name>\n  </parent>\n", "");
     redefine(world, "s3", root, FALSE);
     world_reopen(world);
     g_autofree char *none = world_parent(world, "web", "s3");
@@ -147,8 +149,8 @@ START_TEST(bad_documents)
         g_autofree char *xml = with(document_of(world, "s1"), bad[i].from, bad[i].to);
         g_autoptr(GError) error = NULL;
         ck_assert_msg(!try_redefine(world, "s1", xml, FALSE, &error), "'%s' was taken", bad[i].to);
-        ck_assert_msg(error->code == bad[i].code || error->code == EINVAL, "'%s': %d %s", bad[i].to, error->code,
-                      error->message);
+        ck_assert_msg(error->code == bad[i].code || error->code == EINVAL, "'%s': %d %s", bad[i].to,
+                      error->code, error->message);
     }
     /* another machine's document */
     g_autofree char *uuid = domain_uuid_normalize("12345678-1234-1234-1234-123456789012");
@@ -161,8 +163,8 @@ START_TEST(bad_documents)
     g_autofree char *text = g_string_free(other, FALSE);
     assert_refused(world, NULL, text, EINVAL, "is about the domain with the uuid '12345678-");
     g_autoptr(GError) error = NULL;
-    ck_assert(!world->engine->ops->redefine(world->engine, world_domain(world, "web"), 4711, xml, strlen(xml), FALSE,
-                                            NULL, &error));
+    ck_assert(!world->engine->ops->redefine(world->engine, world_domain(world, "web"), 4711, xml, strlen(xml),
+                                            FALSE, NULL, &error));
     expect_error(&error, ENOENT, NULL);
 }
 END_TEST
@@ -224,17 +226,21 @@ START_TEST(from_elsewhere)
     g_autofree char *a = world_path(world, "a.qcow2");
     tool("qemu-img", "snapshot", "-c", "7", a, NULL);
     world_write(world, "web", "vda", 11);
-    g_autofree char *internal = g_strdup_printf("<domainsnapshot><name>7</name><state>shutoff</state>"
-                                                "<creationTime>5</creationTime><disks><disk name='vda' snapshot='internal'/>"
-                                                "<disk name='vdb' snapshot='no'/></disks>%s</domainsnapshot>", domain);
+    g_autofree char *internal =
+        g_strdup_printf("<domainsnapshot><name>7</name><state>shutoff</state>"
+                        "<creationTime>5</creationTime><disks><disk name='vda' snapshot='internal'/>"
+                        "<disk name='vdb' snapshot='no'/></disks>%s</domainsnapshot>",
+                        domain);
     redefine(world, NULL, internal, FALSE);
     assert_hash(world, "7", 1);
     world_revert(world, "web", "7"); /* by name, although "7" looks like an id */
     assert_hash(world, NULL, 1);
-    g_autofree char *active = g_strdup_printf("<domainsnapshot><name>e</name><state>shutoff</state>"
-                                              "<creationTime>6</creationTime><disks><disk name='vda' snapshot='external'>"
-                                              "<source file='%s/none'/></disk><disk name='vdb' snapshot='no'/></disks>%s"
-                                              "</domainsnapshot>", world->images, domain);
+    g_autofree char *active =
+        g_strdup_printf("<domainsnapshot><name>e</name><state>shutoff</state>"
+                        "<creationTime>6</creationTime><disks><disk name='vda' snapshot='external'>"
+                        "<source file='%s/none'/></disk><disk name='vdb' snapshot='no'/></disks>%s"
+                        "</domainsnapshot>",
+                        world->images, domain);
     assert_refused(world, NULL, active, EINVAL, "first point the domain at the overlay");
     g_autofree char *gone = with(g_strdup(active), a, "/nowhere/at/all.qcow2");
     redefine(world, NULL, gone, FALSE);
@@ -276,13 +282,14 @@ START_TEST(describe)
         EngineId id = world_snapshot(world, "web", "s2");
         ASSERT_OK(ops->describe(world->engine, id, texts[i], NULL, &error), error);
         for (guint k = 0; k < 2; k++, world_reopen(world)) {
-            g_autofree char *said = world_text(world, ENGINE_TEXT_DESCRIPTION, world_snapshot(world, "web", "s2"));
+            g_autofree char *said =
+                world_text(world, ENGINE_TEXT_DESCRIPTION, world_snapshot(world, "web", "s2"));
             g_autofree char *expected = *texts[i] ? g_strconcat(texts[i], "\n", NULL) : g_strdup("");
             guint64 size;
             gint64 when;
             ck_assert_str_eq(said, expected);
-            ck_assert(ops->text_size(world->engine, ENGINE_TEXT_DESCRIPTION, world_snapshot(world, "web", "s2"), &size,
-                                     &when));
+            ck_assert(ops->text_size(world->engine, ENGINE_TEXT_DESCRIPTION,
+                                     world_snapshot(world, "web", "s2"), &size, &when));
             ck_assert_uint_eq(size, strlen(expected));
         }
     }
@@ -292,7 +299,8 @@ START_TEST(describe)
     } bad[] = {{"\x01", EILSEQ}, {"\xff", EILSEQ}};
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++) {
         g_autoptr(GError) error = NULL;
-        ck_assert(!ops->describe(world->engine, world_snapshot(world, "web", "s2"), bad[i].text, NULL, &error));
+        ck_assert(
+            !ops->describe(world->engine, world_snapshot(world, "web", "s2"), bad[i].text, NULL, &error));
         expect_error(&error, bad[i].code, NULL);
     }
     g_autofree char *much = g_strnfill(600 * 1024, 'x');

@@ -9,7 +9,8 @@ static void assert_hash(World *world, const char *snapshot, const char *target, 
 {
     g_autofree char *is = world_hash(world, "web", snapshot, target);
     g_autofree char *should = pattern_hash(first, second);
-    ck_assert_msg(strcmp(is, should) == 0, "%s of %s is not %d %d", target, snapshot ? snapshot : "now", first, second);
+    ck_assert_msg(strcmp(is, should) == 0, "%s of %s is not %d %d", target, snapshot ? snapshot : "now",
+                  first, second);
 }
 
 static void assert_current(World *world, const char *name)
@@ -158,11 +159,13 @@ END_TEST
 /* The same with a chain below, and with clusters smaller and larger than an overlay's. */
 START_TEST(cluster_sizes)
 {
-    static const char *const sizes[] = {"cluster_size=4k", "cluster_size=2M", "cluster_size=64k,extended_l2=on"};
+    static const char *const sizes[] = {"cluster_size=4k", "cluster_size=2M",
+                                        "cluster_size=64k,extended_l2=on"};
     g_autoptr(World) world = world_new(PATH(_i == 0 ? "4k" : _i == 1 ? "2m" : "extended"));
     g_autofree char *base = world_image(world, "base.qcow2", 1);
     g_autofree char *top = world_path(world, "top.qcow2");
-    tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", sizes[_i], "-b", "base.qcow2", "-F", "qcow2", top, NULL);
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", sizes[_i], "-b", "base.qcow2", "-F", "qcow2", top,
+         NULL);
     write_pattern(top, 5, "32k 32k");
     world_define(world, "web", "top.qcow2", NULL);
     g_autofree char *first = world_hash(world, "web", NULL, "vda");
@@ -262,8 +265,8 @@ START_TEST(added_later)
     g_autofree char *c = world_image(world, "c.qcow2", 3);
     g_autofree char *before = file_hash(c);
     world_create(world, "web", "s1", NULL);
-    redefine(world, present_disk(world, "vda"), present_disk(world, "vdb"), disk_element("vdc", "qcow2", c, "", ""),
-             NULL);
+    redefine(world, present_disk(world, "vda"), present_disk(world, "vdb"),
+             disk_element("vdc", "qcow2", c, "", ""), NULL);
     world_create(world, "web", "s2", NULL);
     world_revert(world, "web", "s1");
     g_autofree char *xml = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "web"));
@@ -325,7 +328,8 @@ START_TEST(refused)
     assert_refused(world, "none", ENOENT, "no such snapshot");
     for (guint i = 0; i < 2; i++) {
         RevertRequest request = {.name = (char *)"s1", .running = i == 0, .paused = i == 1};
-        ck_assert(!world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error));
+        ck_assert(
+            !world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error));
         expect_error(&error, EOPNOTSUPP, "cannot start a domain");
     }
     world_write(world, "web", "vda", 11);

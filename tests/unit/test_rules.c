@@ -17,8 +17,8 @@ END_TEST
 
 static gboolean rule_covers(const Rule *rule, Cell cell)
 {
-    return rule->online == !!cell.online && (rule->memory & 1u << cell.memory) && (rule->disks & 1u << cell.disks) &&
-           (rule->disk_only & (cell.disk_only ? 2u : 1u));
+    return rule->online == !!cell.online && (rule->memory & 1u << cell.memory) &&
+           (rule->disks & 1u << cell.disks) && (rule->disk_only & (cell.disk_only ? 2u : 1u));
 }
 
 START_TEST(each_cell_has_one_row)
@@ -32,7 +32,8 @@ START_TEST(each_cell_has_one_row)
         covered = (int)i;
     }
     ck_assert_int_eq(covered, reference_row(cell));
-    ck_assert_ptr_eq(rules_find(cell.online, cell.memory, cell.disks, cell.disk_only), rules_row((guint)covered));
+    ck_assert_ptr_eq(rules_find(cell.online, cell.memory, cell.disks, cell.disk_only),
+                     rules_row((guint)covered));
 }
 END_TEST
 
@@ -52,12 +53,12 @@ static RuleMeans means_of(const char *text)
 {
     const char *via = strstr(text, "via ");
     ck_assert_ptr_nonnull(via);
-    return strcmp(via, "via qemu-img") == 0            ? MEANS_QEMU_IMG
-           : strcmp(via, "via savevm") == 0            ? MEANS_SAVE
-           : strcmp(via, "via transaction") == 0       ? MEANS_TRANSACTION
-           : strcmp(via, "via migrate") == 0           ? MEANS_MIGRATE
+    return strcmp(via, "via qemu-img") == 0             ? MEANS_QEMU_IMG
+           : strcmp(via, "via savevm") == 0             ? MEANS_SAVE
+           : strcmp(via, "via transaction") == 0        ? MEANS_TRANSACTION
+           : strcmp(via, "via migrate") == 0            ? MEANS_MIGRATE
            : g_str_has_prefix(via, "via migrate+trans") ? MEANS_MIGRATE_TRANSACTION
-                                                       : MEANS_REFUSED;
+                                                        : MEANS_REFUSED;
 }
 
 /* Rows that the reference leaves for later: DESIGN 6 says what they are here. By index, in the table's order. */
