@@ -83,32 +83,6 @@ static gboolean check_rules(const CreateRequest *request, const GArray *disks, G
     return TRUE;
 }
 
-/* The other disk of the domain that has @layer as well, or NULL. Before any disk is pointed elsewhere. */
-static const char *other_disk(const Op *op, const Layer *layer, const char *target)
-{
-    const GPtrArray *disks = op->domain->def->disks;
-    for (guint i = 0; i < disks->len; i++) {
-        const DiskDef *disk = disks->pdata[i];
-        if (strcmp(disk->target, target) != 0 && domain_active_layer(op->domain, disk) == layer)
-            return disk->target;
-    }
-    return NULL;
-}
-
-/* Nobody else's disk may be frozen or written. */
-static gboolean check_sole(Op *op, const Layer *layer, const char *target, GError **error)
-{
-    g_autofree char *other = NULL;
-    const char *twin = other_disk(op, layer, target);
-    if (twin)
-        snap_set_error(error, EBUSY, "'%s' is also disk '%s'", layer->path, twin);
-    else if (core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, TRUE, &other))
-        snap_set_error(error, EBUSY, "'%s' is also a disk of domain '%s'", layer->path, other);
-    else
-        return TRUE;
-    return FALSE;
-}
-
 static gboolean plan_internal(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state,
                               GError **error)
 {
@@ -164,7 +138,7 @@ static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, D
         g_propagate_error(error, g_steal_pointer(&state->error));
         ok = FALSE;
     } else {
-        ok = check_sole(op, state->layer, disk->disk->target, error) &&
+        ok = op_require_sole(op, disk->disk->target, state->layer, error) &&
              (disk->mode == MODE_INTERNAL ? plan_internal(op, snapshot, disk, state, error)
                                           : plan_external(op, snapshot, disk, state, error));
     }
@@ -278,7 +252,8 @@ static gboolean create(Op *op, const CreateRequest *request, EngineId *ret_snaps
     def = describe(op, snapshot, disks, g_steal_pointer(&before));
     if (!op_write_snapshot(op, snapshot, def, error))
         return FALSE;
-    op_write_definition(op);
+    if (!op_write_definition(op, error))
+        return FALSE;
     op_write_sidecar(op);
     if (!op_commit(op, error, "create '%s'%s", name, disks_text))
         return FALSE;

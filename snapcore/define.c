@@ -4,82 +4,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "admit.h"
 #include "chain.h"
 #include "error.h"
 #include "names.h"
 
 /* --- images of a definition --- */
-
-/* Which layer the guest of @domain writes above @frozen; NULL: none does. */
-static const char *active_above(const Domain *domain, const Layer *frozen)
-{
-    for (guint i = 0; i < domain->def->disks->len; i++) {
-        const Layer *top = domain_active_layer(domain, domain->def->disks->pdata[i]);
-        const Layer *layer = top;
-        for (guint n = 0; layer && n < g_hash_table_size(domain->layers); n++) {
-            if (layer == frozen)
-                return top->path;
-            layer = domain_find_layer(domain, layer->backing);
-        }
-    }
-    return NULL;
-}
-
-/* Is the file a frozen layer of @domain? Under the lock, or of a private copy. */
-static gboolean check_against(const Domain *domain, const char *path, const FileLook *look, GError **error)
-{
-    GHashTableIter iter;
-    gpointer value;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Layer *layer = value;
-        gboolean same = strcmp(layer->path, path) == 0 ||
-                        (look && layer->file.dev == look->id.dev && layer->file.ino == look->id.ino);
-        if (!layer->frozen || !same)
-            continue;
-        const char *active = active_above(domain, layer);
-        snap_set_error(
-            error, EBUSY,
-            "'%s' is a frozen layer: snapshots of '%s' stand on it, and writing it would destroy them%s%s%s",
-            path, domain->name, active ? "; the active layer is '" : "", active ? active : "",
-            active ? "'" : "");
-        return FALSE;
-    }
-    return TRUE;
-}
-
-static gboolean check_not_frozen(Core *core, const char *path, GError **error)
-{
-    FileLook look;
-    gboolean there = file_look(path, &look, NULL);
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    GHashTableIter iter;
-    gpointer domain;
-    g_hash_table_iter_init(&iter, core->domains);
-    while (g_hash_table_iter_next(&iter, NULL, &domain))
-        if (!check_against(domain, path, there ? &look : NULL, error))
-            return FALSE;
-    return TRUE;
-}
-
-/* Image paths are resolved at define: a symlink that is pointed elsewhere later changes nothing. */
-static gboolean resolve_disk(Core *core, DomainDef *def, DiskDef *disk, GError **error)
-{
-    g_autofree char *real = chain_real_path(core, disk->source, error);
-    if (!real)
-        return FALSE;
-    if (!disk->readonly && !check_not_frozen(core, real, error))
-        return FALSE;
-    if (strcmp(real, disk->source) == 0)
-        return TRUE;
-    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    for (guint i = 0; i < disk->backing->len; i++) {
-        const BackingDef *named = disk->backing->pdata[i];
-        g_ptr_array_add(backing, backing_def_new(named->path, named->format));
-    }
-    domain_def_set_source(def, disk, disk->type, real, disk->format, backing);
-    return TRUE;
-}
 
 /* The format of a layer whose content is recorded is no matter of opinion. */
 static gboolean check_format(const Domain *domain, const DiskDef *disk, GError **error)
@@ -106,8 +36,9 @@ static gboolean take_definition(Core *core, Domain *domain, DomainDef *def, GErr
         DiskDef *disk = def->disks->pdata[i];
         if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
             continue;
-        if (!resolve_disk(core, def, disk, error) || !check_format(domain, disk, error) ||
-            !chain_record(core, domain, disk, error)) {
+        if (!admit_path(core, def, disk, error) ||
+            (!disk->readonly && !admit_writing(core, domain->object.id, TRUE, disk->source, error)) ||
+            !check_format(domain, disk, error) || !chain_record(core, domain, disk, error)) {
             g_prefix_error(error, "disk '%s': ", disk->target);
             return FALSE;
         }
@@ -183,8 +114,10 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     g_autoptr(Domain) domain = domain_new(core_next_domain_id(core), name);
     if (!take_definition(core, domain, g_steal_pointer(&def), error))
         return FALSE;
-    g_autofree char *xml = domain_def_format(domain->def);
+    g_autofree char *xml = op_definition_text(domain->def, error);
     g_autofree char *json = store_domain_json(domain);
+    if (!xml)
+        return FALSE;
     g_ptr_array_add(writes, store_write_new("domain.xml", xml));
     g_ptr_array_add(writes, store_write_new("domain.json", json));
     if (!store_add_domain(core->store, name, writes, error))
@@ -213,7 +146,8 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
         return FALSE;
     g_autoptr(GPtrArray) missing = missing_images(op->domain);
     g_autofree char *name = g_strdup(op->domain->name);
-    op_write_definition(op);
+    if (!op_write_definition(op, error))
+        return FALSE;
     op_write_sidecar(op);
     if (!op_commit(op, error, "redefine"))
         return FALSE;

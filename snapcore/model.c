@@ -324,6 +324,20 @@ static void use_chain(const Domain *domain, Layer *layer, GHashTable *used)
         layer = domain_find_layer(domain, layer->backing);
 }
 
+gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
+{
+    g_autoptr(GHashTable) needed = g_hash_table_new(NULL, NULL);
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        const Snapshot *snapshot = domain->snapshots->pdata[i];
+        for (guint j = 0; j < snapshot->disks->len; j++) {
+            const StateDisk *disk = snapshot->disks->pdata[j];
+            /* An internal state needs what lies below its file, but not the file's own content. */
+            use_chain(domain, disk->tag ? domain_find_layer(domain, disk->layer->backing) : disk->layer, needed);
+        }
+    }
+    return g_hash_table_contains(needed, layer);
+}
+
 static GHashTable *used_layers(const Domain *domain)
 {
     GHashTable *used = g_hash_table_new(NULL, NULL);

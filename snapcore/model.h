@@ -123,6 +123,8 @@ Layer *domain_active_layer(const Domain *domain, const DiskDef *disk);
 gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);
 /* Does any layer of the domain have @layer as its backing file? */
 gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
+/* Does a snapshot's state need @layer's own content: as that state, or below it? */
+gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Under how many names the tree shows @layer (at least 1). */

@@ -187,6 +187,31 @@ gboolean op_require_off(Op *op, GError **error)
     return TRUE;
 }
 
+/* The other disk of the domain that has @layer as well, or NULL. Before any disk is pointed elsewhere. */
+static const char *other_disk(const Op *op, const Layer *layer, const char *target)
+{
+    const GPtrArray *disks = op->domain->def->disks;
+    for (guint i = 0; i < disks->len; i++) {
+        const DiskDef *disk = disks->pdata[i];
+        if (strcmp(disk->target, target) != 0 && domain_active_layer(op->domain, disk) == layer)
+            return disk->target;
+    }
+    return NULL;
+}
+
+gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error)
+{
+    g_autofree char *other = NULL;
+    const char *twin = other_disk(op, layer, target);
+    if (twin)
+        snap_set_error(error, EBUSY, "'%s' is also disk '%s'", layer->path, twin);
+    else if (core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, TRUE, &other))
+        snap_set_error(error, EBUSY, "'%s' is also a disk of domain '%s'", layer->path, other);
+    else
+        return TRUE;
+    return FALSE;
+}
+
 gboolean op_hold(Op *op, const Layer *layer, GError **error)
 {
     int fd = op->core->backend->ops->hold(op->core->backend, layer->path, error);
@@ -198,24 +223,36 @@ gboolean op_hold(Op *op, const Layer *layer, GError **error)
 
 /* --- the store's files --- */
 
-void op_write_definition(Op *op)
+/* What is written must be readable again: escaping may have made it too long, and libxml2 writes things that no parser
+ * takes back (facts/qemu.md E). */
+static gboolean check_document(const char *text, const char *root, GError **error)
 {
-    g_autofree char *text = domain_def_format(op->domain->def);
+    g_autoptr(xmlDoc) doc = xml_parse(text, strlen(text), root, error);
+    if (!doc)
+        g_prefix_error(error, "the document could not be read again: ");
+    return doc != NULL;
+}
+
+char *op_definition_text(const DomainDef *def, GError **error)
+{
+    g_autofree char *text = domain_def_format(def);
+    return check_document(text, "domain", error) ? g_steal_pointer(&text) : NULL;
+}
+
+gboolean op_write_definition(Op *op, GError **error)
+{
+    g_autofree char *text = op_definition_text(op->domain->def, error);
+    if (!text)
+        return FALSE;
     op->domain->xml_size = strlen(text);
     plan_write(op->plan, "domain.xml", text);
+    return TRUE;
 }
 
 void op_write_sidecar(Op *op)
 {
     g_autofree char *text = store_domain_json(op->domain);
     plan_write(op->plan, "domain.json", text);
-}
-
-/* What is written must be readable again: libxml2 writes things that no parser takes back (facts/qemu.md E). */
-static gboolean check_document(const char *text, GError **error)
-{
-    g_autoptr(xmlDoc) doc = xml_parse(text, strlen(text), "domainsnapshot", error);
-    return doc != NULL;
 }
 
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error)
@@ -225,7 +262,7 @@ gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError 
     g_free(def->parent);
     def->parent = g_strdup(snapshot->parent ? snapshot->parent->name : NULL);
     g_autofree char *xml = snapshot_def_format(def);
-    if (!check_document(xml, error))
+    if (!check_document(xml, "domainsnapshot", error))
         return FALSE;
     snapshot->xml_size = strlen(xml);
     snapshot->xml_time = op->domain->changed;

@@ -79,11 +79,17 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Op, op_free)
 /* EBUSY "domain is running: ..." when somebody writes one of the active layers. */
 gboolean op_require_off(Op *op, GError **error);
 
+/* EBUSY when @layer, of disk @target, is another disk's too, of this or of another domain. */
+gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error);
+
 /* Keep writers out of @layer until the op is freed. */
 gboolean op_hold(Op *op, const Layer *layer, GError **error);
 
+/* The text of domain.xml, known to be readable again (DESIGN 9: re-read). NULL: it would not be. Caller frees. */
+char *op_definition_text(const DomainDef *def, GError **error);
+
 /* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
-void op_write_definition(Op *op);
+gboolean op_write_definition(Op *op, GError **error);
 void op_write_sidecar(Op *op);
 /* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "admit.h"
 #include "chain.h"
 #include "error.h"
 #include "overlay.h"
@@ -113,18 +114,21 @@ static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, cons
 }
 
 /*
- * A disk that did not take part and has left the domain since comes back with the image it had then. If snapshots
- * stand on that by now, the guest must not write it: it gets an overlay.
+ * A disk that did not take part and is no local image of the domain now comes back with the image it had then. If
+ * states stand on that by now, the guest must not write it: an overlay, or a refusal where they are another domain's.
  */
-static gboolean plan_absent(Op *op, const Snapshot *snapshot, DiskDef *disk, Layer **ret_layer, GError **error)
+static gboolean plan_absent(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk,
+                            Layer **ret_layer, GError **error)
 {
-    Layer *layer = NULL;
+    Core *core = op->core;
     if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
         return TRUE;
-    if (!chain_record(op->core, op->domain, disk, error))
+    if (!admit_path(core, def, disk, error) ||
+        (!disk->readonly && !admit_writing(core, op->domain->object.id, FALSE, disk->source, error)) ||
+        !chain_record(core, op->domain, disk, error))
         return FALSE;
-    layer = domain_find_layer(op->domain, disk->source);
-    if (layer->frozen && !disk->readonly) {
+    Layer *layer = domain_find_layer(op->domain, disk->source);
+    if (!disk->readonly && (layer->frozen || domain_layer_is_needed(op->domain, layer))) {
         const StateDisk state = {.target = disk->target, .layer = layer};
         return plan_overlay(op, snapshot, &state, ret_layer, error);
     }
@@ -144,10 +148,10 @@ static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, Disk
         ok = plan_internal(op, snapshot, state, &target.layer, error);
     else if (state)
         ok = plan_overlay(op, snapshot, state, &target.layer, error);
-    else if (now)
+    else if (now && domain_active_layer(op->domain, now))
         target.layer = domain_active_layer(op->domain, now);
     else
-        ok = plan_absent(op, snapshot, disk, &target.layer, error);
+        ok = plan_absent(op, snapshot, def, disk, &target.layer, error);
     if (!ok) {
         g_prefix_error(error, "disk '%s': ", disk->target);
         return FALSE;
@@ -218,7 +222,8 @@ static gboolean revert(Op *op, const RevertRequest *request, GError **error)
     op->domain->def = g_steal_pointer(&def);
     op->domain->current = snapshot;
     domain_prune_layers(op->domain);
-    op_write_definition(op);
+    if (!op_write_definition(op, error))
+        return FALSE;
     op_write_sidecar(op);
     for (guint i = 0; i < op->unseen->len; i++) /* a layer that was missing when its snapshot was redefined */
         if (((Layer *)op->unseen->pdata[i])->home)

@@ -61,6 +61,9 @@ static gboolean new_file_finish(const Step *step, Backend *backend, GError **err
 static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
     g_autoptr(GError) why = NULL;
+    if (!file_sync(step->path,
+                   error)) /* from now on it is a state: what the guest wrote last must not be lost */
+        return FALSE;
     if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM)
         return TRUE; /* not our file (group access): the recorded size and mtime guard it alone */
     g_propagate_error(error, g_steal_pointer(&why));
@@ -220,11 +223,14 @@ static gboolean is_whole(const Step *step)
         guint need;
         const char *value;
         gboolean path;
-    } texts[] = {{NEEDS_TEMP, step->temp, TRUE},     {NEEDS_LIKE, step->like, TRUE},
-                 {NEEDS_SOURCE, step->source, TRUE}, {NEEDS_TAG, step->tag, FALSE},
+    } texts[] = {{NEEDS_TEMP, step->temp, TRUE},
+                 {NEEDS_LIKE, step->like, TRUE},
+                 {NEEDS_SOURCE, step->source, TRUE},
+                 {NEEDS_TAG, step->tag, FALSE},
                  {NEEDS_KEEP, step->keep, FALSE}};
     for (guint i = 0; i < G_N_ELEMENTS(texts); i++)
-        if (texts[i].value ? texts[i].path && !g_path_is_absolute(texts[i].value) : (needs & texts[i].need) != 0)
+        if (texts[i].value ? texts[i].path && !g_path_is_absolute(texts[i].value)
+                           : (needs & texts[i].need) != 0)
             return FALSE;
     return g_path_is_absolute(step->path);
 }

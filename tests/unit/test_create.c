@@ -82,7 +82,7 @@ START_TEST(collisions)
     world_write(world, "web", "vda", 50);
     world_create(world, "web", "s1", "vda,snapshot=internal vdb,snapshot=external");
     g_autofree char *tag = NULL;
-    g_autofree char *layer = world_layer(world, "web", "s1", "vda", &tag);
+    g_free(world_layer(world, "web", "s1", "vda", &tag));
     g_autofree char *active = world_layer(world, "web", NULL, "vdb", NULL);
     g_autofree char *overlay = world_path(world, "b.s1-1");
     ck_assert_str_eq(tag, "s1-1");

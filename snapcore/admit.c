@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "admit.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "chain.h"
+#include "error.h"
+
+gboolean admit_path(Core *core, DomainDef *def, DiskDef *disk, GError **error)
+{
+    g_autofree char *real = chain_real_path(core, disk->source, error);
+    if (!real)
+        return FALSE;
+    if (strcmp(real, disk->source) != 0)
+        domain_def_set_source(def, disk, disk->type, real, disk->format, disk->backing);
+    return TRUE;
+}
+
+/* Which layer the guest of @domain writes above @below; NULL: none does. */
+static const char *active_above(const Domain *domain, const Layer *below)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const Layer *top = domain_active_layer(domain, domain->def->disks->pdata[i]);
+        const Layer *layer = top;
+        for (guint n = 0; layer && n < g_hash_table_size(domain->layers); n++) {
+            if (layer == below)
+                return top->path;
+            layer = domain_find_layer(domain, layer->backing);
+        }
+    }
+    return NULL;
+}
+
+static gboolean is_same_file(const Layer *layer, const char *path, const FileLook *look)
+{
+    return strcmp(layer->path, path) == 0 ||
+           (look && layer->file.dev == look->id.dev && layer->file.ino == look->id.ino);
+}
+
+/* Under the lock. */
+static gboolean check_against(const Domain *domain, gboolean own, const char *path, const FileLook *look,
+                              GError **error)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (!is_same_file(layer, path, look))
+            continue;
+        if (!layer->frozen &&
+            !(own ? domain_layer_is_needed(domain, layer) : domain_layer_is_stood_on(domain, layer)))
+            continue;
+        const char *active = active_above(domain, layer);
+        snap_set_error(
+            error, EBUSY,
+            "'%s' is a frozen layer: states of '%s' stand on it, and writing it would destroy them%s%s%s",
+            path, domain->name, active ? "; the active layer is '" : "", active ? active : "",
+            active ? "'" : "");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean admit_writing(Core *core, EngineId own, gboolean judge_own, const char *path, GError **error)
+{
+    FileLook look;
+    gboolean there = file_look(path, &look, NULL);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, core->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Domain *domain = value;
+        gboolean is_own = domain->object.id == own;
+        if ((!is_own || judge_own) && !check_against(domain, is_own, path, there ? &look : NULL, error))
+            return FALSE;
+    }
+    return TRUE;
+}
