@@ -10,20 +10,12 @@
 #include "error.h"
 #include "node.h"
 
-/*
- * The engine says that a name is gone from a directory: tell the kernel, which may have it in its cache. Not
- * when the request that this job works on holds that directory's lock in the kernel: it would wait for
- * itself, and the kernel drops the name then anyway (facts/fuse.md 3.5).
- */
+/* The engine says that a name is gone from a directory: the kernel may have it in its cache. */
 static void name_gone(gpointer user, EngineId where, const char *name)
 {
-    Fs *fs = user;
     fuse_ino_t dir = where == 0 ? FUSE_ROOT_ID : node_ino(NODE_DOMAIN, where);
-    const Job *job = job_current();
-    if (fs->session == NULL || (job != NULL && (job->locked[0] == dir || job->locked[1] == dir)))
-        return;
     g_autofree char *entry = name_to_entry(name, where == 0 ? NAME_DOMAIN : NAME_SNAPSHOT);
-    fuse_lowlevel_notify_inval_entry(fs->session, dir, entry, strlen(entry));
+    job_tell_gone(user, dir, entry);
 }
 
 Fs *fs_new(Engine *engine, const char *store, const char *mountpoint)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 #include "fs.h"
 
@@ -15,9 +16,34 @@ struct Jobs {
 /* The job of the thread: how the engine's callback learns which directories the kernel has locked. */
 static GPrivate current = G_PRIVATE_INIT(NULL);
 
-const Job *job_current(void)
+/* A name that is gone. */
+typedef struct {
+    fuse_ino_t dir;
+    char *entry;
+} Gone;
+
+static void gone_free(gpointer data)
 {
-    return g_private_get(&current);
+    g_free(((Gone *)data)->entry);
+    g_free(data);
+}
+
+static void tell(const Fs *fs, fuse_ino_t dir, const char *entry)
+{
+    if (fs->session != NULL)
+        fuse_lowlevel_notify_inval_entry(fs->session, dir, entry, strlen(entry));
+}
+
+void job_tell_gone(Fs *fs, fuse_ino_t dir, const char *entry)
+{
+    Job *job = g_private_get(&current);
+    if (job == NULL || job->locked[0] == 0) {
+        tell(fs, dir, entry);
+        return;
+    }
+    Gone *gone = g_new(Gone, 1);
+    *gone = (Gone){dir, g_strdup(entry)};
+    g_ptr_array_add(job->gone, gone);
 }
 
 static void job_free(Job *job)
@@ -25,6 +51,7 @@ static void job_free(Job *job)
     if (job->free_data != NULL)
         job->free_data(job->data);
     g_object_unref(job->cancel);
+    g_ptr_array_unref(job->gone);
     g_free(job);
 }
 
@@ -50,6 +77,10 @@ static void work(gpointer data, gpointer user)
     fuse_req_interrupt_func(job->req, interrupted, job->cancel);
     job->run(job);
     g_private_set(&current, NULL);
+    for (guint i = 0; i < job->gone->len; i++) {
+        const Gone *gone = job->gone->pdata[i];
+        tell(job->fs, gone->dir, gone->entry);
+    }
     job_free(job);
     g_atomic_int_add(&jobs->busy, -1);
 }
@@ -90,6 +121,7 @@ void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify
     Job *job = g_new0(Job, 1);
     *job = (Job){.fs = fs, .req = req, .run = run, .data = data, .free_data = free_data};
     job->cancel = g_cancellable_new();
+    job->gone = g_ptr_array_new_with_free_func(gone_free);
     job->locked[0] = locked0;
     job->locked[1] = locked1;
     g_atomic_int_inc(&fs->jobs->busy);

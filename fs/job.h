@@ -21,6 +21,7 @@ struct Job {
     fuse_req_t req;
     GCancellable *cancel; /* fires when the caller is interrupted */
     fuse_ino_t locked[2]; /* directories whose lock the kernel holds for this request; 0: none */
+    GPtrArray *gone;      /* what the kernel is to be told once the request is answered (job_after) */
     JobRun run;
     gpointer data; /* what to do; freed with free_data */
     GDestroyNotify free_data;
@@ -43,5 +44,9 @@ void job_start(struct Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestro
 /* The work is done: an interrupt has no effect from here on. Returns the request, to be answered. */
 fuse_req_t job_finish(Job *job);
 
-/* The job that the calling thread works on, or NULL. */
-const Job *job_current(void);
+/*
+ * Tell the kernel that @entry is gone from the directory @dir: now, or, while the calling thread's job holds a
+ * directory's lock in the kernel, once its request is answered (facts/fuse.md 3.5: telling takes that directory's
+ * lock; a gesture in one directory may wait for a second one that waits for the first).
+ */
+void job_tell_gone(struct Fs *fs, fuse_ino_t dir, const char *entry);

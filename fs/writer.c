@@ -21,6 +21,7 @@ struct Writer {
     Document *document; /* of domain.xml and snapshot.xml, else NULL */
     GString *text;      /* of a description */
     int owed;           /* errno of a command behind the bytes that a short write took */
+    int failed;         /* errno of a command: what this open writes after it may be the rest of it, and is not run */
     gboolean told;      /* that a document is incomplete is in the log already */
 };
 
@@ -184,11 +185,17 @@ gsize writer_write(Writer *writer, guint64 offset, const char *data, gsize len, 
         writer->owed = 0;
         return 0;
     }
+    if (writer->failed != 0) {
+        *ret_errno = writer->failed;
+        return 0;
+    }
     writer->told = FALSE;
     gsize taken = write_any(&act, offset, data, len, &error);
     if (error == NULL)
         return taken;
     int err = report(writer, error);
+    if (writer->stream != NULL)
+        writer->failed = err;
     if (taken > 0)
         writer->owed = err;
     else
@@ -219,8 +226,8 @@ int writer_flush(Writer *writer, GCancellable *cancel)
         writer->owed = 0;
         return owed;
     }
-    if (flush_any(&act, &error))
-        return 0;
+    if (writer->failed != 0 || flush_any(&act, &error))
+        return 0; /* a failure was told by the write */
     /* The same incomplete document at every close of a duplicate: one line in the log is enough. */
     gboolean told = writer->told;
     writer->told = TRUE;
@@ -250,7 +257,7 @@ int writer_truncate(Writer *writer, guint64 size)
 void writer_end(Writer *writer)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&writer->lock);
-    if (writer->told || writer->stream == NULL || !stream_waiting(writer->stream))
+    if (writer->told || writer->failed != 0 || writer->stream == NULL || !stream_waiting(writer->stream))
         return;
     g_autoptr(GError) error = NULL;
     snap_set_error(&error, EINVAL, "its document did not follow");

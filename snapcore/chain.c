@@ -210,14 +210,14 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
     Layer *layer =
         domain_take_layer(domain, disk->source, disk->format == FORMAT_NONE ? FORMAT_RAW : disk->format);
     for (guint depth = 0; layer; depth++) {
-        Layer *next;
-        if (!g_hash_table_add(seen, layer) || depth >= MAX_DEPTH) {
-            snap_set_error(error, ELOOP, "its backing chain %s", depth >= MAX_DEPTH ? "is too long" : "is a loop");
+        Layer *next = domain_find_layer(domain, layer->backing);
+        gboolean recorded = layer->frozen || layer->made; /* when it was made, and it may not have changed */
+        if (!g_hash_table_add(seen, layer) || (depth >= MAX_DEPTH && !recorded)) {
+            gboolean loop = g_hash_table_size(seen) <= depth;
+            snap_set_error(error, ELOOP, "its backing chain %s", loop ? "is a loop" : "is too long");
             return FALSE;
         }
-        if (layer->frozen || layer->made)
-            return TRUE; /* recorded when it was made, and it may not have changed */
-        if (!record_layer(core, domain, disk, depth, layer, &next, error))
+        if (!recorded && !record_layer(core, domain, disk, depth, layer, &next, error))
             return FALSE;
         layer = next;
     }
@@ -232,7 +232,8 @@ static gboolean stands_on(Core *core, const char *path, const FileId *below)
     if (!core->backend->ops->inspect(core->backend, path, FORMAT_QCOW2, &info, NULL) || !info->backing_name)
         return FALSE;
     g_autofree char *backing = resolve_backing(core, path, info->backing_name, NULL);
-    return backing && file_look(backing, &look, NULL) && look.id.dev == below->dev && look.id.ino == below->ino;
+    return backing && file_look(backing, &look, NULL) && look.id.dev == below->dev &&
+           look.id.ino == below->ino;
 }
 
 gboolean chain_has_clone(Core *core, const Layer *layer)

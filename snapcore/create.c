@@ -121,9 +121,7 @@ static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *dis
         return FALSE;
     snapshot_add_disk(snapshot, def->target, state->layer, NULL);
 
-    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    for (const Layer *below = state->layer; below; below = domain_find_layer(op->domain, below->backing))
-        g_ptr_array_add(backing, backing_def_new(below->path, below->format));
+    g_autoptr(GPtrArray) backing = domain_backing_list(op->domain, state->layer);
     domain_def_set_source(op->domain->def, def, DISK_FILE, path, disk->format, backing);
     return TRUE;
 }

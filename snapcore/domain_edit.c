@@ -163,3 +163,32 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
     if (!listed)
         g_ptr_array_unref(levels);
 }
+
+/* Replace the children of @disk called @name by copies of those @from has. */
+static void take_children(xmlNode *disk, const xmlNode *from, const char *name)
+{
+    xmlNode *old;
+    xmlNode *after = xml_child(disk, "driver");
+    while ((old = xml_child(disk, name)) != NULL)
+        xml_remove_node(old);
+    for (xmlNode *node = xml_child(from, name); node != NULL; node = xml_next(node, name)) {
+        xmlNode *copy = xmlDocCopyNode(node, disk->doc, 1);
+        after = after != NULL ? xmlAddNextSibling(after, copy) : xmlAddChild(disk, copy);
+    }
+}
+
+void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
+{
+    set_driver(disk->node, from->format);
+    take_children(disk->node, from->node, "backingStore");
+    take_children(disk->node, from->node, "source");
+    xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
+
+    g_free(disk->source);
+    g_ptr_array_unref(disk->backing);
+    disk->type = from->type;
+    disk->format = from->format;
+    disk->source = g_strdup(from->source);
+    disk->has_source = from->has_source;
+    disk->backing = copy_backing(from->backing);
+}

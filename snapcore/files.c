@@ -199,7 +199,7 @@ gboolean file_replace(const char *path, const char *text, gsize len, GError **er
     g_autoptr(GError) why = NULL;
     if (g_file_set_contents_full(path, text, (gssize)len,
                                  G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, &why))
-        return TRUE;
+        return file_sync_parent(path, error); /* GLib syncs it too, but does not say when that fails */
     snap_set_error(error, snap_errno(why), "write '%s': %s", path, why->message);
     return FALSE;
 }

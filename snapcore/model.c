@@ -285,6 +285,15 @@ gboolean domain_layer_is_active(const Domain *domain, const Layer *layer)
     return FALSE;
 }
 
+GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer)
+{
+    GPtrArray *backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    for (; layer && backing->len < g_hash_table_size(domain->layers);
+         layer = domain_find_layer(domain, layer->backing))
+        g_ptr_array_add(backing, backing_def_new(layer->path, layer->format));
+    return backing;
+}
+
 gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer)
 {
     GHashTableIter iter;
@@ -332,7 +341,8 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
         for (guint j = 0; j < snapshot->disks->len; j++) {
             const StateDisk *disk = snapshot->disks->pdata[j];
             /* An internal state needs what lies below its file, but not the file's own content. */
-            use_chain(domain, disk->tag ? domain_find_layer(domain, disk->layer->backing) : disk->layer, needed);
+            use_chain(domain, disk->tag ? domain_find_layer(domain, disk->layer->backing) : disk->layer,
+                      needed);
         }
     }
     return g_hash_table_contains(needed, layer);

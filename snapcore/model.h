@@ -121,6 +121,8 @@ Layer *domain_find_layer(const Domain *domain, const char *path);
 /* The layer that the guest writes of @disk, or NULL (no local image). */
 Layer *domain_active_layer(const Domain *domain, const DiskDef *disk);
 gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);
+/* @layer (may be NULL) and all below it, as BackingDefs, nearest first; bounded even if records were a loop. */
+GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer);
 /* Does any layer of the domain have @layer as its backing file? */
 gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
 /* Does a snapshot's state need @layer's own content: as that state, or below it? */

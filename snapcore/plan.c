@@ -13,8 +13,9 @@ struct Plan {
     char *what;
     GPtrArray *steps;
     GPtrArray *after;
-    GPtrArray *writes; /* of StoreWrite */
-    gboolean prepared; /* the journal is there, steps may have been done */
+    GPtrArray *writes;  /* of StoreWrite */
+    gboolean prepared;  /* the journal is there, steps may have been done */
+    gboolean cut_short; /* a child was ended in the middle of a step */
     gboolean committed;
     char *stuck;
 };
@@ -99,7 +100,8 @@ static json_t *writes_to_json(const GPtrArray *writes)
     json_t *json = json_array();
     for (guint i = 0; i < writes->len; i++) {
         const StoreWrite *write = writes->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text)) == 0)
+        if (json_array_append_new(json, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text)) ==
+            0)
             continue;
         json_decref(json);
         return NULL;
@@ -119,7 +121,11 @@ static gboolean write_journal(const Plan *plan, GError **error)
     char *text = json_dumps(json, JSON_INDENT(1));
     json_decref(json);
     g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
-    gboolean ok = file_replace(path, text, strlen(text), error);
+    gsize len = strlen(text);
+    gboolean ok = len <= STORE_JSON_MAX;
+    if (!ok)
+        snap_set_error(error, EFBIG, "the journal would be too large to be read again");
+    ok = ok && file_replace(path, text, len, error);
     free(text);
     return ok;
 }
@@ -277,33 +283,6 @@ static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
     return TRUE;
 }
 
-/* Undo all steps, last first, whatever was done of them; then the journal goes. */
-static gboolean undo(Plan *plan, GError **error)
-{
-    for (guint i = plan->steps->len; i > 0; i--)
-        if (!step_undo(plan->steps->pdata[i - 1], plan->backend, error))
-            return FALSE;
-    return plan_close(plan, error);
-}
-
-static void undo_or_stick(Plan *plan)
-{
-    g_autoptr(GError) why = NULL;
-    if (undo(plan, &why))
-        return;
-    plan->prepared = FALSE; /* once is enough in this process; the journal stays for the next start */
-    plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
-}
-
-gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
-{
-    plan->prepared = TRUE;
-    if ((plan->steps->len == 0 || write_journal(plan, error)) && run_steps(plan, cancel, error))
-        return TRUE;
-    undo_or_stick(plan);
-    return FALSE;
-}
-
 gboolean plan_commit(Plan *plan, GError **error)
 {
     plan->committed = TRUE;
@@ -330,13 +309,13 @@ gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 #define LEFT_BEHIND_TRIES 100
 #define LEFT_BEHIND_PAUSE (G_USEC_PER_SEC / 10)
 
-static gboolean repair_image(Plan *plan, const Step *step, GError **error)
+static gboolean repair_image(Plan *plan, const Step *step, guint tries, GError **error)
 {
-    for (guint try = 0;; try++) {
+    for (guint try = 1;; try++) {
         g_autoptr(GError) why = NULL;
         if (plan->backend->ops->repair(plan->backend, step->path, &why))
             return TRUE;
-        if (snap_errno(why) != EBUSY || try >= LEFT_BEHIND_TRIES) {
+        if (snap_errno(why) != EBUSY || try >= tries) {
             g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk '%s': ", step->disk);
             return FALSE;
         }
@@ -344,28 +323,65 @@ static gboolean repair_image(Plan *plan, const Step *step, GError **error)
     }
 }
 
-/* Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4). */
-static gboolean repair_images(Plan *plan, const GPtrArray *steps, GError **error)
+/*
+ * Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4). With
+ * @must (FALSE: as far as it goes), an image that cannot be mended is an error.
+ */
+static gboolean repair_images(Plan *plan, const GPtrArray *steps, gboolean must, GError **error)
 {
     for (guint i = 0; i < steps->len; i++) {
         const Step *step = steps->pdata[i];
-        if (!step_needs_repair(step) || !file_exists(step->path))
+        gboolean frozen =
+            step->kind == STEP_DROP_TAG && step->mode != 0; /* the step itself freezes it again */
+        if (!step_needs_repair(step) || !file_exists(step->path) ||
+            (frozen && !file_set_mode(step->path, step->mode, NULL)))
             continue;
-        if (step->kind == STEP_DROP_TAG && step->mode != 0 && !file_set_mode(step->path, step->mode, error))
-            return FALSE; /* frozen; the step itself freezes it again */
-        if (!repair_image(plan, step, error))
+        if (!repair_image(plan, step, must ? LEFT_BEHIND_TRIES : 1, must ? error : NULL) && must)
             return FALSE;
     }
     return TRUE;
 }
 
+/* Undo all steps, last first, whatever was done of them; then the journal goes. */
+static gboolean undo(Plan *plan, GError **error)
+{
+    for (guint i = plan->steps->len; i > 0; i--)
+        if (!step_undo(plan->steps->pdata[i - 1], plan->backend, error))
+            return FALSE;
+    return plan_close(plan, error);
+}
+
+static void undo_or_stick(Plan *plan)
+{
+    g_autoptr(GError) why = NULL;
+    if (plan->cut_short)
+        (void)repair_images(plan, plan->steps, FALSE, NULL);
+    if (undo(plan, &why))
+        return;
+    plan->prepared = FALSE; /* once is enough in this process; the journal stays for the next start */
+    plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
+}
+
+gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
+{
+    plan->prepared = TRUE;
+    g_autoptr(GError) why = NULL;
+    if ((plan->steps->len == 0 || write_journal(plan, &why)) && run_steps(plan, cancel, &why))
+        return TRUE;
+    plan->cut_short = snap_errno(why) == EINTR || snap_errno(why) == ETIMEDOUT;
+    g_propagate_error(error, g_steal_pointer(&why));
+    undo_or_stick(plan);
+    return FALSE;
+}
+
 gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error)
 {
-    if (!repair_images(plan, plan->steps, error))
-        return FALSE;
     if (!plan->committed)
-        return undo(plan, error);
-    return repair_images(plan, plan->after, error) && plan_settle(plan, failed, error);
+        return repair_images(plan, plan->steps, TRUE, error) && undo(plan, error);
+    /* What is left is cleaning up: where that fails, it is tried again with a later operation. */
+    (void)repair_images(plan, plan->steps, FALSE, NULL);
+    (void)repair_images(plan, plan->after, FALSE, NULL);
+    return plan_settle(plan, failed, error);
 }
 
 void plan_abort(Plan *plan)

@@ -104,18 +104,15 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
 /* Point @disk of the new definition at @layer. */
 static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, const Layer *layer)
 {
-    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    for (const Layer *below = domain_find_layer(domain, layer->backing); below;
-         below = domain_find_layer(domain, below->backing))
-        g_ptr_array_add(backing, backing_def_new(below->path, below->format));
+    g_autoptr(GPtrArray) backing = domain_backing_list(domain, domain_find_layer(domain, layer->backing));
     DiskType type =
         disk->type == DISK_BLOCK && g_strcmp0(disk->source, layer->path) == 0 ? DISK_BLOCK : DISK_FILE;
     domain_def_set_source(def, disk, type, layer->path, layer->format, backing);
 }
 
 /*
- * A disk that did not take part and is no local image of the domain now comes back with the image it had then. If
- * states stand on that by now, the guest must not write it: an overlay, or a refusal where they are another domain's.
+ * A disk that did not take part and has left the domain since comes back with the image it had then. If states stand
+ * on that by now, the guest must not write it: an overlay, or a refusal where they are another domain's.
  */
 static gboolean plan_absent(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk,
                             Layer **ret_layer, GError **error)
@@ -148,7 +145,9 @@ static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, Disk
         ok = plan_internal(op, snapshot, state, &target.layer, error);
     else if (state)
         ok = plan_overlay(op, snapshot, state, &target.layer, error);
-    else if (now && domain_active_layer(op->domain, now))
+    else if (now && !domain_active_layer(op->domain, now))
+        domain_def_take_source(def, disk, now); /* empty by now, or not a file */
+    else if (now)
         target.layer = domain_active_layer(op->domain, now);
     else
         ok = plan_absent(op, snapshot, def, disk, &target.layer, error);

@@ -153,7 +153,10 @@ static gboolean move_dir(const char *from, const char *to, GError **error)
         snap_set_errno(error, errno, "rename '%s' to '%s'", from, to);
         return FALSE;
     }
-    return file_sync_parent(to, error);
+    if (file_sync_parent(to, error))
+        return TRUE;
+    (void)renameat2(AT_FDCWD, to, AT_FDCWD, from, RENAME_NOREPLACE); /* not done, then */
+    return FALSE;
 }
 
 gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error)

@@ -160,24 +160,29 @@ static gpointer work(gpointer data)
 
 static gint looking_ends;
 
+/* Everything there is to look at of one domain, once. */
+static void look_around(World *world, const char *domain)
+{
+    const EngineOps *ops = world->engine->ops;
+    EngineId id = world_domain(world, domain);
+    g_autoptr(GPtrArray) list = ops->list(world->engine, id);
+    for (guint i = 0; i < list->len; i++) {
+        EngineLook look;
+        const EngineEntry *entry = list->pdata[i];
+        (void)ops->look(world->engine, entry->id, &look);
+        g_ptr_array_unref(ops->disks(world->engine, entry->id));
+        GBytes *xml = ops->text(world->engine, ENGINE_TEXT_SNAPSHOT_XML, entry->id, NULL);
+        g_clear_pointer(&xml, g_bytes_unref); /* may be gone by now */
+    }
+    g_free(world_tree(world, domain));
+}
+
 static gpointer keep_looking(gpointer data)
 {
-    World *world = data;
+    static const char *const domains[] = {"d0", "d1", "d2", "d3"};
     while (!g_atomic_int_get(&looking_ends)) {
-        static const char *const domains[] = {"d0", "d1", "d2", "d3"};
-        for (guint i = 0; i < 4; i++) {
-            EngineId id = world_domain(world, domains[i]);
-            g_autoptr(GPtrArray) list = world->engine->ops->list(world->engine, id);
-            for (guint k = 0; k < list->len; k++) {
-                EngineLook look;
-                const EngineEntry *entry = list->pdata[k];
-                (void)world->engine->ops->look(world->engine, entry->id, &look);
-                g_autoptr(GPtrArray) disks = world->engine->ops->disks(world->engine, entry->id);
-                g_autoptr(GBytes) xml =
-                    world->engine->ops->text(world->engine, ENGINE_TEXT_SNAPSHOT_XML, entry->id, NULL);
-            }
-            g_autoptr(GBytes) tree = world->engine->ops->text(world->engine, ENGINE_TEXT_TREE, id, NULL);
-        }
+        for (guint i = 0; i < G_N_ELEMENTS(domains); i++)
+            look_around(data, domains[i]);
         g_usleep(1000);
     }
     return NULL;

@@ -162,7 +162,7 @@ START_TEST(cluster_sizes)
     static const char *const sizes[] = {"cluster_size=4k", "cluster_size=2M",
                                         "cluster_size=64k,extended_l2=on"};
     g_autoptr(World) world = world_new(PATH(_i == 0 ? "4k" : _i == 1 ? "2m" : "extended"));
-    g_autofree char *base = world_image(world, "base.qcow2", 1);
+    g_free(world_image(world, "base.qcow2", 1));
     g_autofree char *top = world_path(world, "top.qcow2");
     tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", sizes[_i], "-b", "base.qcow2", "-F", "qcow2", top,
          NULL);
@@ -406,7 +406,6 @@ END_TEST
 START_TEST(resized)
 {
     g_autoptr(World) world = world_web(PATH(_i ? "external" : "internal"));
-    g_autofree char *a = world_path(world, "a.qcow2");
     world_create(world, "web", "s1", NULL);
     if (_i)
         world_create(world, "web", "s2", BOTH_EXTERNAL);
