@@ -93,17 +93,32 @@ static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *i
     return TRUE;
 }
 
-gboolean chain_inspect(Core *core, const Layer *layer, ImageInfo **ret_info, GError **error)
+/*
+ * Are the files of @layer's chain those that are recorded? One statx a layer. A frozen one that changed makes the
+ * domain read-only: no state that stands on it can be trusted.
+ */
+static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer, GError **error)
 {
-    FileLook look;
-    if (!file_look(layer->path, &look, error))
-        return FALSE;
-    if (layer->frozen && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
-        snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
-        return FALSE;
+    for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
+        FileLook look;
+        if (!file_look(layer->path, &look, error))
+            return FALSE;
+        if (layer->frozen && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
+            snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
+            core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
+            return FALSE;
+        }
+        layer = domain_find_layer(domain, layer->backing);
     }
+    return TRUE;
+}
+
+gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info,
+                       GError **error)
+{
     g_autoptr(ImageInfo) info = NULL;
-    if (!core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
+    if (!check_chain(core, domain, layer, error) ||
+        !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
         !check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
         return FALSE;
     *ret_info = g_steal_pointer(&info);

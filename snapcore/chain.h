@@ -9,9 +9,10 @@
 
 /*
  * Look at @layer's header and check that it is what is recorded: same backing file, no data file, not encrypted, not
- * marked dirty, and, for a frozen layer, not changed since. EIO, EINVAL, EOPNOTSUPP.
+ * marked dirty; that all files below it are there; and that no frozen one changed, which breaks the domain. EIO,
+ * EINVAL, EOPNOTSUPP, ENOENT.
  */
-gboolean chain_inspect(Core *core, const Layer *layer, ImageInfo **ret_info, GError **error);
+gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info, GError **error);
 
 /*
  * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if the

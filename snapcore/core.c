@@ -43,6 +43,21 @@ EngineId core_next_domain_id(Core *core)
     return ++core->last_number << OBJECT_BITS;
 }
 
+void core_break(Core *core, EngineId id, const char *why)
+{
+    g_mutex_lock(&core->lock);
+    Domain *domain = g_hash_table_lookup(core->domains, &id);
+    gboolean news = domain && !domain->broken;
+    g_autofree char *name = news ? g_strdup(domain->name) : NULL;
+    if (news) {
+        domain->broken = g_strdup(why);
+        g_clear_pointer(&domain->tree, g_free);
+    }
+    g_mutex_unlock(&core->lock);
+    if (news)
+        core_log(core, name, "read-only: %s", why);
+}
+
 static gboolean names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only)
 {
     GHashTableIter iter;
@@ -204,6 +219,7 @@ static void complete_rename(Core *core, Domain *domain)
 static void load_domain(Core *core, const char *name)
 {
     g_autoptr(GError) why = NULL;
+    g_autoptr(GError) unreadable = NULL;
     g_autoptr(Plan) plan = plan_read_journal(core->store, core->backend, name, &why);
     if (plan && !core->read_only)
         (void)recover(core, plan, &why);
@@ -211,22 +227,26 @@ static void load_domain(Core *core, const char *name)
         snap_set_error(&why, EROFS, "'%s' was cut short by a crash; mount once without -o ro",
                        plan_what(plan));
 
-    g_autoptr(GError) unreadable = NULL;
     Domain *domain = store_load(core->store, name, core_next_domain_id(core), &unreadable);
-    if (!domain) {
-        core_log(core, NULL, "domain '%s' cannot be shown: %s", name, unreadable->message);
+    if (!domain || (core->read_only && plan && plan_committed(plan))) { /* files between before and after */
+        core_log(core, NULL, "domain '%s' cannot be shown: %s", name,
+                 domain ? why->message : unreadable->message);
+        domain_free(domain);
         return;
     }
     if (plan && !why && plan_committed(plan))
         (void)op_settle(core, domain, plan, &why);
     store_check_layers(domain);
-    if (why && !domain->broken)
+    if (why && !domain->broken) {
         domain->broken = g_strdup(why->message);
+        domain->stuck =
+            plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
+    }
     complete_rename(core, domain);
+    core_show(core, domain);
     if (domain->broken)
         core_log(core, name, "read-only: %s", domain->broken);
     log_missing(core, domain);
-    core_show(core, domain);
 }
 
 static gboolean load_domains(Core *core, GError **error)
@@ -302,6 +322,9 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     core->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     core->busy = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     core->jobs = g_ptr_array_new();
+    g_autofree char *log = store_log_path(store, NULL);
+    FileLook look;
+    core->log_size = file_look(log, &look, NULL) ? look.stamp.size : 0;
     if (load_domains(core, error))
         return &core->engine;
     core_free(&core->engine);

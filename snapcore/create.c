@@ -38,7 +38,7 @@ static GArray *look_at_disks(Op *op, DiskAbility *abilities)
         DiskState state = {.layer = domain_active_layer(op->domain, disks->pdata[i])};
         DiskAbility *ability = &abilities[i];
         if (state.layer)
-            (void)chain_inspect(op->core, state.layer, &state.info, &state.error);
+            (void)chain_inspect(op->core, op->domain, state.layer, &state.info, &state.error);
         g_array_append_val(states, state);
         if (!state.info)
             ability->why_not = "its image cannot be read";
@@ -136,7 +136,8 @@ static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, D
         g_propagate_error(error, g_steal_pointer(&state->error));
         ok = FALSE;
     } else {
-        ok = op_require_sole(op, disk->disk->target, state->layer, error) &&
+        ok = op_take_image(op, state->layer->path, error) &&
+             op_require_sole(op, disk->disk->target, state->layer, error) &&
              (disk->mode == MODE_INTERNAL ? plan_internal(op, snapshot, disk, state, error)
                                           : plan_external(op, snapshot, disk, state, error));
     }

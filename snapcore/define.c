@@ -28,8 +28,9 @@ static gboolean check_format(const Domain *domain, const DiskDef *disk, GError *
 }
 
 /* Take the images of @def into @domain, whose definition it becomes. */
-static gboolean take_definition(Core *core, Domain *domain, DomainDef *def, GError **error)
+static gboolean take_definition(Op *op, Domain *domain, DomainDef *def, GError **error)
 {
+    Core *core = op->core;
     domain_def_free(domain->def);
     domain->def = def;
     for (guint i = 0; i < def->disks->len; i++) {
@@ -37,6 +38,7 @@ static gboolean take_definition(Core *core, Domain *domain, DomainDef *def, GErr
         if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
             continue;
         if (!admit_path(core, def, disk, error) ||
+            (!disk->readonly && !op_take_image(op, disk->source, error)) ||
             (!disk->readonly && !admit_writing(core, domain->object.id, TRUE, disk->source, error)) ||
             !check_format(domain, disk, error) || !chain_record(core, domain, disk, error)) {
             g_prefix_error(error, "disk '%s': ", disk->target);
@@ -112,7 +114,7 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     if (!op || !op_take_name(op, uuid, error) || !find_domain(core, def, 0, &known, error))
         return FALSE;
     g_autoptr(Domain) domain = domain_new(core_next_domain_id(core), name);
-    if (!take_definition(core, domain, g_steal_pointer(&def), error))
+    if (!take_definition(op, domain, g_steal_pointer(&def), error))
         return FALSE;
     g_autofree char *xml = op_definition_text(domain->def, error);
     g_autofree char *json = store_domain_json(domain);
@@ -142,7 +144,7 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
     if (!op)
         return FALSE;
     domain_def_restore_secrets(def, op->domain->def);
-    if (!op_require_off(op, error) || !take_definition(core, op->domain, g_steal_pointer(&def), error))
+    if (!op_require_off(op, error) || !take_definition(op, op->domain, g_steal_pointer(&def), error))
         return FALSE;
     g_autoptr(GPtrArray) missing = missing_images(op->domain);
     g_autofree char *name = g_strdup(op->domain->name);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "names.h"
 #include "op.h"
 
 /* A domain by its own id or that of one of its things. Under the lock. */
@@ -236,9 +237,11 @@ static const char *drawn_tree(Domain *domain)
 
 static void describe_job(GString *out, const Job *job)
 {
+    g_autofree char *domain = name_to_entry(job->domain, NAME_DOMAIN);
+    g_autofree char *what = name_to_entry(job->what, NAME_DOMAIN); /* one line each, whatever a name holds */
     gint64 seconds = (g_get_monotonic_time() - job->started) / G_USEC_PER_SEC;
-    g_string_append_printf(out, "%u %s: %s, %" G_GINT64_FORMAT " s%s\n", job->number, job->domain, job->what,
-                           seconds, g_cancellable_is_cancelled(job->cancel) ? ", being cancelled" : "");
+    g_string_append_printf(out, "%u %s: %s, %" G_GINT64_FORMAT " s%s\n", job->number, domain, what, seconds,
+                           g_cancellable_is_cancelled(job->cancel) ? ", being cancelled" : "");
 }
 
 /* Under the lock. */

@@ -81,6 +81,7 @@ struct Domain {
     EngineId last_id;     /* the last one given to a thing of this domain */
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
+    gboolean stuck; /* broken only by an operation that could not be brought to its end: tried again */
     char *broken;   /* why it is read-only, or NULL */
     gint64 changed; /* seconds */
     guint64 xml_size;

@@ -57,6 +57,7 @@ static Op *op_new(Core *core, Job *job)
     op->holds = g_array_new(FALSE, FALSE, sizeof(int));
     op->gone = g_ptr_array_new_with_free_func(g_free);
     op->unseen = g_ptr_array_new();
+    op->names = g_ptr_array_new_with_free_func(g_free);
     return op;
 }
 
@@ -65,6 +66,62 @@ static gboolean check_writable(const Core *core, GError **error)
     if (core->read_only)
         snap_set_error(error, EROFS, "mounted read-only");
     return !core->read_only;
+}
+
+/* A thing that only this process does not have in order any more is in order again. Under the lock. */
+static void mend(Domain *shown)
+{
+    shown->stuck = FALSE;
+    g_clear_pointer(&shown->broken, g_free);
+    g_clear_pointer(&shown->tree, g_free);
+}
+
+/*
+ * An earlier operation could be neither completed nor undone (a full disk, say), and its journal is still there: try
+ * again. The domain is busy with @op.
+ */
+static gboolean unstick(Op *op, EngineId id, GError **error)
+{
+    Core *core = op->core;
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GPtrArray) failed = g_ptr_array_new();
+    g_autoptr(Plan) plan = plan_read_journal(core->store, core->backend, op->job->domain, &why);
+    g_mutex_lock(&core->lock);
+    g_autoptr(Domain) copy = domain_copy(g_hash_table_lookup(core->domains, &id));
+    g_mutex_unlock(&core->lock);
+    gboolean ok = !why;
+    if (plan && plan_committed(plan))
+        ok = op_settle(core, copy, plan, &why);
+    else if (plan)
+        ok = plan_recover(plan, failed, &why);
+    if (!ok) {
+        snap_set_error(error, EROFS, "domain '%s' is read-only: '%s' is still under way: %s", op->job->domain,
+                       plan ? plan_what(plan) : "its journal", why->message);
+        return FALSE;
+    }
+    mend(copy);
+    if (plan && plan_committed(plan)) {
+        core_show(core, g_steal_pointer(&copy));
+        return TRUE;
+    }
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    mend(g_hash_table_lookup(core->domains, &id));
+    return TRUE;
+}
+
+/* The domain with that id, if nothing stands in the way of a job. Under the lock. */
+static Domain *find_idle(Core *core, EngineId id, GError **error)
+{
+    Domain *domain = g_hash_table_lookup(core->domains, &id);
+    if (!domain)
+        snap_set_error(error, ENOENT, "the domain is gone");
+    else if (!check_busy(core, domain->name, error))
+        return NULL;
+    else if (domain->broken && !domain->stuck)
+        snap_set_error(error, EROFS, "domain '%s' is read-only: %s", domain->name, domain->broken);
+    else
+        return domain;
+    return NULL;
 }
 
 Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
@@ -76,23 +133,21 @@ Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, cons
 
     if (!check_writable(core, error))
         return NULL;
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    const Domain *domain = g_hash_table_lookup(core->domains, &id);
-    if (!domain) {
-        snap_set_error(error, ENOENT, "the domain is gone");
+    g_mutex_lock(&core->lock);
+    const Domain *domain = find_idle(core, id, error);
+    g_autoptr(Op) op =
+        domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel)) : NULL;
+    gboolean stuck = domain && domain->stuck;
+    g_mutex_unlock(&core->lock);
+    if (!op || (stuck && !unstick(op, id, error)))
         return NULL;
-    }
-    if (!check_busy(core, domain->name, error))
-        return NULL;
-    if (domain->broken) {
-        snap_set_error(error, EROFS, "domain '%s' is read-only: %s", domain->name, domain->broken);
-        return NULL;
-    }
-    Op *op = op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel));
-    op->domain = domain_copy(domain);
+
+    g_mutex_lock(&core->lock);
+    op->domain = domain_copy(g_hash_table_lookup(core->domains, &id));
+    g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
-    op->plan = plan_new(core->store, core->backend, domain->name, op->job->what);
-    return op;
+    op->plan = plan_new(core->store, core->backend, op->job->domain, op->job->what);
+    return g_steal_pointer(&op);
 }
 
 Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **error, const char *format, ...)
@@ -116,7 +171,28 @@ gboolean op_take_name(Op *op, const char *name, GError **error)
     if (!check_free_name(op->core, name, error))
         return FALSE;
     g_hash_table_insert(op->core->busy, g_strdup(name), op->job);
-    op->other = g_strdup(name);
+    g_ptr_array_add(op->names, g_strdup(name));
+    return TRUE;
+}
+
+gboolean op_take_image(Op *op, const char *path, GError **error)
+{
+    FileLook look;
+    g_autofree char *name =
+        file_look(path, &look, NULL)
+            ? g_strdup_printf("/%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, look.id.dev, look.id.ino)
+            : g_strdup(path);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
+    const Job *job = g_hash_table_lookup(op->core->busy, name);
+    if (job && job != op->job) {
+        snap_set_error(error, EBUSY, "job %u of domain '%s' is at work on '%s'", job->number, job->domain,
+                       path);
+        return FALSE;
+    }
+    if (!job) {
+        g_hash_table_insert(op->core->busy, g_strdup(name), op->job);
+        g_ptr_array_add(op->names, g_steal_pointer(&name));
+    }
     return TRUE;
 }
 
@@ -125,8 +201,11 @@ static void note_stuck(Core *core, const char *name, const char *stuck)
 {
     g_mutex_lock(&core->lock);
     Domain *shown = g_hash_table_lookup(core->by_name, name);
-    if (shown && !shown->broken)
+    if (shown && !shown->broken) {
         shown->broken = g_strdup(stuck);
+        shown->stuck = TRUE;
+        g_clear_pointer(&shown->tree, g_free);
+    }
     g_mutex_unlock(&core->lock);
     core_log(core, name, "%s", stuck);
 }
@@ -150,13 +229,13 @@ void op_free(Op *op)
 
     g_mutex_lock(&core->lock);
     g_hash_table_remove(core->busy, op->job->domain);
-    if (op->other)
-        g_hash_table_remove(core->busy, op->other);
+    for (guint i = 0; i < op->names->len; i++)
+        g_hash_table_remove(core->busy, op->names->pdata[i]);
     g_ptr_array_remove(core->jobs, op->job);
     g_cond_broadcast(&core->idle);
     g_mutex_unlock(&core->lock);
     job_free(op->job);
-    g_free(op->other);
+    g_ptr_array_unref(op->names);
     g_free(op);
 }
 
@@ -428,8 +507,10 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
 
     Domain *domain = g_steal_pointer(&op->domain);
     if (!op_settle(op->core, domain, op->plan,
-                   &why)) /* it has happened all the same; the next start completes it */
+                   &why)) { /* it has happened all the same, and will be completed */
         domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
+        domain->stuck = TRUE;
+    }
     g_autofree char *name = g_strdup(domain->name);
     EngineId id = domain->object.id;
     core_show(op->core, domain);

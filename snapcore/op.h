@@ -50,7 +50,7 @@ typedef struct {
     Core *core;
     Job *job;
     Domain *domain; /* the private copy; NULL for a definition not yet parsed */
-    char *other;    /* a second name kept busy (rename) */
+    GPtrArray *names; /* further names kept busy: of domains, and of images (they begin with a slash) */
     Plan *plan;
     GCancellable *cancel;
     GArray *holds;     /* descriptors that keep writers out of images */
@@ -71,6 +71,12 @@ Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **e
 
 /* Keep a second name busy as well. EEXIST, EBUSY. */
 gboolean op_take_name(Op *op, const char *name, GError **error);
+
+/*
+ * Keep the image at @path for this op alone, by device and inode: two jobs of two domains that each check what the
+ * other is about to do must not both succeed. EBUSY. Fine when the op has it already.
+ */
+gboolean op_take_image(Op *op, const char *path, GError **error);
 
 /* Nothing after success; everything undone after anything else. */
 void op_free(Op *op);
@@ -116,6 +122,9 @@ void core_tell_gone(Core *core, EngineId where, const char *name);
 
 /* Run @settle for a plan that has committed: cleaning up, then the sidecars of layers that it touched. */
 gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error);
+
+/* A domain whose images are not what is recorded: read-only from now on, with the reason. */
+void core_break(Core *core, EngineId id, const char *why);
 
 /* Show @domain (taken over) in the place of one with the same id, under the lock. */
 void core_show(Core *core, Domain *domain);

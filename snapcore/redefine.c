@@ -75,8 +75,8 @@ static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, co
         return FALSE;
     }
     if (file_id_known(&layer->file) &&
-        (!op_require_sole(op, disk->name, layer, error) || !op_hold(op, layer, error) ||
-         !overlay_freeze(op, disk->name, layer, snapshot, error)))
+        (!op_take_image(op, layer->path, error) || !op_require_sole(op, disk->name, layer, error) ||
+         !op_hold(op, layer, error) || !overlay_freeze(op, disk->name, layer, snapshot, error)))
         return FALSE;
     snapshot_add_disk(snapshot, disk->name, layer, NULL);
     return TRUE;

@@ -25,7 +25,7 @@ static gboolean plan_overlay(Op *op, const Snapshot *snapshot, const StateDisk *
 {
     g_autoptr(ImageInfo) info = NULL;
     g_autofree char *stem = NULL;
-    if (!chain_inspect(op->core, state->layer, &info, error) || !op_hold(op, state->layer, error))
+    if (!chain_inspect(op->core, op->domain, state->layer, &info, error) || !op_hold(op, state->layer, error))
         return FALSE;
     g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
     return path && overlay_freeze(op, state->target, state->layer, state->layer->home, error) &&
@@ -78,9 +78,11 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
                               GError **error)
 {
     g_autoptr(ImageInfo) info = NULL;
-    if (!chain_inspect(op->core, state->layer, &info, error))
+    if (!chain_inspect(op->core, op->domain, state->layer, &info, error))
         return FALSE;
     if (!find_tag(info, state, error))
+        return FALSE;
+    if (!op_take_image(op, state->layer->path, error))
         return FALSE;
     if (can_apply(op, state->layer)) {
         if (info->n_bitmaps > 0) {
@@ -120,7 +122,7 @@ static gboolean plan_absent(Op *op, const Snapshot *snapshot, DomainDef *def, Di
     Core *core = op->core;
     if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
         return TRUE;
-    if (!admit_path(core, def, disk, error) ||
+    if (!admit_path(core, def, disk, error) || !op_take_image(op, disk->source, error) ||
         (!disk->readonly && !admit_writing(core, op->domain->object.id, FALSE, disk->source, error)) ||
         !chain_record(core, op->domain, disk, error))
         return FALSE;

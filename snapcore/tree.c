@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The snapshot tree as text, in the manner of virsh snapshot-list --tree, with the present state as a leaf. */
 #include "model.h"
+#include "names.h"
 
 /* Deeper levels are no longer indented but numbered: the text of a chain of thousands stays readable, and linear. */
 #define MAX_INDENT 32
@@ -40,7 +41,8 @@ static void push_children(const Domain *domain, GHashTable *children, GArray *st
 
 static void draw_line(GString *out, const Line *line)
 {
-    const char *name = line->snapshot ? line->snapshot->name : YOU_ARE_HERE;
+    g_autofree char *name =
+        line->snapshot ? name_to_entry(line->snapshot->name, NAME_SNAPSHOT) : g_strdup(YOU_ARE_HERE);
     if (line->depth > MAX_INDENT)
         g_string_append_printf(out, "%s+- [%u] %s\n", line->prefix, line->depth, name);
     else if (line->depth > 0)

@@ -51,6 +51,82 @@ char *world_store_file(World *world, const char *file)
     return g_build_filename(world->options.store, file, NULL);
 }
 
+/* --- saving and restoring --- */
+
+typedef struct {
+    char *path;
+    char *data;
+    gsize len;
+    struct stat st;
+} SavedFile;
+
+static void saved_file_free(gpointer data)
+{
+    SavedFile *file = data;
+    g_free(file->path);
+    g_free(file->data);
+    g_free(file);
+}
+
+/* Regular files below @path into @files (of SavedFile, without data). */
+static void find_files(const char *path, GPtrArray *files)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    for (const char *entry = dir ? g_dir_read_name(dir) : NULL; entry; entry = g_dir_read_name(dir)) {
+        g_autofree char *child = g_build_filename(path, entry, NULL);
+        struct stat st;
+        ck_assert_int_eq(lstat(child, &st), 0);
+        if (S_ISDIR(st.st_mode)) {
+            find_files(child, files);
+            continue;
+        }
+        SavedFile *file = g_new0(SavedFile, 1);
+        file->path = g_steal_pointer(&child);
+        file->st = st;
+        g_ptr_array_add(files, file);
+    }
+}
+
+GPtrArray *world_save(World *world)
+{
+    GPtrArray *saved = g_ptr_array_new_with_free_func(saved_file_free);
+    ck_assert_ptr_null(world->engine);
+    find_files(world->dir, saved);
+    for (guint i = 0; i < saved->len; i++) {
+        SavedFile *file = saved->pdata[i];
+        ck_assert(g_file_get_contents(file->path, &file->data, &file->len, NULL));
+    }
+    return saved;
+}
+
+static gboolean same_path(gconstpointer a, gconstpointer b)
+{
+    return strcmp(((const SavedFile *)a)->path, ((const SavedFile *)b)->path) == 0;
+}
+
+static void restore_file(const SavedFile *file)
+{
+    const struct timespec times[] = {file->st.st_atim, file->st.st_mtim};
+    int fd = open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_msg(fd >= 0 && write(fd, file->data, file->len) == (gssize)file->len, "'%s' cannot be written",
+                  file->path);
+    ck_assert_int_eq(fchmod(fd, file->st.st_mode & 07777), 0);
+    ck_assert_int_eq(futimens(fd, times), 0);
+    close(fd);
+}
+
+void world_restore(World *world, const GPtrArray *saved)
+{
+    g_autoptr(GPtrArray) now = g_ptr_array_new_with_free_func(saved_file_free);
+    ck_assert_ptr_null(world->engine);
+    find_files(world->dir, now);
+    for (guint i = 0; i < now->len; i++)
+        if (!g_ptr_array_find_with_equal_func((GPtrArray *)saved, now->pdata[i], same_path, NULL))
+            ck_assert_int_eq(unlink(((SavedFile *)now->pdata[i])->path), 0);
+    for (guint i = 0; i < saved->len; i++)
+        restore_file(saved->pdata[i]);
+}
+
 /* --- images --- */
 
 char *world_path(World *world, const char *file)

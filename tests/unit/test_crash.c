@@ -127,39 +127,49 @@ static const Scenario scenarios[] = {
 
 typedef struct {
     const Scenario *scenario;
-    char *dir;
     char *before, *after; /* digests */
-    World *world;         /* in the state before, or NULL */
+    World *world;
+    GPtrArray *saved; /* the files of the state before */
+    gboolean used;    /* the world is not in that state any more */
 } Trial;
 
+/* Have the world in the state before, open. */
 static void fresh(Trial *trial)
 {
-    if (trial->world)
+    if (!trial->used)
         return;
-    trial->world = world_new(g_strdup(trial->dir));
-    trial->scenario->setup(trial->world);
+    world_close(trial->world);
+    world_restore(trial->world, trial->saved);
+    world_open(trial->world);
+    trial->used = FALSE;
 }
 
 static Trial trial_new(const Scenario *scenario, char *dir)
 {
     g_autoptr(GError) error = NULL;
-    Trial trial = {.scenario = scenario, .dir = dir};
-    fresh(&trial);
+    Trial trial = {.scenario = scenario, .world = world_new(dir)};
+    scenario->setup(trial.world);
+    world_close(trial.world);
+    trial.saved = world_save(trial.world);
+    world_open(trial.world);
     trial.before = world_digest(trial.world, "web");
     ASSERT_OK(scenario->act(trial.world, &error), error);
     world_check_clean(trial.world, "web");
     trial.after = world_digest(trial.world, "web");
     ck_assert_str_ne(trial.before, trial.after);
-    g_clear_pointer(&trial.world, world_free);
+    trial.used = TRUE;
+    fresh(&trial);
+    g_autofree char *restored = world_digest(trial.world, "web");
+    ck_assert_str_eq(restored, trial.before);
     return trial;
 }
 
 static void trial_clear(Trial *trial)
 {
-    g_clear_pointer(&trial->world, world_free);
+    world_free(trial->world);
+    g_ptr_array_unref(trial->saved);
     g_free(trial->before);
     g_free(trial->after);
-    g_free(trial->dir);
 }
 
 /* A later operation of each kind works, and gives what it should. */
@@ -174,7 +184,7 @@ static void use(World *world)
     world_delete(world, "web", "later");
 }
 
-/* The world is open again: the state before or the one after. A world that can be used again is kept. */
+/* The world is open again: the state before or the one after. */
 static void check(Trial *trial, guint n)
 {
     World *world = trial->world;
@@ -189,8 +199,7 @@ static void check(Trial *trial, guint n)
         use(world);
         world_check_clean(world, "web");
     }
-    if (n % 8 == 0 || !before)
-        g_clear_pointer(&trial->world, world_free);
+    trial->used = n % 8 == 0 || !before;
 }
 
 /*
@@ -305,7 +314,7 @@ static void fail_at(Trial *trial, guint n, TrapKind kind, int err, gboolean *ret
         g_autofree char *later = world_digest(world, "web");
         assert_files(trial, n, later);
     }
-    g_clear_pointer(&trial->world, world_free);
+    trial->used = TRUE;
 }
 
 static void fail_everywhere(Trial *trial, TrapKind kind, int err)
