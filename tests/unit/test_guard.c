@@ -110,7 +110,7 @@ START_TEST(definition_at_a_frozen_layer)
         g_autofree char *disk = disk_element("vda", "qcow2", paths[i / 2], "", "");
         g_autofree char *xml = domain_document(i % 2 ? "new" : "web", disk);
         ck_assert_msg(!world_try_define(world, xml, &error), "'%s' was taken", paths[i / 2]);
-        expect_error(&error, EBUSY, "is a frozen layer: snapshots of 'web' stand on it");
+        expect_error(&error, EBUSY, "is a frozen layer: ");
         ck_assert(!world_try_define(world, xml, &error));
         expect_error(&error, EBUSY, active); /* told the active one */
     }

@@ -194,15 +194,25 @@ END_TEST
 START_TEST(half_made)
 {
     g_autoptr(World) world = two_domains(PATH("world"));
-    g_autofree char *dir = world_store_file(world, "domains/.5e3b/snapshots");
+    g_autofree char *ours =
+        world_store_file(world, "domains/.5e3b1c9e-9f3a-4a0f-8f0e-6a3c5b7d9e01/snapshots");
+    g_autofree char *theirs = world_store_file(world, "domains/.git/snapshots");
+    g_autofree char *cut_short = world_store_file(world, "domains/web/snapshots/s1.json.A1B2C3");
     g_autofree char *stray = world_store_file(world, "domains/stray");
+    world_create(world, "web", "x.json.A1B2C3", NULL); /* only looks like one */
     world_close(world);
-    ck_assert_int_eq(g_mkdir_with_parents(dir, 0700), 0);
+    ck_assert_int_eq(g_mkdir_with_parents(ours, 0700), 0);
+    ck_assert_int_eq(g_mkdir_with_parents(theirs, 0700), 0);
+    ck_assert(g_file_set_contents(cut_short, "{", -1, NULL));
     ck_assert(g_file_set_contents(stray, "", -1, NULL));
     world_open(world);
     g_autofree char *names = world_names(world, NULL);
+    g_autofree char *snapshots = world_names(world, "web");
     ck_assert_str_eq(names, "other web");
-    ck_assert_int_lt(access(dir, F_OK), 0);
+    ck_assert_str_eq(snapshots, "s1 s2 s3 x.json.A1B2C3");
+    ck_assert_int_lt(access(ours, F_OK), 0);
+    ck_assert_int_lt(access(cut_short, F_OK), 0);
+    ck_assert_int_eq(access(theirs, F_OK), 0);
     world_check_clean(world, "web");
 }
 END_TEST
