@@ -45,7 +45,6 @@ static gboolean take_definition(Op *op, Domain *domain, DomainDef *def, GError *
             return FALSE;
         }
     }
-    domain_prune_layers(domain);
     return TRUE;
 }
 
@@ -146,6 +145,7 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
     domain_def_restore_secrets(def, op->domain->def);
     if (!op_require_off(op, error) || !take_definition(op, op->domain, g_steal_pointer(&def), error))
         return FALSE;
+    op_prune(op);
     g_autoptr(GPtrArray) missing = missing_images(op->domain);
     g_autofree char *name = g_strdup(op->domain->name);
     if (!op_write_definition(op, error))

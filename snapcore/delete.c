@@ -114,7 +114,7 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
             return FALSE;
     write_released(op, released);
     drop_tags(op, tags);
-    domain_prune_layers(op->domain);
+    op_prune(op);
     op_write_sidecar(op);
     return plan_prepare(op->plan, op->cancel, error) &&
            op_commit(op, error, "delete '%s'%s", name,

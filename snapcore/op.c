@@ -412,6 +412,28 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
     op_write_home(op, layer);
 }
 
+void op_prune(Op *op)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_autoptr(GPtrArray) thaws = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (!layer->frozen || is_shared(op, layer))
+            continue;
+        Step *step = step_new(STEP_THAW, 0, layer->path, layer->path);
+        step->mode = layer->mode;
+        g_ptr_array_add(thaws, step);
+    }
+    domain_prune_layers(op->domain);
+    for (guint i = 0; i < thaws->len; i++) {
+        const Step *step = thaws->pdata[i];
+        if (!domain_find_layer(op->domain, step->path))
+            plan_after(op->plan, STEP_THAW, step->disk, step->path)->mode = step->mode;
+    }
+}
+
 /* --- commit --- */
 
 /* Tags that could not be dropped go on the layer's list; one that could comes off it. */

@@ -112,6 +112,12 @@ gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
 
+/*
+ * Forget the layers that nothing refers to any more (domain_prune_layers). A frozen one gets its write bits back once
+ * the op has committed, unless another domain has the file.
+ */
+void op_prune(Op *op);
+
 /* The commit point and all after it. The format makes the line of the log. */
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 

@@ -222,7 +222,7 @@ static gboolean revert(Op *op, const RevertRequest *request, GError **error)
     domain_def_free(op->domain->def);
     op->domain->def = g_steal_pointer(&def);
     op->domain->current = snapshot;
-    domain_prune_layers(op->domain);
+    op_prune(op);
     if (!op_write_definition(op, error))
         return FALSE;
     op_write_sidecar(op);

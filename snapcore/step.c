@@ -79,6 +79,11 @@ static gboolean freeze_undo(const Step *step, Backend *backend, GError **error)
     return FALSE;
 }
 
+static gboolean thaw_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return !file_exists(step->path) || freeze_undo(step, backend, error);
+}
+
 /* --- internal snapshots --- */
 
 static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
@@ -126,6 +131,7 @@ static const StepClass classes[] = {
     [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},
     [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE, NEEDS_TAG | NEEDS_KEEP},
     [STEP_DROP_TAG] = {"drop-tag", drop_tag_do, NULL, NULL, TRUE, NEEDS_TAG},
+    [STEP_THAW] = {"thaw", thaw_do, NULL, NULL, FALSE, 0},
 };
 
 Step *step_new(StepKind kind, guint stage, const char *disk, const char *path)

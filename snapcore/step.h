@@ -17,6 +17,7 @@ typedef enum {
     STEP_KEEP,     /* the same, only for the time of the operation: undo and finish delete it */
     STEP_APPLY,    /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
     STEP_DROP_TAG, /* delete tag from path; only after the commit */
+    STEP_THAW,     /* give path, which no state needs any more, its mode back; only after the commit */
 } StepKind;
 
 typedef struct {
