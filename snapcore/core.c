@@ -194,14 +194,10 @@ static gboolean recover(Core *core, Plan *plan, GError **error)
     return TRUE;
 }
 
-static void log_missing(Core *core, const Domain *domain)
+void core_log_missing(Core *core, const char *name, const GPtrArray *missing)
 {
-    GHashTableIter iter;
-    gpointer value;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value))
-        if (!file_id_known(&((Layer *)value)->file))
-            core_log(core, domain->name, "missing image: '%s'", ((Layer *)value)->path);
+    for (guint i = 0; i < missing->len; i++)
+        core_log(core, name, "missing image: '%s'", (const char *)missing->pdata[i]);
 }
 
 /* A rename that was cut short: the directory has the new name, the document not yet. */
@@ -243,10 +239,11 @@ static void load_domain(Core *core, const char *name)
             plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
     }
     complete_rename(core, domain);
+    g_autoptr(GPtrArray) missing = domain_missing_images(domain);
     core_show(core, domain);
     if (domain->broken)
         core_log(core, name, "read-only: %s", domain->broken);
-    log_missing(core, domain);
+    core_log_missing(core, name, missing);
 }
 
 static gboolean load_domains(Core *core, GError **error)

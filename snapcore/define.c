@@ -48,24 +48,6 @@ static gboolean take_definition(Op *op, Domain *domain, DomainDef *def, GError *
     return TRUE;
 }
 
-static void log_missing(Core *core, const char *name, GPtrArray *missing)
-{
-    for (guint i = 0; i < missing->len; i++)
-        core_log(core, name, "missing image: '%s'", (char *)missing->pdata[i]);
-}
-
-static GPtrArray *missing_images(const Domain *domain)
-{
-    GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
-    GHashTableIter iter;
-    gpointer layer;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (!file_id_known(&((Layer *)layer)->file))
-            g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
-    return missing;
-}
-
 /* --- define --- */
 
 /* Which domain the document is about: 0, a new one. EEXIST when name and uuid do not belong together. */
@@ -126,10 +108,10 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     domain->xml_size = strlen(xml);
     domain->changed = time(NULL);
     EngineId id = domain->object.id;
-    g_autoptr(GPtrArray) missing = missing_images(domain);
+    g_autoptr(GPtrArray) missing = domain_missing_images(domain);
     core_show(core, g_steal_pointer(&domain));
     core_log(core, name, "define");
-    log_missing(core, name, missing);
+    core_log_missing(core, name, missing);
     if (ret_domain)
         *ret_domain = id;
     return TRUE;
@@ -146,14 +128,14 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
     if (!op_require_off(op, error) || !take_definition(op, op->domain, g_steal_pointer(&def), error))
         return FALSE;
     op_prune(op);
-    g_autoptr(GPtrArray) missing = missing_images(op->domain);
+    g_autoptr(GPtrArray) missing = domain_missing_images(op->domain);
     g_autofree char *name = g_strdup(op->domain->name);
     if (!op_write_definition(op, error))
         return FALSE;
     op_write_sidecar(op);
     if (!op_commit(op, error, "redefine"))
         return FALSE;
-    log_missing(core, name, missing);
+    core_log_missing(core, name, missing);
     if (ret_domain)
         *ret_domain = id;
     return TRUE;

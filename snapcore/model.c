@@ -326,6 +326,18 @@ guint domain_layer_names(const Domain *domain, const Layer *layer)
     return MAX(names, 1);
 }
 
+GPtrArray *domain_missing_images(const Domain *domain)
+{
+    GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
+    GHashTableIter iter;
+    gpointer layer;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (!file_id_known(&((Layer *)layer)->file))
+            g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
+    return missing;
+}
+
 /* Mark @layer and all below it in @used. */
 static void use_chain(const Domain *domain, Layer *layer, GHashTable *used)
 {

@@ -130,6 +130,8 @@ gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
 gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
+/* Paths (char *) of layers that are not there. Caller unrefs. */
+GPtrArray *domain_missing_images(const Domain *domain);
 /* Under how many names the tree shows @layer (at least 1). */
 guint domain_layer_names(const Domain *domain, const Layer *layer);
 /* Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. */

@@ -141,6 +141,8 @@ EngineId core_next_domain_id(Core *core);
 /* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails visibly. */
 void core_log(Core *core, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
+void core_log_missing(Core *core, const char *name, const GPtrArray *missing);
+
 /*
  * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the layer its
  * guest writes; otherwise also as a layer below.

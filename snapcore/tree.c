@@ -97,14 +97,8 @@ char *tree_draw(const Domain *domain)
     draw_snapshots(domain, out);
     if (domain->broken)
         g_string_append_printf(out, "\nread-only: %s\n", domain->broken);
-    GHashTableIter iter;
-    gpointer layer;
-    gboolean first = TRUE;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (!file_id_known(&((Layer *)layer)->file)) {
-            g_string_append_printf(out, "%smissing: %s\n", first ? "\n" : "", ((Layer *)layer)->path);
-            first = FALSE;
-        }
+    g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    for (guint i = 0; i < missing->len; i++)
+        g_string_append_printf(out, "%smissing: %s\n", i == 0 ? "\n" : "", (const char *)missing->pdata[i]);
     return g_string_free(out, FALSE);
 }

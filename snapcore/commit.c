@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The second half of an op: how the store changes, the commit point, and what comes after it. */
+#include "op.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+
+/* What is written must be readable again: escaping may have made it too long, and libxml2 writes things that no parser
+ * takes back (facts/qemu.md E). */
+static gboolean check_document(const char *text, const char *root, GError **error)
+{
+    g_autoptr(xmlDoc) doc = xml_parse(text, strlen(text), root, error);
+    if (!doc)
+        g_prefix_error(error, "the document could not be read again: ");
+    return doc != NULL;
+}
+
+char *op_definition_text(const DomainDef *def, GError **error)
+{
+    g_autofree char *text = domain_def_format(def);
+    return check_document(text, "domain", error) ? g_steal_pointer(&text) : NULL;
+}
+
+gboolean op_write_definition(Op *op, GError **error)
+{
+    g_autofree char *text = op_definition_text(op->domain->def, error);
+    if (!text)
+        return FALSE;
+    op->domain->xml_size = strlen(text);
+    plan_write(op->plan, "domain.xml", text);
+    return TRUE;
+}
+
+void op_write_sidecar(Op *op)
+{
+    g_autofree char *text = store_domain_json(op->domain);
+    plan_write(op->plan, "domain.json", text);
+}
+
+gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error)
+{
+    g_free(def->name);
+    def->name = g_strdup(snapshot->name);
+    g_free(def->parent);
+    def->parent = g_strdup(snapshot->parent ? snapshot->parent->name : NULL);
+    g_autofree char *xml = snapshot_def_format(def);
+    if (!check_document(xml, "domainsnapshot", error))
+        return FALSE;
+    snapshot->xml_size = strlen(xml);
+    snapshot->xml_time = op->domain->changed;
+    snapshot->secret = snapshot_def_has_secret(def);
+    g_autofree char *xml_file = store_snapshot_file(snapshot->name, ".xml");
+    g_autofree char *json_file = store_snapshot_file(snapshot->name, ".json");
+    g_autofree char *json = store_snapshot_json(snapshot);
+    plan_write(op->plan, json_file, json); /* first: a document without its sidecar cannot be used */
+    plan_write(op->plan, xml_file, xml);
+    return TRUE;
+}
+
+void op_remove_snapshot(Op *op, const char *name)
+{
+    g_autofree char *xml_file = store_snapshot_file(name, ".xml");
+    g_autofree char *json_file = store_snapshot_file(name, ".json");
+    plan_write(op->plan, xml_file, NULL);
+    plan_write(op->plan, json_file, NULL);
+}
+
+gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error)
+{
+    g_autoptr(SnapshotDef) def =
+        store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
+    return def && op_write_snapshot(op, snapshot, def, error);
+}
+
+static StoreWrite *sidecar_write(const Domain *domain, const Snapshot *home)
+{
+    g_autofree char *file = home ? store_snapshot_file(home->name, ".json") : g_strdup("domain.json");
+    g_autofree char *text = home ? store_snapshot_json(home) : store_domain_json(domain);
+    return store_write_new(file, text);
+}
+
+void op_write_home(Op *op, const Layer *layer)
+{
+    StoreWrite *write = sidecar_write(op->domain, layer->home);
+    plan_write(op->plan, write->file, write->text);
+    store_write_free(write);
+}
+
+static gboolean stale_tag(const Layer *layer, const char *tag, guint *ret_at)
+{
+    return g_ptr_array_find_with_equal_func(layer->stale, tag, g_str_equal, ret_at);
+}
+
+/* Does another domain have the file too, as its own or below it? */
+static gboolean is_shared(Op *op, const Layer *layer)
+{
+    g_autofree char *other = NULL;
+    return core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other);
+}
+
+static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *tag)
+{
+    Step *step = plan_after(op->plan, STEP_DROP_TAG, disk, layer->path);
+    step->tag = g_strdup(tag);
+    step->mode = layer->frozen ? layer->mode | 0200 : 0;
+}
+
+void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
+{
+    if (!is_shared(op, layer)) {
+        plan_drop(op, disk, layer, tag);
+        return;
+    }
+    g_ptr_array_add(layer->stale, g_strdup(tag));
+    op_write_home(op, layer);
+}
+
+void op_prune(Op *op)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_autoptr(GPtrArray) thaws = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (!layer->frozen || is_shared(op, layer))
+            continue;
+        Step *step = step_new(STEP_THAW, 0, layer->path, layer->path);
+        step->mode = layer->mode;
+        g_ptr_array_add(thaws, step);
+    }
+    domain_prune_layers(op->domain);
+    for (guint i = 0; i < thaws->len; i++) {
+        const Step *step = thaws->pdata[i];
+        if (!domain_find_layer(op->domain, step->path))
+            plan_after(op->plan, STEP_THAW, step->disk, step->path)->mode = step->mode;
+    }
+}
+
+/* --- commit --- */
+
+/* Tags that could not be dropped go on the layer's list; one that could comes off it. */
+static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHashTable *touched)
+{
+    for (guint i = 0; i < plan_afters(plan)->len; i++) {
+        const Step *step = plan_afters(plan)->pdata[i];
+        Layer *layer = domain_find_layer(domain, step->path);
+        guint at;
+        if (layer && stale_tag(layer, step->tag, &at))
+            g_ptr_array_remove_index(layer->stale, at);
+        if (layer)
+            g_hash_table_add(touched, layer);
+    }
+    for (guint i = 0; i < failed->len; i++) {
+        const Step *step = failed->pdata[i];
+        Layer *layer = domain_find_layer(domain, step->path);
+        if (!layer || !step_needs_repair(step)) /* a temporary name that stayed: nothing refers to it */
+            continue;
+        g_ptr_array_add(layer->stale, g_strdup(step->tag));
+        g_hash_table_add(touched, layer);
+    }
+}
+
+gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
+{
+    g_autoptr(GPtrArray) failed = g_ptr_array_new();
+    g_autoptr(GHashTable) touched = g_hash_table_new(NULL, NULL);
+    g_autoptr(GHashTable) homes = g_hash_table_new(NULL, NULL);
+    g_autoptr(GPtrArray) writes = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free);
+    GHashTableIter iter;
+    gpointer value;
+
+    if (!plan_settle(plan, failed, error))
+        return FALSE;
+    note_stale(domain, failed, plan, touched);
+    g_hash_table_iter_init(&iter, touched);
+    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+        Layer *layer = value;
+        FileLook look;
+        if (layer->frozen && file_look(layer->path, &look, NULL)) {
+            layer->stamp = look.stamp;
+            layer->blocks = look.blocks;
+        }
+        g_hash_table_add(homes, layer->home);
+    }
+    g_hash_table_iter_init(&iter, homes);
+    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+        g_ptr_array_add(writes, sidecar_write(domain, value));
+    }
+    return store_apply(core->store, plan_domain(plan), writes, error) && plan_close(plan, error);
+}
+
+/* Somebody dropped a straggler by hand, and a snapshot has a tag of that name again: it is no straggler any more. */
+static void forget_named(Op *op, Layer *layer)
+{
+    gboolean forgot = FALSE;
+    for (guint i = layer->stale->len; i > 0; i--)
+        if (domain_tag_named(op->domain, layer, layer->stale->pdata[i - 1])) {
+            g_ptr_array_remove_index(layer->stale, i - 1);
+            forgot = TRUE;
+        }
+    if (forgot)
+        op_write_home(op, layer);
+}
+
+/* Tags of earlier operations that could not be dropped then get another chance. */
+static void retry_stale(Op *op)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Layer *layer = value;
+        forget_named(op, layer);
+        for (guint i = 0; i < layer->stale->len && !is_shared(op, layer); i++)
+            plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
+    }
+}
+
+void core_tell_gone(Core *core, EngineId where, const char *name)
+{
+    if (core->gone)
+        core->gone(core->gone_user, where, name);
+}
+
+gboolean op_commit(Op *op, GError **error, const char *format, ...)
+{
+    g_autoptr(GError) why = NULL;
+    retry_stale(op);
+    if (!plan_commit(op->plan, error))
+        return FALSE;
+
+    Domain *domain = g_steal_pointer(&op->domain);
+    if (!op_settle(op->core, domain, op->plan,
+                   &why)) { /* it has happened all the same, and will be completed */
+        domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
+        domain->stuck = TRUE;
+    }
+    g_autofree char *name = g_strdup(domain->name);
+    EngineId id = domain->object.id;
+    core_show(op->core, domain);
+
+    va_list args;
+    va_start(args, format);
+    g_autofree char *line = g_strdup_vprintf(format, args);
+    va_end(args);
+    core_log(op->core, name, "%s", line);
+    if (why)
+        core_log(op->core, name, "%s", why->message);
+    for (guint i = 0; i < op->gone->len; i++)
+        core_tell_gone(op->core, id, op->gone->pdata[i]);
+    return TRUE;
+}
