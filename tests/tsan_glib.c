@@ -10,7 +10,7 @@
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define REAL(name) (__extension__(__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
 void g_mutex_lock(GMutex *mutex)
 {
