@@ -14,14 +14,23 @@
 /* Symlinks, and dead mounts on top of each other, that are followed before we give up. */
 #define MAX_STEPS 16
 
+/* While a killed daemon is being taken down, its mount answers EIO for a moment, and only then that it is dead. */
+#define DYING_TRIES 40
+#define DYING_PAUSE (G_USEC_PER_SEC / 20)
+
 /* stat() as the file system says it now: the kernel keeps attributes of a dead mount for a second. */
 static int stat_now(const char *path, mode_t *ret_mode)
 {
     struct statx st;
-    if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st) != 0)
-        return errno;
-    *ret_mode = st.stx_mode;
-    return 0;
+    for (int try = 1;; try++) {
+        if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC | AT_SYMLINK_NOFOLLOW, STATX_TYPE, &st) == 0) {
+            *ret_mode = st.stx_mode;
+            return 0;
+        }
+        if (errno != EIO || try >= DYING_TRIES)
+            return errno;
+        g_usleep(DYING_PAUSE);
+    }
 }
 
 /* Type of the topmost file system mounted on @path, or NULL. Caller frees. */
