@@ -301,12 +301,15 @@ START_TEST(loop_below_a_frozen_layer)
     ck_assert(!world_try_define(world, xml, &error));
     ck_assert_msg(error->code == ELOOP || error->code == EBUSY, "%s", error->message);
     g_clear_error(&error);
-    /* another domain that stands on it: to read only, so that nothing else refuses it */
-    g_autofree char *reader = disk_element("vda", "qcow2", high, "", "<readonly/>");
-    g_autofree char *other = domain_document("other", reader);
-    ck_assert(!world_try_define(world, other, &error));
-    expect_error(&error, ELOOP, "is a loop");
-    assert_names(world, NULL, "web");
+    /* a disk to read only: nothing else would refuse it */
+    g_autofree char *vda = present_disk(world, "vda");
+    g_autofree char *reader = disk_element("vdb", "qcow2", low, "", "<readonly/>");
+    g_autofree char *both = g_strconcat(vda, reader, NULL);
+    g_autofree char *with_reader = domain_document("web", both);
+    ck_assert(!world_try_define(world, with_reader, &error));
+    expect_error(&error, ELOOP, "its backing chain is a loop");
+    g_autofree char *now = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "web"));
+    ck_assert_ptr_null(strstr(now, "vdb"));
 }
 END_TEST
 
