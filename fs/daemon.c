@@ -100,8 +100,6 @@ void daemon_drain(Fs *fs)
         int got = fuse_session_receive_buf(fs->session, &buffer);
         if (got > 0)
             fuse_session_process_buf(fs->session, &buffer);
-        else if (fuse_session_exited(fs->session))
-            fuse_session_reset(fs->session); /* a second signal: jobs still hold requests of this session */
         else if (got != -EINTR && got != -EAGAIN)
             g_usleep(DRAIN_MSEC * 1000); /* unmounted meanwhile: nothing more comes */
     }

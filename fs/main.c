@@ -68,15 +68,6 @@ static struct fuse_session *new_session(const Options *options, Fs *fs)
     return session;
 }
 
-static int run_loop(Fs *fs)
-{
-    struct fuse_loop_config *config = fuse_loop_cfg_create();
-    int result = fuse_session_loop_mt(fs->session, config);
-    fuse_loop_cfg_destroy(config);
-    daemon_drain(fs);
-    return result < 0 ? EXIT_MOUNT : EXIT_OK; /* positive: the signal that ended it */
-}
-
 /* Signals come to the main thread once it can end the session: threads made before that must not get them. */
 static void block_signals(int how)
 {
@@ -86,6 +77,17 @@ static void block_signals(int how)
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGHUP);
     pthread_sigmask(how, &set, NULL);
+}
+
+static int run_loop(Fs *fs)
+{
+    struct fuse_loop_config *config = fuse_loop_cfg_create();
+    int result = fuse_session_loop_mt(fs->session, config);
+    fuse_loop_cfg_destroy(config);
+    block_signals(
+        SIG_BLOCK); /* a second one would end the session under the jobs that still answer requests of it */
+    daemon_drain(fs);
+    return result < 0 ? EXIT_MOUNT : EXIT_OK; /* positive: the signal that ended it */
 }
 
 static int serve(const Options *options, Fs *fs, int report)

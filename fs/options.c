@@ -198,6 +198,7 @@ static const char *const ignored[] = {"defaults",
 
 static gboolean take_word(Options *options, const char *text, GError **error)
 {
+    g_assert(text);
     gsize len = strcspn(text, "=");
     g_autofree char *key = g_strndup(text, len);
     const char *value = text[len] == '=' ? text + len + 1 : NULL;
