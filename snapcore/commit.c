@@ -93,8 +93,7 @@ static gboolean stale_tag(const Layer *layer, const char *tag, guint *ret_at)
     return g_ptr_array_find_with_equal_func(layer->stale, tag, g_str_equal, ret_at);
 }
 
-/* Does another domain have the file too, as its own or below it? */
-static gboolean is_shared(Op *op, const Layer *layer)
+gboolean op_is_shared(Op *op, const Layer *layer)
 {
     g_autofree char *other = NULL;
     return core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other);
@@ -109,7 +108,7 @@ static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *
 
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 {
-    if (!is_shared(op, layer)) {
+    if (!op_is_shared(op, layer)) {
         plan_drop(op, disk, layer, tag);
         return;
     }
@@ -119,23 +118,11 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 
 void op_prune(Op *op)
 {
-    GHashTableIter iter;
-    gpointer value;
-    g_autoptr(GPtrArray) thaws = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
-    g_hash_table_iter_init(&iter, op->domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Layer *layer = value;
-        if (!layer->frozen || is_shared(op, layer))
-            continue;
-        Step *step = step_new(STEP_THAW, 0, layer->path, layer->path);
-        step->mode = layer->mode;
-        g_ptr_array_add(thaws, step);
-    }
-    domain_prune_layers(op->domain);
-    for (guint i = 0; i < thaws->len; i++) {
-        const Step *step = thaws->pdata[i];
-        if (!domain_find_layer(op->domain, step->path))
-            plan_after(op->plan, STEP_THAW, step->disk, step->path)->mode = step->mode;
+    g_autoptr(GPtrArray) pruned = domain_prune_layers(op->domain);
+    for (guint i = 0; i < pruned->len; i++) {
+        const Layer *layer = pruned->pdata[i];
+        if (layer->frozen && !op_is_shared(op, layer))
+            plan_after(op->plan, STEP_THAW, layer->path, layer->path)->mode = layer->mode;
     }
 }
 
@@ -214,7 +201,7 @@ static void retry_stale(Op *op)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         forget_named(op, layer);
-        for (guint i = 0; i < layer->stale->len && !is_shared(op, layer); i++)
+        for (guint i = 0; i < layer->stale->len && !op_is_shared(op, layer); i++)
             plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
     }
 }

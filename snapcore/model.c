@@ -380,9 +380,10 @@ static GHashTable *used_layers(const Domain *domain)
     return used;
 }
 
-void domain_prune_layers(Domain *domain)
+GPtrArray *domain_prune_layers(Domain *domain)
 {
     g_autoptr(GHashTable) used = used_layers(domain);
+    GPtrArray *pruned = g_ptr_array_new_with_free_func((GDestroyNotify)layer_free);
     GHashTableIter iter;
     gpointer layer;
     g_hash_table_iter_init(&iter, domain->layers);
@@ -390,6 +391,8 @@ void domain_prune_layers(Domain *domain)
         if (g_hash_table_contains(used, layer))
             continue;
         g_hash_table_remove(domain->objects, &((Layer *)layer)->object.id);
-        g_hash_table_iter_remove(&iter);
+        g_hash_table_iter_steal(&iter);
+        g_ptr_array_add(pruned, layer);
     }
+    return pruned;
 }

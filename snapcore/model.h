@@ -134,8 +134,11 @@ gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *
 GPtrArray *domain_missing_images(const Domain *domain);
 /* Under how many names the tree shows @layer (at least 1). */
 guint domain_layer_names(const Domain *domain, const Layer *layer);
-/* Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. */
-void domain_prune_layers(Domain *domain);
+/*
+ * Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. Returns them (of
+ * Layer); caller unrefs.
+ */
+GPtrArray *domain_prune_layers(Domain *domain);
 
 /* The tree drawn as text, with the present state marked. Caller frees. */
 char *tree_draw(const Domain *domain);

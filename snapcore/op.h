@@ -88,6 +88,9 @@ gboolean op_require_off(Op *op, GError **error);
 /* EBUSY when @layer, of disk @target, is another disk's too, of this or of another domain. */
 gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error);
 
+/* Does another domain have @layer's file too, as its own or below it? */
+gboolean op_is_shared(Op *op, const Layer *layer);
+
 /* Keep writers out of @layer until the op is freed. */
 gboolean op_hold(Op *op, const Layer *layer, GError **error);
 

@@ -36,9 +36,7 @@ static gboolean plan_overlay(Op *op, const Snapshot *snapshot, const StateDisk *
 /* May the state be applied to the file that holds it? Not if anything needs that file's own content. */
 static gboolean can_apply(Op *op, const Layer *layer)
 {
-    g_autofree char *other = NULL;
-    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) &&
-           !core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other) &&
+    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) && !op_is_shared(op, layer) &&
            !chain_has_clone(op->core, layer);
 }
 

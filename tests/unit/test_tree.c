@@ -245,7 +245,7 @@ START_TEST(pruning)
     ck_assert(domain_layer_is_active(domain, active) && !domain_layer_is_active(domain, below));
     ck_assert(domain_layer_is_stood_on(domain, below) && !domain_layer_is_stood_on(domain, active));
     ck_assert(domain_tag_named(domain, named, "tag") && !domain_tag_named(domain, named, "other"));
-    domain_prune_layers(domain);
+    g_ptr_array_unref(domain_prune_layers(domain));
     ck_assert_ptr_null(domain_find_layer(domain, "/i/loose"));
     ck_assert_ptr_null(g_hash_table_lookup(domain->objects, &id));
     ck_assert_uint_eq(g_hash_table_size(domain->layers), 5);
