@@ -112,6 +112,25 @@ char *world_digest(World *world, const char *domain);
 /* Nothing temporary is left, no journal, every image passes qemu-img check, the domain is not read-only. */
 void world_check_clean(World *world, const char *domain);
 
+/* --- what several programs assert (engine_assert.c) --- */
+
+/* Diskspecs for world_create: both disks of "web" external. */
+#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
+
+/* "web" with three snapshots, and a second domain "other" beside it, to see that nothing of it is touched. */
+World *world_two_domains(char *dir);
+void world_assert_other_works(World *world);
+/* Changes are refused, and tree and log say @why (NULL: anything). */
+void world_assert_read_only(World *world, const char *domain, const char *why);
+/* The state of "web" holds these patterns (pattern_hash). */
+void world_assert_hash(World *world, const char *snapshot, const char *target, int first, int second);
+/* A create on "web" that fails, for that reason, and changes nothing. */
+void world_assert_create_refused(World *world, const char *name, const char *specs, int code, const char *text);
+/* A definition with one disk, vda, in the file @file of img/. Caller frees. */
+char *one_disk_document(World *world, const char *name, const char *format, const char *file, const char *inside);
+void world_assert_define_refused(World *world, const char *xml, int code, const char *text);
+void world_assert_define_taken(World *world, const char *xml);
+
 /* --- the spy --- */
 
 /* A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. */

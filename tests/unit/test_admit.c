@@ -5,8 +5,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
 static void assert_hash(World *world, const char *domain, const char *snapshot, const char *target, int first,
                         int second)
 {

@@ -3,30 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-static char *one_disk(World *world, const char *name, const char *format, const char *file,
-                      const char *inside)
-{
-    g_autofree char *path = world_path(world, file);
-    g_autofree char *disk = disk_element("vda", format, path, "", inside);
-    return domain_document(name, disk);
-}
-
-static void assert_refused(World *world, const char *xml, int code, const char *text)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *before = world_names(world, NULL);
-    ck_assert_msg(!world_try_define(world, xml, &error), "was taken: %s", xml);
-    expect_error(&error, code, text);
-    g_autofree char *after = world_names(world, NULL);
-    ck_assert_str_eq(after, before);
-}
-
-static void assert_taken(World *world, const char *xml)
-{
-    g_autoptr(GError) error = NULL;
-    ASSERT_OK(world_try_define(world, xml, &error), error);
-}
-
 static void overlay(World *world, const char *file, const char *base, const char *format)
 {
     g_autofree char *path = world_path(world, file);
@@ -39,8 +15,8 @@ START_TEST(own_directory)
     g_free(world_raw(world, "base.img", 1));
     overlay(world, "middle.qcow2", "./base.img", "raw");
     overlay(world, "top.qcow2", "middle.qcow2", "qcow2");
-    g_autofree char *xml = one_disk(world, "web", "qcow2", "top.qcow2", "");
-    assert_taken(world, xml);
+    g_autofree char *xml = one_disk_document(world, "web", "qcow2", "top.qcow2", "");
+    world_assert_define_taken(world, xml);
     EngineId id = world_domain(world, "web");
     const EngineOps *ops = world->engine->ops;
     ck_assert_uint_ne(ops->chain_file(world->engine, id, "base.img"), 0);
@@ -62,27 +38,28 @@ START_TEST(other_directory)
     ck_assert_int_eq(mkdir(dir, 0755), 0);
     g_autofree char *base = world_image(world, "templates/base.qcow2", 1);
     overlay(world, "top.qcow2", "templates/base.qcow2", "qcow2");
-    g_autofree char *plain = one_disk(world, "web", "qcow2", "top.qcow2", "");
-    assert_refused(world, plain, EPERM,
-                   "name it in <backingStore>, move it next to the image, or mount with -o backing=");
+    g_autofree char *plain = one_disk_document(world, "web", "qcow2", "top.qcow2", "");
+    world_assert_define_refused(
+        world, plain, EPERM,
+        "name it in <backingStore>, move it next to the image, or mount with -o backing=");
     g_autofree char *element =
         g_strdup_printf("<backingStore type='file'><format type='qcow2'/><source file='%s'/>"
                         "<backingStore/></backingStore>",
                         base);
-    g_autofree char *named = one_disk(world, "web", "qcow2", "top.qcow2", element);
-    assert_taken(world, named);
+    g_autofree char *named = one_disk_document(world, "web", "qcow2", "top.qcow2", element);
+    world_assert_define_taken(world, named);
     g_autofree char *wrong =
         g_strdup_printf("<backingStore type='file'><format type='qcow2'/><source file='%s.other'/>"
                         "<backingStore/></backingStore>",
                         base);
-    g_autofree char *misnamed = one_disk(world, "two", "qcow2", "top.qcow2", wrong);
-    assert_refused(world, misnamed, EPERM, "in another directory");
+    g_autofree char *misnamed = one_disk_document(world, "two", "qcow2", "top.qcow2", wrong);
+    world_assert_define_refused(world, misnamed, EPERM, "in another directory");
     char *dirs[] = {dir, NULL};
     world_close(world);
     world->options.backing_dirs = dirs;
     world_open(world);
-    g_autofree char *allowed = one_disk(world, "three", "qcow2", "top.qcow2", "");
-    assert_taken(world, allowed);
+    g_autofree char *allowed = one_disk_document(world, "three", "qcow2", "top.qcow2", "");
+    world_assert_define_taken(world, allowed);
     g_autoptr(GError) error = NULL;
     ASSERT_OK(world->engine->ops->undefine(world->engine, world_domain(world, "three"), FALSE, NULL, &error),
               error);
@@ -111,8 +88,8 @@ START_TEST(hostile_chains)
         overlay(world, "bad.qcow2", "./base.qcow2", "qcow2");
         tool("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", bad[i].base, "-F", bad[i].format, path,
              NULL);
-        g_autofree char *xml = one_disk(world, "web", "qcow2", "bad.qcow2", "");
-        assert_refused(world, xml, bad[i].code, bad[i].text);
+        g_autofree char *xml = one_disk_document(world, "web", "qcow2", "bad.qcow2", "");
+        world_assert_define_refused(world, xml, bad[i].code, bad[i].text);
         ck_assert_int_eq(unlink(path), 0);
     }
 }
@@ -138,14 +115,14 @@ START_TEST(unnamed_format)
     g_autofree char *path = world_path(world, "top.qcow2");
     overlay(world, "top.qcow2", "./base.qcow2", "qcow2");
     forget_format(path);
-    g_autofree char *plain = one_disk(world, "web", "qcow2", "top.qcow2", "");
-    assert_refused(world, plain, EINVAL, "does not say which format its backing file");
+    g_autofree char *plain = one_disk_document(world, "web", "qcow2", "top.qcow2", "");
+    world_assert_define_refused(world, plain, EINVAL, "does not say which format its backing file");
     g_autofree char *element =
         g_strdup_printf("<backingStore type='file'><format type='qcow2'/><source file='%s'/>"
                         "<backingStore/></backingStore>",
                         base);
-    g_autofree char *named = one_disk(world, "web", "qcow2", "top.qcow2", element);
-    assert_taken(world, named);
+    g_autofree char *named = one_disk_document(world, "web", "qcow2", "top.qcow2", element);
+    world_assert_define_taken(world, named);
     world_create(world, "web", "s1", NULL);
     world_revert(world, "web", "s1");
 }
@@ -160,18 +137,18 @@ START_TEST(strange_images)
     g_autofree char *option = g_strdup_printf("data_file=%s", data);
     g_autofree char *split = world_path(world, "split.qcow2");
     tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", option, split, "1M", NULL);
-    g_autofree char *as_raw = one_disk(world, "x", "raw", "a.qcow2", "");
-    g_autofree char *as_qcow2 = one_disk(world, "x", "qcow2", "r.img", "");
-    g_autofree char *data_file = one_disk(world, "x", "qcow2", "split.qcow2", "");
-    assert_refused(world, as_raw, EINVAL, "declared as raw but is a qcow2 image");
-    assert_refused(world, as_qcow2, EINVAL, "disk 'vda'");
-    assert_refused(world, data_file, EOPNOTSUPP, "keeps its data in another file");
-    g_autofree char *directory = one_disk(world, "x", "raw", ".", "");
+    g_autofree char *as_raw = one_disk_document(world, "x", "raw", "a.qcow2", "");
+    g_autofree char *as_qcow2 = one_disk_document(world, "x", "qcow2", "r.img", "");
+    g_autofree char *data_file = one_disk_document(world, "x", "qcow2", "split.qcow2", "");
+    world_assert_define_refused(world, as_raw, EINVAL, "declared as raw but is a qcow2 image");
+    world_assert_define_refused(world, as_qcow2, EINVAL, "disk 'vda'");
+    world_assert_define_refused(world, data_file, EOPNOTSUPP, "keeps its data in another file");
+    g_autofree char *directory = one_disk_document(world, "x", "raw", ".", "");
     g_autofree char *fifo_path = world_path(world, "fifo");
     ck_assert_int_eq(mkfifo(fifo_path, 0600), 0);
-    g_autofree char *fifo = one_disk(world, "x", "raw", "fifo", "");
-    assert_refused(world, directory, EINVAL, "neither a regular file nor a block device");
-    assert_refused(world, fifo, EINVAL, "neither a regular file nor a block device");
+    g_autofree char *fifo = one_disk_document(world, "x", "raw", "fifo", "");
+    world_assert_define_refused(world, directory, EINVAL, "neither a regular file nor a block device");
+    world_assert_define_refused(world, fifo, EINVAL, "neither a regular file nor a block device");
 }
 END_TEST
 
@@ -204,7 +181,7 @@ START_TEST(not_utf8)
     ck_assert_int_eq(mkdir(dir, 0755), 0);
     ck_assert_int_eq(symlink("bad\xff", link), 0);
     g_free(world_image(world, "good/a.qcow2", 1));
-    g_autofree char *xml = one_disk(world, "web", "qcow2", "good/a.qcow2", "");
+    g_autofree char *xml = one_disk_document(world, "web", "qcow2", "good/a.qcow2", "");
     g_autoptr(GError) error = NULL;
     ck_assert(!world_try_define(world, xml, &error));
     ck_assert(error->code == EILSEQ || error->code == EINVAL);
@@ -224,12 +201,12 @@ START_TEST(inside_the_mount)
     world_close(world);
     world->options.mountpoint = mount;
     world_open(world);
-    g_autofree char *direct = one_disk(world, "web", "qcow2", "mnt/a.qcow2", "");
-    g_autofree char *dotted = one_disk(world, "web", "qcow2", "../img/./mnt/a.qcow2", "");
-    g_autofree char *linked = one_disk(world, "web", "qcow2", "link/a.qcow2", "");
-    assert_refused(world, direct, EINVAL, "lies in this mount itself");
-    assert_refused(world, dotted, EINVAL, "lies in this mount itself");
-    assert_refused(world, linked, EINVAL, "lies in this mount itself");
+    g_autofree char *direct = one_disk_document(world, "web", "qcow2", "mnt/a.qcow2", "");
+    g_autofree char *dotted = one_disk_document(world, "web", "qcow2", "../img/./mnt/a.qcow2", "");
+    g_autofree char *linked = one_disk_document(world, "web", "qcow2", "link/a.qcow2", "");
+    world_assert_define_refused(world, direct, EINVAL, "lies in this mount itself");
+    world_assert_define_refused(world, dotted, EINVAL, "lies in this mount itself");
+    world_assert_define_refused(world, linked, EINVAL, "lies in this mount itself");
     world_define(world, "web", "mnt2", NULL);
     g_autofree char *spec = g_strdup_printf("vda,file=%s/x", mount);
     g_autoptr(GError) error = NULL;

@@ -3,29 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
-static void assert_hash(World *world, const char *snapshot, const char *target, int first, int second)
-{
-    g_autofree char *is = world_hash(world, "web", snapshot, target);
-    g_autofree char *should = pattern_hash(first, second);
-    ck_assert_msg(strcmp(is, should) == 0, "%s of %s is not %d %d", target, snapshot ? snapshot : "now",
-                  first, second);
-}
-
-/* A create that fails, for that reason, and changes nothing. */
-static void assert_refused(World *world, const char *name, const char *specs, int code, const char *text)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *before = world_digest(world, "web");
-    ck_assert_msg(!world_try_create(world, "web", name, specs, &error), "'%s' %s was taken", name ? name : "",
-                  specs ? specs : "");
-    expect_error(&error, code, text);
-    g_autofree char *after = world_digest(world, "web");
-    ck_assert_str_eq(after, before);
-    world_check_clean(world, "web");
-}
-
 START_TEST(unnamed)
 {
     g_autoptr(World) world = world_web(PATH("world"));
@@ -60,13 +37,13 @@ START_TEST(digits)
         world_create(world, "web", names[i], NULL);
     }
     for (guint i = 0; i < 3; i++) {
-        assert_hash(world, names[i], "vda", 30 + (int)i, 1);
+        world_assert_hash(world, names[i], "vda", 30 + (int)i, 1);
         world_revert(world, "web", names[i]);
-        assert_hash(world, NULL, "vda", 30 + (int)i, 1);
+        world_assert_hash(world, NULL, "vda", 30 + (int)i, 1);
     }
     world_delete(world, "web", "1");
-    assert_hash(world, "2", "vda", 32, 1);
-    assert_hash(world, "3", "vda", 30, 1);
+    world_assert_hash(world, "2", "vda", 32, 1);
+    world_assert_hash(world, "3", "vda", 30, 1);
     world_check_clean(world, "web");
 }
 END_TEST
@@ -91,7 +68,7 @@ START_TEST(collisions)
     ck_assert_str_eq(foreign_now, foreign_hash);
     world_write(world, "web", "vda", 51);
     world_revert(world, "web", "s1");
-    assert_hash(world, NULL, "vda", 50, 1);
+    world_assert_hash(world, NULL, "vda", 50, 1);
     world_delete(world, "web", "s1");
     g_autofree char *tags = image_tags(a);
     ck_assert_str_eq(tags, "s1"); /* the one that was there before */
@@ -116,16 +93,16 @@ START_TEST(rotation)
         world_create(world, "web", "daily.1", specs);
         if (round % 5 != 0)
             continue;
-        assert_hash(world, "daily.1", "vda", round, 1);
-        assert_hash(world, "daily.2", "vda", round - 1, 1);
-        assert_hash(world, "daily.3", "vda", round - 2, 1);
+        world_assert_hash(world, "daily.1", "vda", round, 1);
+        world_assert_hash(world, "daily.2", "vda", round - 1, 1);
+        world_assert_hash(world, "daily.3", "vda", round - 2, 1);
         g_autofree char *names = world_names(world, "web");
         ck_assert_str_eq(names, "daily.3 daily.2 daily.1");
     }
     g_autofree char *parent = world_parent(world, "web", "daily.1");
     ck_assert_str_eq(parent, "daily.2");
     world_revert(world, "web", "daily.3");
-    assert_hash(world, NULL, "vda", 18, 1);
+    world_assert_hash(world, NULL, "vda", 18, 1);
     g_autofree char *path = world_path(world, "a.qcow2");
     g_autofree char *tags = image_tags(path);
     g_auto(GStrv) each = g_strsplit(tags, " ", -1);
@@ -147,15 +124,15 @@ START_TEST(long_names)
     world_write(world, "web", "vda", 40);
     world_create(world, "web", wide->str, BOTH_EXTERNAL);
     world_write(world, "web", "vda", 41);
-    assert_refused(world, over, NULL, ENAMETOOLONG, NULL);
+    world_assert_create_refused(world, over, NULL, ENAMETOOLONG, NULL);
     world_reopen(world);
     g_autofree char *names = world_names(world, "web");
     g_autofree char *expected = g_strconcat(ascii, " ", wide->str, NULL);
     ck_assert_str_eq(names, expected);
     world_revert(world, "web", ascii);
-    assert_hash(world, NULL, "vda", 1, 1);
+    world_assert_hash(world, NULL, "vda", 1, 1);
     world_revert(world, "web", wide->str);
-    assert_hash(world, NULL, "vda", 40, 1);
+    world_assert_hash(world, NULL, "vda", 40, 1);
     g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
     ck_assert(g_utf8_validate(active, -1, NULL));
     world_check_clean(world, "web");
@@ -172,7 +149,7 @@ START_TEST(bad_names)
     g_autoptr(World) world = world_web(PATH("world"));
     world_create(world, "web", "s1", NULL);
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
-        assert_refused(world, bad[i].name, NULL, bad[i].code, NULL);
+        world_assert_create_refused(world, bad[i].name, NULL, bad[i].code, NULL);
     /* these look odd, and are fine */
     static const char *const odd[] = {"a b", "-x", "a..b", "%2F", "ü", "a'b\"&<>", "100%", "x:y", "json:{}"};
     for (gsize i = 0; i < G_N_ELEMENTS(odd); i++) {
@@ -181,10 +158,10 @@ START_TEST(bad_names)
     }
     world_reopen(world);
     for (gsize i = 0; i < G_N_ELEMENTS(odd); i++)
-        assert_hash(world, odd[i], "vda", 60 + (int)i, 1);
+        world_assert_hash(world, odd[i], "vda", 60 + (int)i, 1);
     for (gsize i = 0; i < G_N_ELEMENTS(odd); i++) {
         world_revert(world, "web", odd[i]);
-        assert_hash(world, NULL, "vda", 60 + (int)i, 1);
+        world_assert_hash(world, NULL, "vda", 60 + (int)i, 1);
     }
     world_check_clean(world, "web");
 }

@@ -4,37 +4,13 @@
 #include "fedora_xml.h"
 #include "runner.h"
 
-static char *one_disk(World *world, const char *name, const char *format, const char *file,
-                      const char *inside)
-{
-    g_autofree char *path = world_path(world, file);
-    g_autofree char *disk = disk_element("vda", format, path, "", inside);
-    return domain_document(name, disk);
-}
-
-static void assert_refused(World *world, const char *xml, int code, const char *text)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *before = world_names(world, NULL);
-    ck_assert_msg(!world_try_define(world, xml, &error), "was taken: %s", xml);
-    expect_error(&error, code, text);
-    g_autofree char *after = world_names(world, NULL);
-    ck_assert_str_eq(after, before);
-}
-
-static void assert_taken(World *world, const char *xml)
-{
-    g_autoptr(GError) error = NULL;
-    ASSERT_OK(world_try_define(world, xml, &error), error);
-}
-
 /* --- define, redefine, undefine, rename --- */
 
 START_TEST(a_real_machine)
 {
     g_autoptr(World) world = world_new(PATH("world"));
     g_autofree char *document = fedora_document();
-    assert_taken(world, document); /* its images are not there: as with virsh */
+    world_assert_define_taken(world, document); /* its images are not there: as with virsh */
     g_autofree char *text = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "fedora"));
     ck_assert_str_eq(text, document);
     guint64 size;
@@ -60,13 +36,13 @@ START_TEST(clashes)
     g_autoptr(GError) error = NULL;
     g_free(world_image(world, "c.qcow2", 3));
     g_autofree char *web = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "web"));
-    g_autofree char *other = one_disk(world, "other", "qcow2", "c.qcow2", "");
+    g_autofree char *other = one_disk_document(world, "other", "qcow2", "c.qcow2", "");
     g_autoptr(GString) same_name = g_string_new(other);
     g_autoptr(GString) same_uuid = g_string_new(web);
     g_string_replace(same_name, "<name>other<", "<name>web<", 0);
     g_string_replace(same_uuid, "<name>web<", "<name>other<", 0);
-    assert_refused(world, same_name->str, EEXIST, "domain 'web' exists already with the uuid '");
-    assert_refused(world, same_uuid->str, EEXIST, "is that of the domain 'web'");
+    world_assert_define_refused(world, same_name->str, EEXIST, "domain 'web' exists already with the uuid '");
+    world_assert_define_refused(world, same_uuid->str, EEXIST, "is that of the domain 'web'");
     const EngineOps *ops = world->engine->ops;
     EngineId id = world_domain(world, "web");
     /* written into the domain's own file */
@@ -100,13 +76,13 @@ START_TEST(bad_documents)
     };
     g_autoptr(World) world = world_web(PATH("world"));
     for (gsize i = 0; i < G_N_ELEMENTS(bad); i++)
-        assert_refused(world, bad[i].xml, bad[i].code, bad[i].text);
+        world_assert_define_refused(world, bad[i].xml, bad[i].code, bad[i].text);
     g_autofree char *much = g_strnfill(1024 * 1024, ' ');
     g_autofree char *long_document =
         g_strconcat("<domain type='kvm'><name>x</name>", much, "</domain>", NULL);
-    assert_refused(world, long_document, E2BIG, NULL);
-    g_autofree char *vmdk = one_disk(world, "x", "vmdk", "a.qcow2", "");
-    assert_refused(world, vmdk, EOPNOTSUPP, "vda");
+    world_assert_define_refused(world, long_document, E2BIG, NULL);
+    g_autofree char *vmdk = one_disk_document(world, "x", "vmdk", "a.qcow2", "");
+    world_assert_define_refused(world, vmdk, EOPNOTSUPP, "vda");
 }
 END_TEST
 
@@ -193,10 +169,10 @@ START_TEST(rename_domain)
     g_autofree char *names = world_names(world, NULL);
     ck_assert_str_eq(names, "new name taken");
     world_revert(world, "new name", "s1");
-    g_autofree char *other = one_disk(world, "another", "qcow2", "c.qcow2", "");
+    g_autofree char *other = one_disk_document(world, "another", "qcow2", "c.qcow2", "");
     g_autoptr(GString) old_name = g_string_new(other);
     g_string_replace(old_name, "<name>another<", "<name>web<", 0);
-    assert_taken(world, old_name->str); /* the old name is free */
+    world_assert_define_taken(world, old_name->str); /* the old name is free */
 }
 END_TEST
 
@@ -245,16 +221,16 @@ START_TEST(redefine)
     g_autofree char *s1 = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
     g_free(world_image(world, "c.qcow2", 3));
     EngineId id = world_domain(world, "web");
-    g_autofree char *c = one_disk(world, "web", "qcow2", "c.qcow2", "");
-    assert_taken(world, c);
+    g_autofree char *c = one_disk_document(world, "web", "qcow2", "c.qcow2", "");
+    world_assert_define_taken(world, c);
     ck_assert_uint_eq(world_domain(world, "web"), id);
     g_autoptr(GPtrArray) disks = world->engine->ops->disks(world->engine, id);
     ck_assert_uint_eq(disks->len, 1);
     g_autofree char *s1_now = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
     ck_assert_str_eq(s1_now, s1);
-    g_autofree char *wrong = one_disk(world, "web", "raw", "c.qcow2", "");
+    g_autofree char *wrong = one_disk_document(world, "web", "raw", "c.qcow2", "");
     g_autofree char *before = world_digest(world, "web");
-    assert_refused(world, wrong, EINVAL, "disk 'vda': ");
+    world_assert_define_refused(world, wrong, EINVAL, "disk 'vda': ");
     g_autofree char *after = world_digest(world, "web");
     ck_assert_str_eq(after, before);
     g_autofree char *then = world_hash(world, "web", "s1", "vda");

@@ -3,8 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
 static void assert_parent(World *world, const char *name, const char *parent)
 {
     g_autofree char *is = world_parent(world, "web", name);

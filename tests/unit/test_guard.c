@@ -5,40 +5,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
-static void assert_read_only(World *world, const char *domain, const char *why)
-{
-    g_autoptr(GError) error = NULL;
-    ck_assert(!world_try_create(world, domain, "x", NULL, &error));
-    expect_error(&error, EROFS, "is read-only");
-    g_autofree char *tree = world_tree(world, domain);
-    g_autofree char *log = world_log(world, domain);
-    ck_assert_msg(strstr(tree, "read-only: ") != NULL, "%s", tree);
-    ck_assert_msg(strstr(log, "read-only: ") != NULL, "%s", log);
-    ck_assert_msg(!why || (strstr(tree, why) && strstr(log, why)), "%s\n%s", tree, log);
-}
-
-/* A second domain beside "web", to see that nothing of it is touched. */
-static World *two_domains(char *dir)
-{
-    World *world = world_web(dir);
-    g_free(world_image(world, "c.qcow2", 3));
-    world_define(world, "other", "c.qcow2", NULL);
-    world_create(world, "web", "s1", NULL);
-    world_create(world, "web", "s2", BOTH_EXTERNAL);
-    world_create(world, "web", "s3", NULL);
-    world_create(world, "other", "s1", NULL);
-    return world;
-}
-
-static void assert_other_works(World *world)
-{
-    world_revert(world, "other", "s1");
-    world_create(world, "other", NULL, NULL);
-    world_check_clean(world, "other");
-}
-
 /* --- frozen layers --- */
 
 START_TEST(write_bits)
@@ -59,7 +25,7 @@ END_TEST
 
 START_TEST(changed_from_outside)
 {
-    g_autoptr(World) world = two_domains(PATH("world"));
+    g_autoptr(World) world = world_two_domains(PATH("world"));
     g_autofree char *a = world_path(world, "a.qcow2");
     g_autofree char *data = NULL;
     gsize len;
@@ -69,12 +35,12 @@ START_TEST(changed_from_outside)
     ck_assert_int_eq(pwrite(fd, "x", 1, (off_t)len - 1), 1);
     close(fd);
     world_open(world);
-    assert_read_only(world, "web", "a.qcow2' was changed from outside");
+    world_assert_read_only(world, "web", "a.qcow2' was changed from outside");
     g_autofree char *names = world_names(world, "web");
     ck_assert_str_eq(names, "s1 s2 s3"); /* still to be looked at */
-    assert_other_works(world);
+    world_assert_other_works(world);
     world_reopen(world);
-    assert_read_only(world, "web", "was changed from outside");
+    world_assert_read_only(world, "web", "was changed from outside");
 }
 END_TEST
 

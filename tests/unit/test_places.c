@@ -3,29 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
-static void assert_hash(World *world, const char *snapshot, const char *target, int first, int second)
-{
-    g_autofree char *is = world_hash(world, "web", snapshot, target);
-    g_autofree char *should = pattern_hash(first, second);
-    ck_assert_msg(strcmp(is, should) == 0, "%s of %s is not %d %d", target, snapshot ? snapshot : "now",
-                  first, second);
-}
-
-/* A create that fails, for that reason, and changes nothing. */
-static void assert_refused(World *world, const char *name, const char *specs, int code, const char *text)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *before = world_digest(world, "web");
-    ck_assert_msg(!world_try_create(world, "web", name, specs, &error), "'%s' %s was taken", name ? name : "",
-                  specs ? specs : "");
-    expect_error(&error, code, text);
-    g_autofree char *after = world_digest(world, "web");
-    ck_assert_str_eq(after, before);
-    world_check_clean(world, "web");
-}
-
 /* --- where overlays go --- */
 
 START_TEST(explicit_paths)
@@ -42,10 +19,10 @@ START_TEST(explicit_paths)
     g_autofree char *nowhere = g_strdup_printf("vda,file=%s/none/x", world->images);
     g_autofree char *twice =
         g_strdup_printf("vda,file=%s/x vdb,file=%s/sub/../x", world->images, world->images);
-    assert_refused(world, "s1", exists, EEXIST, "disk 'vda': '");
-    assert_refused(world, "s1", itself, EEXIST, "disk 'vda'");
-    assert_refused(world, "s1", nowhere, ENOENT, "disk 'vda'");
-    assert_refused(world, "s1", twice, EEXIST, "disk 'vdb'");
+    world_assert_create_refused(world, "s1", exists, EEXIST, "disk 'vda': '");
+    world_assert_create_refused(world, "s1", itself, EEXIST, "disk 'vda'");
+    world_assert_create_refused(world, "s1", nowhere, ENOENT, "disk 'vda'");
+    world_assert_create_refused(world, "s1", twice, EEXIST, "disk 'vdb'");
 
     g_autofree char *specs = g_strdup_printf("vda,file=%s/x vdb,file=%s/link/y", sub, world->images);
     world_create(world, "web", "s1", specs);
@@ -55,14 +32,14 @@ START_TEST(explicit_paths)
     g_autofree char *active_b = world_layer(world, "web", NULL, "vdb", NULL);
     ck_assert_str_eq(active_a, x);
     ck_assert_str_eq(active_b, y); /* real: a symlink pointed elsewhere later changes nothing */
-    assert_hash(world, NULL, "vda", 1, 1);
+    world_assert_hash(world, NULL, "vda", 1, 1);
     world_write(world, "web", "vda", 70);
     world_create(world, "web", "s2", BOTH_EXTERNAL); /* the next one lies beside that one */
     g_autofree char *next = world_layer(world, "web", NULL, "vda", NULL);
     ck_assert(g_str_has_prefix(next, sub));
-    assert_hash(world, "s2", "vda", 70, 1);
+    world_assert_hash(world, "s2", "vda", 70, 1);
     world_revert(world, "web", "s1");
-    assert_hash(world, NULL, "vda", 1, 1);
+    world_assert_hash(world, NULL, "vda", 1, 1);
     world_check_clean(world, "web");
 }
 END_TEST
@@ -117,7 +94,7 @@ START_TEST(raw_and_qed)
     g_autofree char *disk = disk_element("vda", "raw", raw, "", "");
     g_autofree char *xml = domain_document("web", disk);
     ASSERT_OK(world_try_define(world, xml, &error), error);
-    assert_refused(world, "s1", "vda,snapshot=internal", EOPNOTSUPP, "only qcow2 images");
+    world_assert_create_refused(world, "s1", "vda,snapshot=internal", EOPNOTSUPP, "only qcow2 images");
     world_create(world, "web", "s1", NULL);
     g_autofree char *first = world_layer(world, "web", NULL, "vda", NULL);
     g_autofree char *expected = world_path(world, "r.s1");
@@ -125,13 +102,13 @@ START_TEST(raw_and_qed)
     world_write(world, "web", "vda", 6);
     world_create(world, "web", "s2", "vda,driver=qed");
     world_create(world, "web", "s3", NULL); /* on the qed layer */
-    assert_hash(world, "s1", "vda", 5, 5);
-    assert_hash(world, "s2", "vda", 6, 5);
-    assert_hash(world, "s3", "vda", 6, 5);
+    world_assert_hash(world, "s1", "vda", 5, 5);
+    world_assert_hash(world, "s2", "vda", 6, 5);
+    world_assert_hash(world, "s3", "vda", 6, 5);
     world_revert(world, "web", "s1");
-    assert_hash(world, NULL, "vda", 5, 5);
+    world_assert_hash(world, NULL, "vda", 5, 5);
     world_revert(world, "web", "s3");
-    assert_hash(world, NULL, "vda", 6, 5);
+    world_assert_hash(world, NULL, "vda", 6, 5);
     world_check_clean(world, "web");
 }
 END_TEST
@@ -142,7 +119,7 @@ START_TEST(no_internal_by_default)
     g_autoptr(World) world = world_web(PATH("world"));
     g_autofree char *a = world_path(world, "a.qcow2");
     tool("qemu-img", "bitmap", "--add", a, "b0", NULL);
-    assert_refused(world, "s1", "vda,snapshot=internal", EOPNOTSUPP, "bitmaps");
+    world_assert_create_refused(world, "s1", "vda,snapshot=internal", EOPNOTSUPP, "bitmaps");
     world_create(world, "web", "s1", "vdb,snapshot=no");
     g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
     ck_assert_str_ne(active, a);
@@ -228,8 +205,8 @@ START_TEST(shared_images)
     g_autoptr(World) world = world_web(PATH("world"));
     g_autoptr(GError) error = NULL;
     world_define(world, "other", "b.qcow2", NULL);
-    assert_refused(world, "s1", NULL, EBUSY, "disk 'vdb': '");
-    assert_refused(world, "s1", BOTH_EXTERNAL, EBUSY, "is also a disk of domain 'other'");
+    world_assert_create_refused(world, "s1", NULL, EBUSY, "disk 'vdb': '");
+    world_assert_create_refused(world, "s1", BOTH_EXTERNAL, EBUSY, "is also a disk of domain 'other'");
     world_create(world, "web", "s1", "vdb,snapshot=no");
     ck_assert(world->engine->ops->undefine(world->engine, world_domain(world, "other"), FALSE, NULL, &error));
     world_create(world, "web", "s2", NULL);
@@ -275,7 +252,7 @@ START_TEST(third_of_four)
     g_autoptr(World) world = four_disks(PATH("world"));
     for (gsize i = 0; i < G_N_ELEMENTS(specs); i++) {
         spy_fail(CALL_OVERLAY | CALL_TAG_CREATE, "/third/", ENOSPC);
-        assert_refused(world, "s1", specs[i], ENOSPC, "disk 'vdc': ");
+        world_assert_create_refused(world, "s1", specs[i], ENOSPC, "disk 'vdc': ");
         spy_fail(0, NULL, 0);
     }
     /* for real: the image of one is gone */
@@ -302,7 +279,7 @@ START_TEST(missing_image)
     ck_assert(!world_try_create(world, "web", "s1", NULL, &error));
     expect_error(&error, ENOENT, "disk 'vdb'");
     world_create(world, "web", "s1", "vdb,snapshot=no");
-    assert_hash(world, "s1", "vda", 1, 1);
+    world_assert_hash(world, "s1", "vda", 1, 1);
     world_reopen(world);
     g_autofree char *tree = world_tree(world, "web");
     g_autofree char *log = world_log(world, "web");

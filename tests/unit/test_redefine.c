@@ -3,8 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
 static char *document_of(World *world, const char *snapshot)
 {
     return world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", snapshot));

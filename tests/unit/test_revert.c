@@ -3,8 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
 static void assert_hash(World *world, const char *snapshot, const char *target, int first, int second)
 {
     g_autofree char *is = world_hash(world, "web", snapshot, target);

@@ -3,40 +3,6 @@
 #include "engine_world.h"
 #include "runner.h"
 
-#define BOTH_EXTERNAL "vda,snapshot=external vdb,snapshot=external"
-
-static void assert_read_only(World *world, const char *domain, const char *why)
-{
-    g_autoptr(GError) error = NULL;
-    ck_assert(!world_try_create(world, domain, "x", NULL, &error));
-    expect_error(&error, EROFS, "is read-only");
-    g_autofree char *tree = world_tree(world, domain);
-    g_autofree char *log = world_log(world, domain);
-    ck_assert_msg(strstr(tree, "read-only: ") != NULL, "%s", tree);
-    ck_assert_msg(strstr(log, "read-only: ") != NULL, "%s", log);
-    ck_assert_msg(!why || (strstr(tree, why) && strstr(log, why)), "%s\n%s", tree, log);
-}
-
-/* A second domain beside "web", to see that nothing of it is touched. */
-static World *two_domains(char *dir)
-{
-    World *world = world_web(dir);
-    g_free(world_image(world, "c.qcow2", 3));
-    world_define(world, "other", "c.qcow2", NULL);
-    world_create(world, "web", "s1", NULL);
-    world_create(world, "web", "s2", BOTH_EXTERNAL);
-    world_create(world, "web", "s3", NULL);
-    world_create(world, "other", "s1", NULL);
-    return world;
-}
-
-static void assert_other_works(World *world)
-{
-    world_revert(world, "other", "s1");
-    world_create(world, "other", NULL, NULL);
-    world_check_clean(world, "other");
-}
-
 /* --- restart --- */
 
 static char *everything(World *world)
@@ -71,7 +37,7 @@ static char *everything(World *world)
 
 START_TEST(restart)
 {
-    g_autoptr(World) world = two_domains(PATH("world"));
+    g_autoptr(World) world = world_two_domains(PATH("world"));
     g_autoptr(GError) error = NULL;
     world_revert(world, "web", "s1");
     world_write(world, "web", "vda", 55);
@@ -144,7 +110,7 @@ static const struct {
 START_TEST(damage)
 {
     g_autofree char *number = g_strdup_printf("%d", _i);
-    g_autoptr(World) world = two_domains(PATH(number));
+    g_autoptr(World) world = world_two_domains(PATH(number));
     g_autofree char *file = world_store_file(world, damages[_i].file);
     g_autofree char *a = world_path(world, "a.qcow2");
     g_autofree char *before = file_hash(a);
@@ -155,8 +121,8 @@ START_TEST(damage)
         ck_assert_int_eq(unlink(file), 0);
     for (guint i = 0; i < 2; i++) {
         world_open(world);
-        assert_read_only(world, "web", damages[_i].why);
-        assert_other_works(world);
+        world_assert_read_only(world, "web", damages[_i].why);
+        world_assert_other_works(world);
         world_close(world);
     }
     g_autofree char *after = file_hash(a);
@@ -168,7 +134,7 @@ END_TEST
 /* Without its definition a domain cannot be shown at all; the mount's log says so, and nothing is thrown away. */
 START_TEST(lost_definition)
 {
-    g_autoptr(World) world = two_domains(PATH("world"));
+    g_autoptr(World) world = world_two_domains(PATH("world"));
     g_autofree char *file = world_store_file(world, "domains/web/domain.xml");
     g_autofree char *kept = world_store_file(world, "domains/web/snapshots/s2.xml");
     world_close(world);
@@ -186,14 +152,14 @@ START_TEST(lost_definition)
     g_autofree char *xml = domain_document("web", disk);
     ck_assert(!world_try_define(world, xml, &error));
     ck_assert_int_eq(access(kept, F_OK), 0);
-    assert_other_works(world);
+    world_assert_other_works(world);
 }
 END_TEST
 
 /* A definition that was being made, or thrown away, when the process died. */
 START_TEST(half_made)
 {
-    g_autoptr(World) world = two_domains(PATH("world"));
+    g_autoptr(World) world = world_two_domains(PATH("world"));
     g_autofree char *ours =
         world_store_file(world, "domains/.5e3b1c9e-9f3a-4a0f-8f0e-6a3c5b7d9e01/snapshots");
     g_autofree char *theirs = world_store_file(world, "domains/.git/snapshots");
@@ -220,7 +186,7 @@ END_TEST
 /* The directory has the new name, the document not yet. */
 START_TEST(half_renamed)
 {
-    g_autoptr(World) world = two_domains(PATH("world"));
+    g_autoptr(World) world = world_two_domains(PATH("world"));
     g_autofree char *from = world_store_file(world, "domains/web");
     g_autofree char *to = world_store_file(world, "domains/new");
     g_autofree char *file = world_store_file(world, "domains/new/domain.xml");
