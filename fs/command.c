@@ -9,12 +9,10 @@
 #include "snapshot.h"
 
 /* Put @disk into the request, in the place of one for the same name. Takes @disk. */
-static void put_disk(CreateRequest *request, DiskRequest *disk)
+static void put_disk(CreateRequest *request, SnapshotDisk *disk)
 {
-    if (request->disks == NULL)
-        request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_request_free);
     for (guint i = 0; i < request->disks->len; i++) {
-        const DiskRequest *old = request->disks->pdata[i];
+        const SnapshotDisk *old = request->disks->pdata[i];
         if (g_strcmp0(old->name, disk->name) == 0) {
             g_ptr_array_remove_index(request->disks, i);
             g_ptr_array_insert(request->disks, (int)i, disk);
@@ -38,7 +36,7 @@ static gboolean override(CreateRequest *request, const Command *command, GError 
     if (command->memspec != NULL && !create_request_parse_memspec(request, command->memspec, error))
         return FALSE;
     for (guint i = 0; i < command->diskspecs->len; i++) {
-        DiskRequest *disk = disk_request_parse(command->diskspecs->pdata[i], error);
+        SnapshotDisk *disk = create_request_parse_diskspec(command->diskspecs->pdata[i], error);
         if (disk == NULL)
             return FALSE;
         put_disk(request, disk);

@@ -7,11 +7,11 @@
 #include "error.h"
 
 /* The requests by disk: request[i] is about def->disks[i], or NULL. */
-static const DiskRequest **sort_requests(const DomainDef *def, const CreateRequest *request, GError **error)
+static const SnapshotDisk **sort_requests(const DomainDef *def, const CreateRequest *request, GError **error)
 {
-    g_autofree const DiskRequest **sorted = g_new0(const DiskRequest *, def->disks->len + 1);
-    for (guint i = 0; request->disks && i < request->disks->len; i++) {
-        const DiskRequest *asked = request->disks->pdata[i];
+    g_autofree const SnapshotDisk **sorted = g_new0(const SnapshotDisk *, def->disks->len + 1);
+    for (guint i = 0; i < request->disks->len; i++) {
+        const SnapshotDisk *asked = request->disks->pdata[i];
         guint at;
         DiskDef *disk = domain_def_find_disk(def, asked->name);
         if (!disk || !g_ptr_array_find(def->disks, disk, &at)) {
@@ -28,7 +28,7 @@ static const DiskRequest **sort_requests(const DomainDef *def, const CreateReque
 }
 
 /* What request and definition say; MODE_DEFAULT when both are silent. */
-static SnapMode said_mode(const DiskDef *disk, const DiskRequest *asked)
+static SnapMode said_mode(const DiskDef *disk, const SnapshotDisk *asked)
 {
     if (asked && asked->mode != MODE_DEFAULT)
         return asked->mode;
@@ -42,7 +42,7 @@ static SnapMode said_mode(const DiskDef *disk, const DiskRequest *asked)
     return disk->readonly && !asked ? MODE_NO : MODE_DEFAULT;
 }
 
-static gboolean check_disk(const AlignedDisk *aligned, const DiskRequest *asked, const DiskAbility *ability,
+static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked, const DiskAbility *ability,
                            GError **error)
 {
     const DiskDef *disk = aligned->disk;
@@ -79,7 +79,7 @@ static gboolean check_disk(const AlignedDisk *aligned, const DiskRequest *asked,
                        disk->device == DEVICE_LUN ? "lun" : "shareable");
         return FALSE;
     }
-    if (disk->type == DISK_BLOCK && !aligned->source) {
+    if (disk->type == DISK_BLOCK && !(asked && asked->source)) {
         snap_set_error(error, EOPNOTSUPP,
                        "disk '%s' is a block device: name a file for its overlay (--diskspec %s,file=PATH)",
                        disk->target, disk->target);
@@ -106,7 +106,7 @@ static SnapMode silent_mode(const GArray *disks, const DiskAbility *abilities)
 GArray *align_disks(const DomainDef *def, const CreateRequest *request, const DiskAbility *abilities,
                     SnapMode silent, GError **error)
 {
-    g_autofree const DiskRequest **asked = sort_requests(def, request, error);
+    g_autofree const SnapshotDisk **asked = sort_requests(def, request, error);
     if (!asked)
         return NULL;
     g_autoptr(GArray) disks = g_array_new(FALSE, TRUE, sizeof(AlignedDisk));
@@ -114,7 +114,7 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
         const DiskDef *disk = def->disks->pdata[i];
         AlignedDisk aligned = {.disk = disk, .mode = said_mode(disk, asked[i]), .format = FORMAT_QCOW2};
         if (asked[i]) {
-            aligned.source = asked[i]->source;
+            aligned.request = asked[i];
             aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;
             aligned.asked =
                 asked[i]->mode != MODE_DEFAULT || asked[i]->source || asked[i]->format != FORMAT_NONE;

@@ -18,10 +18,10 @@ typedef struct {
 
 typedef struct {
     const DiskDef *disk;
-    SnapMode mode;      /* no, internal, external, manual: never default */
-    ImageFormat format; /* of the overlay of an external one */
-    const char *source; /* overlay path the request names, or NULL; points into the request */
-    gboolean asked;     /* the request named this disk with a mode, a path or a driver */
+    SnapMode mode;               /* no, internal, external, manual: never default */
+    ImageFormat format;          /* of the overlay of an external one */
+    const SnapshotDisk *request; /* what the request says of this disk, or NULL; belongs to the request */
+    gboolean asked;              /* that names a mode, a path or a driver */
 } AlignedDisk;
 
 /*

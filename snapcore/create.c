@@ -96,7 +96,7 @@ static gboolean plan_internal(Op *op, Snapshot *snapshot, const AlignedDisk *dis
 /* An overlay path that the user gave: absolute, free, in a directory that is there. */
 static char *given_path(Op *op, const AlignedDisk *disk, GError **error)
 {
-    g_autofree char *path = chain_real_path(op->core, disk->source, error);
+    g_autofree char *path = chain_real_path(op->core, disk->request->source, error);
     if (!path)
         return NULL;
     if (file_exists(path) || domain_find_layer(op->domain, path)) {
@@ -110,8 +110,9 @@ static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *dis
                               GError **error)
 {
     g_autofree char *stem = NULL;
-    g_autofree char *path = disk->source ? given_path(op, disk, error)
-                                         : overlay_name(op, state->layer, snapshot->name, &stem, error);
+    g_autofree char *path = disk->request && disk->request->source
+                                ? given_path(op, disk, error)
+                                : overlay_name(op, state->layer, snapshot->name, &stem, error);
     Layer *overlay;
     DiskDef *def = domain_def_find_disk(op->domain->def, disk->disk->target);
     if (!path || !op_hold(op, state->layer, error) ||
@@ -160,9 +161,10 @@ static SnapshotDef *describe(const Op *op, const Snapshot *snapshot, const GArra
         SnapshotDisk *disk = snapshot_disk_new(aligned->disk->target, aligned->mode);
         if (aligned->mode == MODE_EXTERNAL) {
             const DiskDef *now = domain_def_find_disk(op->domain->def, aligned->disk->target);
-            disk->type = DISK_FILE;
             disk->format = aligned->format;
-            disk->source = g_strdup(now->source);
+            snapshot_disk_set_source(disk, DISK_FILE, now->source);
+            if (aligned->request)
+                snapshot_disk_take_image(disk, aligned->request);
         }
         g_ptr_array_add(def->disks, disk);
     }

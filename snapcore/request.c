@@ -8,7 +8,9 @@
 
 CreateRequest *create_request_new(void)
 {
-    return g_new0(CreateRequest, 1);
+    CreateRequest *request = g_new0(CreateRequest, 1);
+    request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
+    return request;
 }
 
 void create_request_free(CreateRequest *request)
@@ -18,41 +20,8 @@ void create_request_free(CreateRequest *request)
     g_free(request->name);
     g_free(request->description);
     g_free(request->memory_file);
-    g_clear_pointer(&request->disks, g_ptr_array_unref);
+    g_ptr_array_unref(request->disks);
     g_free(request);
-}
-
-DiskRequest *disk_request_new(const char *name)
-{
-    DiskRequest *disk = g_new0(DiskRequest, 1);
-    disk->name = g_strdup(name);
-    return disk;
-}
-
-void disk_request_free(DiskRequest *disk)
-{
-    if (disk == NULL)
-        return;
-    g_free(disk->name);
-    g_free(disk->source);
-    g_free(disk);
-}
-
-gboolean disk_request_finish(DiskRequest *disk, GError **error)
-{
-    if (disk->source != NULL && disk->source[0] != '/') {
-        snap_set_error(error, EINVAL, "disk '%s': file '%s' is not an absolute path", disk->name,
-                       disk->source);
-        return FALSE;
-    }
-    if (disk->mode == MODE_DEFAULT && (disk->source != NULL || disk->format != FORMAT_NONE))
-        disk->mode = MODE_EXTERNAL;
-    if (disk->source != NULL && disk->mode != MODE_EXTERNAL) {
-        snap_set_error(error, EINVAL, "disk '%s': a file can only be given with snapshot=external",
-                       disk->name);
-        return FALSE;
-    }
-    return TRUE;
 }
 
 gboolean memory_mode_finish(SnapMode *mode, const char *file, GError **error)
@@ -114,7 +83,7 @@ static gboolean bad_value(const char *part, GError **error)
     return FALSE;
 }
 
-static gboolean read_disk_option(DiskRequest *disk, const char *part, SeenOptions *seen, GError **error)
+static gboolean read_disk_option(SnapshotDisk *disk, const char *part, SeenOptions *seen, GError **error)
 {
     const char *value;
     if ((value = option_value(part, "snapshot", &seen->snapshot)) != NULL)
@@ -137,27 +106,27 @@ static gboolean read_disk_option(DiskRequest *disk, const char *part, SeenOption
     return TRUE;
 }
 
-static DiskRequest *read_diskspec(const char *spec, GError **error)
+static SnapshotDisk *read_diskspec(const char *spec, GError **error)
 {
     g_auto(GStrv) parts = split_spec(spec);
     if (parts[0][0] == '\0') {
         snap_set_error(error, EINVAL, "the disk's name is missing");
         return NULL;
     }
-    g_autoptr(DiskRequest) disk = disk_request_new(parts[0]);
+    g_autoptr(SnapshotDisk) disk = snapshot_disk_new(parts[0], MODE_DEFAULT);
     SeenOptions seen = {0};
     for (char **part = parts + 1; *part != NULL; part++) {
         if (!read_disk_option(disk, *part, &seen, error))
             return NULL;
     }
-    if (!disk_request_finish(disk, error))
+    if (!snapshot_disk_finish(disk, error))
         return NULL;
     return g_steal_pointer(&disk);
 }
 
-DiskRequest *disk_request_parse(const char *spec, GError **error)
+SnapshotDisk *create_request_parse_diskspec(const char *spec, GError **error)
 {
-    DiskRequest *disk = read_diskspec(spec, error);
+    SnapshotDisk *disk = read_diskspec(spec, error);
     if (disk == NULL)
         g_prefix_error(error, "diskspec '%s': ", spec);
     return disk;

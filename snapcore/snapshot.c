@@ -27,23 +27,6 @@ void snapshot_def_free(SnapshotDef *def)
     g_free(def);
 }
 
-SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode)
-{
-    SnapshotDisk *disk = g_new0(SnapshotDisk, 1);
-    disk->name = g_strdup(name);
-    disk->mode = mode;
-    return disk;
-}
-
-void snapshot_disk_free(SnapshotDisk *disk)
-{
-    if (disk == NULL)
-        return;
-    g_free(disk->name);
-    g_free(disk->source);
-    g_free(disk);
-}
-
 SnapshotDisk *snapshot_def_find_disk(const SnapshotDef *def, const char *target)
 {
     for (guint i = 0; i < def->disks->len; i++) {

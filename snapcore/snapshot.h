@@ -11,18 +11,6 @@
 #include "request.h"
 
 typedef struct {
-    char *name;         /* the domain disk's target */
-    SnapMode mode; /* no, internal, external, manual; MODE_DEFAULT only where a document without <domain> is silent */
-    DiskType type;      /* of an external disk's overlay */
-    ImageFormat format; /* driver type of the overlay; FORMAT_NONE: no <driver> */
-    char *source;       /* path of the overlay: what came *after* the snapshot; NULL: none recorded */
-    gboolean delete_in_progress;
-    /* Into the document of the SnapshotDef. Whoever changes format or source sets these to NULL. */
-    xmlNode *driver;      /* <driver> with <metadata_cache>, or NULL: print it from format */
-    xmlNode *source_node; /* verbatim <source> (network, seclabel), or NULL: print it from source */
-} SnapshotDisk;
-
-typedef struct {
     char *name;
     char *description; /* NULL when there is none; byte for byte */
     SnapState state;
@@ -43,9 +31,6 @@ typedef struct {
 SnapshotDef *snapshot_def_new(void);
 void snapshot_def_free(SnapshotDef *def);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapshotDef, snapshot_def_free)
-SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode);
-void snapshot_disk_free(SnapshotDisk *disk);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(SnapshotDisk, snapshot_disk_free)
 
 /* The recorded disk called @target, or NULL. */
 SnapshotDisk *snapshot_def_find_disk(const SnapshotDef *def, const char *target);

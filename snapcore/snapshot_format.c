@@ -19,53 +19,11 @@ static void write_memory(GString *out, const SnapshotDef *def)
     g_string_append(out, "/>\n");
 }
 
-static gboolean has_image(const SnapshotDisk *disk)
-{
-    return disk->source != NULL || disk->source_node != NULL || disk->format != FORMAT_NONE;
-}
-
-static void write_image(GString *out, const SnapshotDisk *disk)
-{
-    if (disk->driver != NULL) {
-        xml_write_node(out, disk->driver, 6);
-    } else if (disk->format != FORMAT_NONE) {
-        g_string_append(out, "      <driver");
-        xml_write_attr(out, "type", image_format_to_string(disk->format));
-        g_string_append(out, "/>\n");
-    }
-    if (disk->source_node != NULL) {
-        xml_write_node(out, disk->source_node, 6);
-    } else if (disk->source != NULL) {
-        g_string_append(out, "      <source");
-        xml_write_attr(out, disk->type == DISK_BLOCK ? "dev" : "file", disk->source);
-        g_string_append(out, "/>\n");
-    }
-}
-
-static void write_disk(GString *out, const SnapshotDisk *disk)
-{
-    g_string_append(out, "    <disk");
-    xml_write_attr(out, "name", disk->name);
-    if (disk->mode != MODE_DEFAULT)
-        xml_write_attr(out, "snapshot", snap_mode_to_string(disk->mode));
-    if (has_image(disk))
-        xml_write_attr(out, "type", disk_type_to_string(disk->type));
-    if (!has_image(disk) && !disk->delete_in_progress) {
-        g_string_append(out, "/>\n");
-        return;
-    }
-    g_string_append(out, ">\n");
-    if (disk->delete_in_progress)
-        g_string_append(out, "      <snapshotDeleteInProgress/>\n");
-    write_image(out, disk);
-    g_string_append(out, "    </disk>\n");
-}
-
 static void write_disks(GString *out, const GPtrArray *disks)
 {
     g_string_append(out, "  <disks>\n");
     for (guint i = 0; i < disks->len; i++)
-        write_disk(out, g_ptr_array_index(disks, i));
+        snapshot_disk_write(out, g_ptr_array_index(disks, i));
     g_string_append(out, "  </disks>\n");
 }
 

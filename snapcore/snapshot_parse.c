@@ -6,13 +6,44 @@
 
 #include "error.h"
 #include "names.h"
-#include "snapshot_read.h"
+#include "snapshot.h"
 
 #define ROOT "domainsnapshot"
 
 static gboolean is_off(SnapState state)
 {
     return state == STATE_SHUTOFF || state == STATE_DISK_SNAPSHOT;
+}
+
+/* The text of @root's child @name; NULL when it is absent or empty. */
+static char *read_text(const xmlNode *root, const char *name)
+{
+    char *text = xml_text(xml_child(root, name));
+    if (text != NULL && text[0] == '\0')
+        g_clear_pointer(&text, g_free);
+    return text;
+}
+
+/* <memory> in @root. Writes MODE_DEFAULT and NULL when there is none. */
+static gboolean read_memory_element(const xmlNode *root, SnapMode *ret_mode, char **ret_file, GError **error)
+{
+    const xmlNode *node = xml_child(root, "memory");
+    g_autofree char *word = xml_attr(node, "snapshot");
+    g_autofree char *file = xml_attr(node, "file");
+    SnapMode mode = MODE_DEFAULT;
+    if (file != NULL && file[0] == '\0')
+        g_clear_pointer(&file, g_free);
+    if (word != NULL && !snap_mode_from_string(word, &mode)) {
+        xml_set_error(error, EINVAL, node, "unknown snapshot='%s'", word);
+        return FALSE;
+    }
+    if (!memory_mode_finish(&mode, file, error)) {
+        g_prefix_error(error, "line %ld: ", xmlGetLineNo(node));
+        return FALSE;
+    }
+    *ret_mode = mode;
+    *ret_file = g_steal_pointer(&file);
+    return TRUE;
 }
 
 static gboolean read_name(SnapshotDef *def, const xmlNode *root, GError **error)
@@ -69,7 +100,7 @@ static gboolean read_time(SnapshotDef *def, const xmlNode *root, GError **error)
 static gboolean read_parent(SnapshotDef *def, const xmlNode *root, GError **error)
 {
     const xmlNode *node = xml_child(root, "parent");
-    def->parent = snapshot_read_text(node, "name");
+    def->parent = read_text(node, "name");
     if (g_strcmp0(def->parent, def->name) != 0)
         return TRUE;
     xml_set_error(error, EINVAL, node, "the snapshot cannot be its own parent");
@@ -79,7 +110,7 @@ static gboolean read_parent(SnapshotDef *def, const xmlNode *root, GError **erro
 /* Absent: what the state implies. A machine that was off had no memory. */
 static gboolean read_memory(SnapshotDef *def, const xmlNode *root, GError **error)
 {
-    if (!snapshot_read_memory(root, &def->memory, &def->memory_file, error))
+    if (!read_memory_element(root, &def->memory, &def->memory_file, error))
         return FALSE;
     if (def->memory == MODE_DEFAULT)
         def->memory = is_off(def->state) ? MODE_NO : MODE_INTERNAL;
@@ -93,7 +124,7 @@ static gboolean read_memory(SnapshotDef *def, const xmlNode *root, GError **erro
 static gboolean read_disks(const xmlNode *list, GPtrArray *disks, GError **error)
 {
     for (xmlNode *node = xml_first_element(list); node != NULL; node = xml_next(node, NULL)) {
-        SnapshotDisk *disk = snapshot_read_disk(node, error);
+        SnapshotDisk *disk = snapshot_disk_read(node, error);
         if (disk == NULL)
             return FALSE;
         g_ptr_array_add(disks, disk);
@@ -115,7 +146,7 @@ static gboolean read_revert_disks(SnapshotDef *def, const xmlNode *root, GError 
 
 static gboolean read_head(SnapshotDef *def, const xmlNode *root, GError **error)
 {
-    def->description = snapshot_read_text(root, "description");
+    def->description = read_text(root, "description");
     return read_name(def, root, error) && read_state(def, root, error) && read_time(def, root, error) &&
            read_parent(def, root, error) && read_memory(def, root, error) &&
            read_disks(xml_child(root, "disks"), def->disks, error) && read_revert_disks(def, root, error);
@@ -130,7 +161,7 @@ static gboolean read_domain(SnapshotDef *def, const xmlNode *root, GError **erro
         def->domain = domain_def_parse_node(node, error);
         return def->domain != NULL;
     }
-    g_autofree char *uuid = snapshot_read_text(node, "uuid");
+    g_autofree char *uuid = read_text(node, "uuid");
     if (uuid == NULL)
         return TRUE;
     def->domain_uuid = domain_uuid_normalize(uuid);
@@ -153,27 +184,15 @@ static gboolean read_tail(SnapshotDef *def, const xmlNode *root, GError **error)
 {
     if (!is_off(def->state))
         def->cookie = xml_child(root, "cookie");
-    g_autofree char *active = snapshot_read_text(root, "active");
+    g_autofree char *active = read_text(root, "active");
     def->active = g_strcmp0(active, "1") == 0;
     return read_domain(def, root, error) && read_inactive_domain(def, root, error);
-}
-
-static gboolean needs_document(const SnapshotDef *def)
-{
-    if (def->revert_disks != NULL || def->inactive_domain != NULL || def->cookie != NULL)
-        return TRUE;
-    for (guint i = 0; i < def->disks->len; i++) {
-        const SnapshotDisk *disk = g_ptr_array_index(def->disks, i);
-        if (disk->driver != NULL || disk->source_node != NULL)
-            return TRUE;
-    }
-    return FALSE;
 }
 
 /* Keep of @doc what @def points into: thousands of snapshots are held at a time. */
 static void keep_document(SnapshotDef *def, xmlDoc *doc)
 {
-    if (!needs_document(def)) {
+    if (def->revert_disks == NULL && def->inactive_domain == NULL && def->cookie == NULL) {
         xmlFreeDoc(doc);
         return;
     }
@@ -261,29 +280,6 @@ SnapshotDef *snapshot_def_parse_head(const char *text, gsize len, GError **error
     return def != NULL ? def : snapshot_def_parse(text, len, error);
 }
 
-static DiskRequest *request_from(const SnapshotDisk *disk)
-{
-    DiskRequest *request = disk_request_new(disk->name);
-    request->mode = disk->mode;
-    request->type = disk->type;
-    request->format = disk->format;
-    request->source = g_strdup(disk->source);
-    return request;
-}
-
-static gboolean read_disk_requests(CreateRequest *request, const xmlNode *list, GError **error)
-{
-    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
-    if (!read_disks(list, disks, error))
-        return FALSE;
-    if (disks->len == 0)
-        return TRUE; /* as if omitted */
-    request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_request_free);
-    for (guint i = 0; i < disks->len; i++)
-        g_ptr_array_add(request->disks, request_from(g_ptr_array_index(disks, i)));
-    return TRUE;
-}
-
 CreateRequest *snapshot_parse_create(const char *text, gsize len, GError **error)
 {
     g_autoptr(xmlDoc) doc = xml_parse(text, len, ROOT, error);
@@ -291,10 +287,10 @@ CreateRequest *snapshot_parse_create(const char *text, gsize len, GError **error
         return NULL;
     const xmlNode *root = xmlDocGetRootElement(doc);
     g_autoptr(CreateRequest) request = create_request_new();
-    request->name = snapshot_read_text(root, "name");
-    request->description = snapshot_read_text(root, "description");
-    if (!snapshot_read_memory(root, &request->memory, &request->memory_file, error) ||
-        !read_disk_requests(request, xml_child(root, "disks"), error))
+    request->name = read_text(root, "name");
+    request->description = read_text(root, "description");
+    if (!read_memory_element(root, &request->memory, &request->memory_file, error) ||
+        !read_disks(xml_child(root, "disks"), request->disks, error))
         return NULL;
     return g_steal_pointer(&request);
 }

@@ -295,9 +295,7 @@ gboolean world_try_create(World *world, const char *domain, const char *name, co
     for (guint i = 0; words[i]; i++) {
         if (!*words[i])
             continue;
-        if (!request->disks)
-            request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_request_free);
-        DiskRequest *disk = disk_request_parse(words[i], error);
+        SnapshotDisk *disk = create_request_parse_diskspec(words[i], error);
         if (!disk)
             return FALSE;
         g_ptr_array_add(request->disks, disk);

@@ -139,10 +139,9 @@ static CreateRequest *ask(const char *specs)
 {
     CreateRequest *request = create_request_new();
     g_auto(GStrv) words = g_strsplit(specs, " ", -1);
-    request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_request_free);
     for (guint i = 0; words[i] && *words[i]; i++) {
         g_autoptr(GError) error = NULL;
-        DiskRequest *disk = disk_request_parse(words[i], &error);
+        SnapshotDisk *disk = create_request_parse_diskspec(words[i], &error);
         ck_assert_msg(disk != NULL, "%s: %s", words[i], error ? error->message : "?");
         g_ptr_array_add(request->disks, disk);
     }
@@ -170,8 +169,8 @@ static char *print(const GArray *disks)
                                snap_mode_to_string(disk->mode));
         if (disk->mode == MODE_EXTERNAL && disk->format != FORMAT_QCOW2)
             g_string_append_printf(out, "/%s", image_format_to_string(disk->format));
-        if (disk->source)
-            g_string_append_printf(out, ":%s", disk->source);
+        if (disk->request && disk->request->source)
+            g_string_append_printf(out, ":%s", disk->request->source);
     }
     return g_string_free(out, FALSE);
 }
@@ -205,7 +204,7 @@ START_TEST(path_without_external)
     g_autoptr(DomainDef) def = parse(QCOW2("vda"));
     g_autofree DiskAbility *abilities = abilities_of(def);
     g_autoptr(CreateRequest) request = ask("vda");
-    DiskRequest *disk = request->disks->pdata[0];
+    SnapshotDisk *disk = request->disks->pdata[0];
     disk->mode = others[_i];
     disk->source = g_strdup("/x");
     ck_assert_ptr_null(align_disks(def, request, abilities, MODE_DEFAULT, &error));
@@ -246,9 +245,9 @@ START_TEST(pure)
     g_autoptr(CreateRequest) request = ask("vdb,file=/n/x");
     g_autoptr(GArray) disks = align_disks(def, request, abilities, MODE_DEFAULT, &error);
     g_autofree char *after = domain_def_format(def);
-    const DiskRequest *disk = request->disks->pdata[0];
+    const SnapshotDisk *disk = request->disks->pdata[0];
     ck_assert_str_eq(before, after);
-    ck_assert_ptr_eq(g_array_index(disks, AlignedDisk, 1).source, disk->source);
+    ck_assert_ptr_eq(g_array_index(disks, AlignedDisk, 1).request, disk);
     ck_assert_ptr_eq(g_array_index(disks, AlignedDisk, 0).disk, def->disks->pdata[0]);
 }
 END_TEST

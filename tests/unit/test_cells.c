@@ -16,10 +16,7 @@ static gboolean ask(World *world, Cell cell, GError **error)
     request->disk_only = cell.disk_only;
     for (char last = 'a'; cell.disks != ASK_OMIT && last <= 'b'; last++) {
         char target[] = {'v', 'd', last, '\0'};
-        DiskRequest *disk = disk_request_new(target);
-        disk->mode = modes[cell.disks];
-        if (!request->disks)
-            request->disks = g_ptr_array_new_with_free_func((GDestroyNotify)disk_request_free);
+        SnapshotDisk *disk = snapshot_disk_new(target, modes[cell.disks]);
         g_ptr_array_add(request->disks, disk);
     }
     return world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL, error);

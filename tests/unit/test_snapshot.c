@@ -352,10 +352,10 @@ END_TEST
 START_TEST(document_kept)
 {
     static const char plain[] = ASK(OFF "<disks><disk name='vda'><source file='/n'/></disk></disks>" DOM);
-    static const char label[] =
-        ASK(OFF "<disks><disk name='vda'><source file='/n'><seclabel/></source></disk></disks>" DOM);
+    static const char reverted[] =
+        ASK(OFF "<revertDisks><disk name='vda'><source file='/n'/></disk></revertDisks>" DOM);
     g_autoptr(SnapshotDef) without = must_parse(plain);
-    g_autoptr(SnapshotDef) with = must_parse(label);
+    g_autoptr(SnapshotDef) with = must_parse(reverted);
     ck_assert_ptr_null(without->doc);
     ck_assert_ptr_nonnull(with->doc);
 }
@@ -522,7 +522,7 @@ START_TEST(create)
     };
     ck_assert_uint_eq(request->disks->len, G_N_ELEMENTS(expected));
     for (guint i = 0; i < request->disks->len; i++) {
-        const DiskRequest *disk = g_ptr_array_index(request->disks, i);
+        const SnapshotDisk *disk = g_ptr_array_index(request->disks, i);
         ck_assert_str_eq(disk->name, expected[i].name);
         ck_assert_int_eq(disk->mode, expected[i].mode);
         ck_assert_int_eq(disk->type, expected[i].type);
@@ -544,7 +544,7 @@ START_TEST(create_bare)
         ck_assert_ptr_null(request->description);
         ck_assert_int_eq(request->memory, MODE_DEFAULT);
         ck_assert_ptr_null(request->memory_file);
-        ck_assert_ptr_null(request->disks);
+        ck_assert_uint_eq(request->disks->len, 0);
     }
 }
 END_TEST

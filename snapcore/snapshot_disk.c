@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "snapshot_disk.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+
+SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode)
+{
+    SnapshotDisk *disk = g_new0(SnapshotDisk, 1);
+    disk->name = g_strdup(name);
+    disk->mode = mode;
+    return disk;
+}
+
+void snapshot_disk_free(SnapshotDisk *disk)
+{
+    if (disk == NULL)
+        return;
+    g_free(disk->name);
+    g_free(disk->source);
+    g_clear_pointer(&disk->source_node, xmlFreeNode);
+    g_free(disk);
+}
+
+gboolean snapshot_disk_names_image(const SnapshotDisk *disk)
+{
+    return disk->source != NULL || disk->source_node != NULL;
+}
+
+/* What <max_size unit='...'> may say; in front of B or iB, and libvirt takes the bare letter as iB. */
+static const char size_letters[] = "KMGTPE";
+
+/* The number of bytes one @unit has (NULL: a byte); 0: unknown. */
+static guint64 unit_bytes(const char *unit)
+{
+    if (unit == NULL || g_ascii_strcasecmp(unit, "b") == 0 || g_ascii_strcasecmp(unit, "bytes") == 0)
+        return 1;
+    const char *letter = unit[0] != '\0' ? strchr(size_letters, g_ascii_toupper(unit[0])) : NULL;
+    if (letter == NULL)
+        return 0;
+    gboolean decimal = g_ascii_strcasecmp(unit + 1, "b") == 0;
+    if (!decimal && unit[1] != '\0' && g_ascii_strcasecmp(unit + 1, "ib") != 0)
+        return 0;
+    guint64 bytes = 1;
+    for (const char *p = size_letters; p <= letter; p++)
+        bytes *= decimal ? 1000 : 1024;
+    return bytes;
+}
+
+static gboolean read_cache_size(SnapshotDisk *disk, const xmlNode *driver, GError **error)
+{
+    const xmlNode *cache = xml_child(driver, "metadata_cache");
+    const xmlNode *node = xml_child(cache, "max_size");
+    if (node == NULL)
+        return TRUE;
+    if (disk->format != FORMAT_QCOW2) {
+        xml_set_error(error, EOPNOTSUPP, cache, "only a qcow2 image has one");
+        return FALSE;
+    }
+    g_autofree char *text = xml_text(node);
+    g_autofree char *unit = xml_attr(node, "unit");
+    guint64 scale = unit_bytes(unit);
+    guint64 number = 0;
+    if (text == NULL || scale == 0 ||
+        !g_ascii_string_to_unsigned(g_strstrip(text), 10, 0, G_MAXUINT64 / scale, &number, NULL)) {
+        xml_set_error(error, EINVAL, node, "is not a size");
+        return FALSE;
+    }
+    disk->cache_size = number * scale;
+    return TRUE;
+}
+
+static gboolean read_driver(SnapshotDisk *disk, const xmlNode *node, GError **error)
+{
+    const xmlNode *driver = xml_child(node, "driver");
+    g_autofree char *word = xml_attr(driver, "type");
+    if (word != NULL && !image_format_from_string(word, &disk->format)) {
+        xml_set_error(error, EOPNOTSUPP, driver, "image format '%s' is not supported", word);
+        return FALSE;
+    }
+    return read_cache_size(disk, driver, error);
+}
+
+static gboolean read_type(SnapshotDisk *disk, const xmlNode *node, GError **error)
+{
+    g_autofree char *word = xml_attr(node, "type");
+    if (word == NULL)
+        return TRUE;
+    gboolean known = disk_type_from_string(word, &disk->type);
+    if (known && (disk->type == DISK_FILE || disk->type == DISK_BLOCK || disk->type == DISK_NETWORK))
+        return TRUE;
+    xml_set_error(error, EINVAL, node, "type '%s' cannot be used for a snapshot", word);
+    return FALSE;
+}
+
+static const char *path_attr(DiskType type)
+{
+    return type == DISK_BLOCK ? "dev" : "file";
+}
+
+/* Of a local source libvirt keeps the path and the security labels: those, or NULL when there are none. */
+static xmlNode *copy_labels(const xmlNode *source, DiskType type, const char *path)
+{
+    xmlNode *copy = NULL;
+    for (xmlNode *label = xml_child(source, "seclabel"); label != NULL; label = xml_next(label, "seclabel")) {
+        if (copy == NULL) {
+            copy = xmlNewNode(NULL, (const xmlChar *)"source");
+            xml_set_attr(copy, path_attr(type), path);
+        }
+        xmlAddChild(copy, xmlDocCopyNode(label, NULL, 1));
+    }
+    return copy;
+}
+
+static gboolean read_source(SnapshotDisk *disk, const xmlNode *node, GError **error)
+{
+    xmlNode *source = xml_child(node, "source");
+    if (source == NULL)
+        return TRUE;
+    if (disk->type == DISK_NETWORK) {
+        disk->source_node = xmlDocCopyNode(source, NULL, 1);
+        return TRUE;
+    }
+    g_autofree char *path = xml_attr(source, path_attr(disk->type));
+    if (path == NULL || path[0] == '\0')
+        return TRUE;
+    if (path[0] != '/') {
+        xml_set_error(error, EINVAL, source, "'%s' is not an absolute path", path);
+        return FALSE;
+    }
+    disk->source_node = copy_labels(source, disk->type, path);
+    disk->source = g_steal_pointer(&path);
+    return TRUE;
+}
+
+static gboolean read_mode(SnapshotDisk *disk, const xmlNode *node, GError **error)
+{
+    g_autofree char *word = xml_attr(node, "snapshot");
+    if (word != NULL && !snap_mode_from_string(word, &disk->mode)) {
+        xml_set_error(error, EINVAL, node, "unknown snapshot='%s'", word);
+        return FALSE;
+    }
+    g_autoptr(GError) why = NULL;
+    if (snapshot_disk_finish(disk, &why))
+        return TRUE;
+    xml_set_error(error, why->code, node, "%s", why->message);
+    return FALSE;
+}
+
+gboolean snapshot_disk_finish(SnapshotDisk *disk, GError **error)
+{
+    gboolean named = snapshot_disk_names_image(disk);
+    if (disk->source != NULL && disk->source[0] != '/') {
+        snap_set_error(error, EINVAL, "'%s' is not an absolute path", disk->source);
+        return FALSE;
+    }
+    if (named && disk->mode != MODE_DEFAULT && disk->mode != MODE_EXTERNAL) {
+        snap_set_error(error, EOPNOTSUPP, "an image can only be given with snapshot='external'");
+        return FALSE;
+    }
+    if (disk->mode == MODE_DEFAULT && (named || disk->format != FORMAT_NONE))
+        disk->mode = MODE_EXTERNAL;
+    return TRUE;
+}
+
+SnapshotDisk *snapshot_disk_read(const xmlNode *node, GError **error)
+{
+    g_autofree char *name = xml_attr(node, "name");
+    if (name == NULL || name[0] == '\0') {
+        xml_set_error(error, EINVAL, node, "the disk has no name='...'");
+        return NULL;
+    }
+    g_autoptr(SnapshotDisk) disk = snapshot_disk_new(name, MODE_DEFAULT);
+    disk->delete_in_progress = xml_child(node, "snapshotDeleteInProgress") != NULL;
+    if (!read_type(disk, node, error) || !read_driver(disk, node, error) || !read_source(disk, node, error) ||
+        !read_mode(disk, node, error)) {
+        g_prefix_error(error, "disk '%s': ", name);
+        return NULL;
+    }
+    return g_steal_pointer(&disk);
+}
+
+void snapshot_disk_set_source(SnapshotDisk *disk, DiskType type, const char *path)
+{
+    xmlNode *labels = NULL;
+    if (disk->source_node != NULL && disk->type != DISK_NETWORK && path != NULL)
+        labels = copy_labels(disk->source_node, type, path);
+    g_clear_pointer(&disk->source_node, xmlFreeNode);
+    g_free(disk->source);
+    disk->source = g_strdup(path);
+    disk->source_node = labels;
+    disk->type = type;
+}
+
+void snapshot_disk_take_image(SnapshotDisk *disk, const SnapshotDisk *asked)
+{
+    disk->cache_size = asked->cache_size;
+    if (asked->source_node == NULL)
+        return;
+    g_clear_pointer(&disk->source_node, xmlFreeNode);
+    disk->source_node = asked->type == DISK_NETWORK || disk->source == NULL
+                            ? xmlDocCopyNode(asked->source_node, NULL, 1)
+                            : copy_labels(asked->source_node, disk->type, disk->source);
+    if (asked->type == DISK_NETWORK)
+        disk->type = DISK_NETWORK;
+}
+
+/* --- writing --- */
+
+static void write_driver(GString *out, const SnapshotDisk *disk)
+{
+    if (disk->format == FORMAT_NONE)
+        return;
+    g_string_append(out, "      <driver");
+    xml_write_attr(out, "type", image_format_to_string(disk->format));
+    if (disk->cache_size == 0) {
+        g_string_append(out, "/>\n");
+        return;
+    }
+    g_string_append_printf(out,
+                           ">\n"
+                           "        <metadata_cache>\n"
+                           "          <max_size unit='bytes'>%" G_GUINT64_FORMAT "</max_size>\n"
+                           "        </metadata_cache>\n"
+                           "      </driver>\n",
+                           disk->cache_size);
+}
+
+static void write_source(GString *out, const SnapshotDisk *disk)
+{
+    if (disk->source_node != NULL) {
+        xml_write_node(out, disk->source_node, 6);
+    } else if (disk->source != NULL) {
+        g_string_append(out, "      <source");
+        xml_write_attr(out, path_attr(disk->type), disk->source);
+        g_string_append(out, "/>\n");
+    }
+}
+
+void snapshot_disk_write(GString *out, const SnapshotDisk *disk)
+{
+    gboolean has_image = snapshot_disk_names_image(disk) || disk->format != FORMAT_NONE;
+    g_string_append(out, "    <disk");
+    xml_write_attr(out, "name", disk->name);
+    if (disk->mode != MODE_DEFAULT)
+        xml_write_attr(out, "snapshot", snap_mode_to_string(disk->mode));
+    if (has_image)
+        xml_write_attr(out, "type", disk_type_to_string(disk->type));
+    if (!has_image && !disk->delete_in_progress) {
+        g_string_append(out, "/>\n");
+        return;
+    }
+    g_string_append(out, ">\n");
+    if (disk->delete_in_progress)
+        g_string_append(out, "      <snapshotDeleteInProgress/>\n");
+    write_driver(out, disk);
+    write_source(out, disk);
+    g_string_append(out, "    </disk>\n");
+}
