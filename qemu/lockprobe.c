@@ -50,16 +50,19 @@ gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error)
     return TRUE;
 }
 
+static gboolean hold_byte(int fd, off_t byte, const char *path, GError **error)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1};
+    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+        return TRUE;
+    snap_set_errno(error, errno == EAGAIN ? EBUSY : errno, "cannot lock '%s'", path);
+    return FALSE;
+}
+
 gboolean lockprobe_keep_writers_out(int fd, const char *path, GError **error)
 {
-    static const off_t bytes[] = {BYTE_NO_WRITERS, BYTE_NO_RESIZERS};
-    for (gsize i = 0; i < G_N_ELEMENTS(bytes); i++) {
-        struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = bytes[i], .l_len = 1};
-        if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
-            snap_set_errno(error, errno == EAGAIN ? EBUSY : errno, "cannot lock '%s'", path);
-            return FALSE;
-        }
-    }
+    if (!hold_byte(fd, BYTE_NO_WRITERS, path, error) || !hold_byte(fd, BYTE_NO_RESIZERS, path, error))
+        return FALSE;
     /* only now: a writer that came before these locks is seen here, one that comes after sees them */
     gboolean writer;
     if (!probe_writers(fd, path, &writer, error))
@@ -69,4 +72,16 @@ gboolean lockprobe_keep_writers_out(int fd, const char *path, GError **error)
         return FALSE;
     }
     return TRUE;
+}
+
+gboolean lockprobe_take(int fd, const char *path, GError **error)
+{
+    gboolean reader;
+    /* As one who writes: whoever would read shares no writing, and stays out. */
+    if (!lockprobe_keep_writers_out(fd, path, error) || !hold_byte(fd, BYTE_WRITES, path, error) ||
+        !probe(fd, BYTE_READS, path, &reader, error))
+        return FALSE;
+    if (reader)
+        snap_set_error(error, EBUSY, "'%s' is open in another process", path);
+    return !reader;
 }

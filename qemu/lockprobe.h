@@ -13,6 +13,12 @@
 gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error);
 
 /*
+ * Keep QEMU programs from opening @fd's file at all as long as @fd, or a copy of it in a child, is open. EBUSY when
+ * one has it open already. @fd must be open for reading.
+ */
+gboolean lockprobe_take(int fd, const char *path, GError **error);
+
+/*
  * Keep QEMU programs from opening @fd's file for writing as long as @fd is open: byte 201 and 203. EBUSY when
  * one has it open already. @fd must be open for reading.
  */

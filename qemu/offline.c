@@ -9,6 +9,7 @@
 
 #include "copyout.h"
 #include "error.h"
+#include "copyup.h"
 #include "lockprobe.h"
 #include "qcow2.h"
 #include "qed.h"
@@ -165,6 +166,37 @@ static gboolean offline_copy_out(Backend *backend, const char *path, const char 
            copyout(program_of(backend), path, tag, spec, cancel, error) && flush(spec->path, error);
 }
 
+static int offline_take(Backend *backend, const char *path, GError **error)
+{
+    g_autoptr(ImageFile) file = image_file_open(path, error);
+    if (!file || !lockprobe_take(file->fd, path, error))
+        return -1;
+    int fd = file->fd;
+    file->fd = -1; /* the caller's now */
+    return fd;
+}
+
+static gboolean offline_commit(Backend *backend, const MergeSpec *spec, int lower_fd,
+                               const BackendProgress *progress, GCancellable *cancel, GError **error)
+{
+    return qemuimg_commit(program_of(backend), spec, lower_fd, progress, cancel, error) &&
+           flush(spec->lower, error);
+}
+
+static gboolean offline_copy_up(Backend *backend, const char *path, const OverlaySpec *spec,
+                                const BackendProgress *progress, GCancellable *cancel, GError **error)
+{
+    return check_new_file(spec->path, error) &&
+           copyup(program_of(backend), path, spec, progress, cancel, error) && flush(spec->path, error);
+}
+
+static gboolean offline_set_backing(Backend *backend, const char *path, const char *backing_name,
+                                    ImageFormat backing_format, GError **error)
+{
+    return qemuimg_set_backing(program_of(backend), path, backing_name, backing_format, NULL, error) &&
+           flush(path, error);
+}
+
 static gboolean offline_repair(Backend *backend, const char *path, GError **error)
 {
     return qemuimg_repair(program_of(backend), path, error) && flush(path, error);
@@ -188,6 +220,10 @@ Backend *offline_backend_new(const char *qemu_img)
         .tag_apply = offline_tag_apply,
         .tag_delete = offline_tag_delete,
         .copy_out = offline_copy_out,
+        .take = offline_take,
+        .commit = offline_commit,
+        .copy_up = offline_copy_up,
+        .set_backing = offline_set_backing,
         .repair = offline_repair,
         .free = offline_free,
     };

@@ -26,7 +26,7 @@ typedef struct {
     int err;
     gint64 deadline; /* monotonic; G_MAXINT64: none */
     int reason;      /* 0, or the errno for which it was told to stop */
-    gsize output_limit;
+    const ProcessSpec *spec;
     ProcessResult *result;
 } Child;
 
@@ -148,7 +148,9 @@ static void drain(Child *child, int *fd)
         if (fd == &child->err) {
             g_string_append_len(child->result->errors, buffer, n);
             keep_head_and_tail(child->result->errors);
-        } else if (child->result->output->len + (gsize)n <= child->output_limit) {
+        } else if (child->spec->on_output) {
+            child->spec->on_output(child->spec->on_output_user, buffer, (gsize)n);
+        } else if (child->result->output->len + (gsize)n <= child->spec->output_bytes) {
             g_string_append_len(child->result->output, buffer, n);
         } else {
             stop(child, EOVERFLOW);
@@ -233,7 +235,7 @@ gboolean process_run(const ProcessSpec *spec, GCancellable *cancel, ProcessResul
     g_autoptr(ProcessResult) result = g_new0(ProcessResult, 1);
     result->output = g_string_new(NULL);
     result->errors = g_string_new(NULL);
-    Child child = {.pidfd = -1, .out = -1, .err = -1, .output_limit = spec->output_bytes, .result = result};
+    Child child = {.pidfd = -1, .out = -1, .err = -1, .spec = spec, .result = result};
     child.deadline = g_get_monotonic_time() + (gint64)spec->timeout_s * G_USEC_PER_SEC;
     gboolean ok = spawn(spec, &child, error);
     if (ok) {

@@ -31,6 +31,9 @@ typedef struct {
     guint timeout_s;
     guint64 memory_bytes; /* limit of its address space; 0: none */
     gsize output_bytes;   /* of standard output; a child that writes more is killed */
+    /* Told of standard output as it comes, in the calling thread; then none is kept. NULL: kept. */
+    void (*on_output)(gpointer user, const char *data, gsize len);
+    gpointer on_output_user;
     ProcessIdentity identity;
 } ProcessSpec;
 

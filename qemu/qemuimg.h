@@ -42,5 +42,21 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
 gboolean qemuimg_set_backing(const char *program, const char *path, const char *backing_name,
                              ImageFormat backing_format, GCancellable *cancel, GError **error);
 
+/*
+ * qemu-img commit of @spec->upper into @spec->lower, taken as its backing file whatever the header says; neither is
+ * locked: @lock_fd, on which the caller holds the locks of the lower one, is handed on to the child. The upper one
+ * keeps its data. EILSEQ.
+ */
+gboolean qemuimg_commit(const char *program, const MergeSpec *spec, int lock_fd,
+                        const BackendProgress *progress, GCancellable *cancel, GError **error);
+
+/*
+ * qemu-img rebase, the safe way that copies: @path shall stand on @backing_name (NULL: on nothing) and read the same.
+ * A kill may leave @path damaged (facts/qemu.md A4), so it must be a copy of its own.
+ */
+gboolean qemuimg_rebase(const char *program, const char *path, const char *backing_name,
+                        ImageFormat backing_format, const BackendProgress *progress, GCancellable *cancel,
+                        GError **error);
+
 /* qemu-img check -r all. Leaks that stay are no failure, corruptions are (EIO). EILSEQ. */
 gboolean qemuimg_repair(const char *program, const char *path, GError **error);

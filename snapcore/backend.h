@@ -54,6 +54,20 @@ typedef struct {
     ImageFormat backing_format;
 } OverlaySpec;
 
+/* Told now and then, in the calling thread, which part (0 to 1) of a long call is done. */
+typedef struct {
+    void (*tell)(gpointer user, double part);
+    gpointer user;
+} BackendProgress;
+
+/* Two layers to be joined. */
+typedef struct {
+    const char *upper;
+    ImageFormat upper_format; /* qcow2 or qed */
+    const char *lower;
+    ImageFormat lower_format;
+} MergeSpec;
+
 typedef struct Backend Backend;
 
 typedef struct {
@@ -107,6 +121,33 @@ typedef struct {
      */
     gboolean (*copy_out)(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,
                          GCancellable *cancel, GError **error);
+
+    /*
+     * Have @path to ourselves: keep readers and writers out until the returned descriptor is closed. -1 with EBUSY
+     * when anybody has it open already; programs that take no locks are not seen.
+     */
+    int (*take)(Backend *backend, const char *path, GError **error);
+
+    /*
+     * Write everything that @spec->upper has of its own into @spec->lower, which is taken for its backing file,
+     * whatever its header says. @lower_fd: the descriptor that take() of the lower one gave; the upper one is held.
+     * The upper one keeps its data, so its view is right at every moment, and the call can be repeated from the
+     * beginning. The lower one grows to the upper one's size and is on stable storage when it succeeds.
+     */
+    gboolean (*commit)(Backend *backend, const MergeSpec *spec, int lower_fd, const BackendProgress *progress,
+                       GCancellable *cancel, GError **error);
+
+    /*
+     * Make @spec->path (an existing, empty file in the same directory) a copy of the qcow2 image @path that reads the
+     * same and stands on @spec->backing_name (NULL: on nothing) instead. @path, which has no tags, is only read. On
+     * stable storage.
+     */
+    gboolean (*copy_up)(Backend *backend, const char *path, const OverlaySpec *spec,
+                        const BackendProgress *progress, GCancellable *cancel, GError **error);
+
+    /* Change what the header of the qcow2 image @path says it stands on (NULL: nothing), and nothing else. Durable. */
+    gboolean (*set_backing)(Backend *backend, const char *path, const char *backing_name,
+                            ImageFormat backing_format, GError **error);
 
     /* Mend qcow2 bookkeeping (refcounts, flags) after a killed snapshot operation (facts/qemu.md A4). */
     gboolean (*repair)(Backend *backend, const char *path, GError **error);

@@ -103,7 +103,7 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
         FileLook look;
         if (!file_look(layer->path, &look, error))
             return FALSE;
-        if (layer->frozen && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
+        if (layer->frozen && !layer->mixed && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
             snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
             core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
             return FALSE;
@@ -215,7 +215,10 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     layer->backing = g_strdup(below);
     layer->backing_format = format;
+    gboolean known = domain_find_layer(domain, below) != NULL;
     *ret_next = domain_take_layer(domain, below, format);
+    if (!known)
+        (*ret_next)->template = TRUE; /* whoever made it: others may stand on it too */
     return TRUE;
 }
 
@@ -251,7 +254,22 @@ static gboolean stands_on(Core *core, const char *path, const FileId *below)
            look.id.ino == below->ino;
 }
 
-gboolean chain_has_clone(Core *core, const Layer *layer)
+/* Is the file @id a layer of @domain that is recorded as standing on @below? */
+static gboolean is_recorded(const Domain *domain, const FileId *id, const Layer *below)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (g_strcmp0(layer->backing, below->path) == 0 && file_id_equal(&layer->file, id))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+/* Does any image in @layer's directory stand on it, those apart that @except has recorded (NULL: none)? */
+static gboolean has_upper(Core *core, const Domain *except, const Layer *layer)
 {
     g_autofree char *path = g_path_get_dirname(layer->path);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
@@ -259,8 +277,19 @@ gboolean chain_has_clone(Core *core, const Layer *layer)
     while (dir && (entry = g_dir_read_name(dir))) {
         g_autofree char *file = g_build_filename(path, entry, NULL);
         FileLook look; /* regular files only: opening anything else may block or act */
-        if (file_look(file, &look, NULL) && !look.block && stands_on(core, file, &layer->file))
+        if (file_look(file, &look, NULL) && !look.block &&
+            !(except && is_recorded(except, &look.id, layer)) && stands_on(core, file, &layer->file))
             return TRUE;
     }
     return FALSE;
+}
+
+gboolean chain_has_clone(Core *core, const Layer *layer)
+{
+    return has_upper(core, NULL, layer);
+}
+
+gboolean chain_has_stranger(Core *core, const Domain *domain, const Layer *layer)
+{
+    return has_upper(core, domain, layer);
 }

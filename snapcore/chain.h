@@ -27,6 +27,9 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
  */
 gboolean chain_has_clone(Core *core, const Layer *layer);
 
+/* The same, but images that @domain itself has recorded as standing on @layer do not count. */
+gboolean chain_has_stranger(Core *core, const Domain *domain, const Layer *layer);
+
 /*
  * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount itself.
  * Caller frees.

@@ -59,6 +59,13 @@ gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError 
     return TRUE;
 }
 
+void op_write_snapshot_sidecar(Op *op, const Snapshot *snapshot)
+{
+    g_autofree char *file = store_snapshot_file(snapshot->name, ".json");
+    g_autofree char *text = store_snapshot_json(snapshot);
+    plan_write(op->plan, file, text);
+}
+
 void op_remove_snapshot(Op *op, const char *name)
 {
     g_autofree char *xml_file = store_snapshot_file(name, ".xml");
@@ -231,9 +238,10 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
 
     va_list args;
     va_start(args, format);
-    g_autofree char *line = g_strdup_vprintf(format, args);
+    g_autofree char *line = format ? g_strdup_vprintf(format, args) : NULL;
     va_end(args);
-    core_log(op->core, name, "%s", line);
+    if (line)
+        core_log(op->core, name, "%s", line);
     if (why)
         core_log(op->core, name, "%s", why->message);
     for (guint i = 0; i < op->gone->len; i++)

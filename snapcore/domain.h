@@ -83,6 +83,14 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
 /* Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none. */
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);
 
+/*
+ * Let every disk, and every <backingStore>, that names the local image @from name @to with @format; of two levels of
+ * one chain that then name the same, one goes. The node form changes a <domain> element in place and tells whether it
+ * did; the other gives a changed copy, or NULL when nothing was to be changed.
+ */
+gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *to, ImageFormat format);
+DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *to, ImageFormat format);
+
 /* Does @disk hold media that a snapshot could be about? (not an empty drive) */
 gboolean disk_def_has_media(const DiskDef *disk);
 

@@ -57,6 +57,11 @@ gboolean file_id_equal(const FileId *a, const FileId *b)
            a->birth_nsec == b->birth_nsec;
 }
 
+gboolean file_id_same(const FileId *a, const FileId *b)
+{
+    return a->ino == b->ino && a->birth_sec == b->birth_sec && a->birth_nsec == b->birth_nsec;
+}
+
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b)
 {
     return a->size == b->size && a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec;
@@ -131,6 +136,64 @@ gboolean file_withdraw(const char *temp, const char *path, GError **error)
     if (lstat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino && !file_remove(path, error))
         return FALSE;
     return file_remove(temp, error);
+}
+
+static gboolean same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return lstat(a, &x) == 0 && lstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+static gboolean link_as(const char *path, const char *name, GError **error)
+{
+    if (link(path, name) == 0 || (errno == EEXIST && same_file(path, name)))
+        return TRUE;
+    snap_set_errno(error, errno, "link '%s' as '%s'", path, name);
+    return FALSE;
+}
+
+static gboolean rename_over(const char *from, const char *to, GError **error)
+{
+    if (rename(from, to) < 0) {
+        snap_set_errno(error, errno, "rename '%s' to '%s'", from, to);
+        return FALSE;
+    }
+    return file_sync_parent(to, error);
+}
+
+gboolean file_take_name(const char *source, const char *path, const char *keep, GError **error)
+{
+    g_autofree char *next = g_strconcat(keep, ".new", NULL);
+    if (same_file(source, path))
+        return file_remove(next, error); /* done already */
+    return link_as(path, keep, error) && link_as(source, next, error) && file_sync_parent(path, error) &&
+           rename_over(next, path, error);
+}
+
+gboolean file_give_back(const char *path, const char *keep, GError **error)
+{
+    g_autofree char *next = g_strconcat(keep, ".new", NULL);
+    if (!file_remove(next, error))
+        return FALSE;
+    if (!file_exists(keep))
+        return TRUE; /* nothing was done yet */
+    return same_file(path, keep) ? file_remove(keep, error) : rename_over(keep, path, error);
+}
+
+gboolean file_remove_if(const char *path, const FileId *id, GError **error)
+{
+    FileLook look;
+    return !file_look(path, &look, NULL) || !file_id_same(&look.id, id) || file_remove(path, error);
+}
+
+gboolean file_set_mtime(const char *path, const FileStamp *stamp, GError **error)
+{
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT},
+                                      {.tv_sec = stamp->mtime_sec, .tv_nsec = stamp->mtime_nsec}};
+    if (utimensat(AT_FDCWD, path, times, AT_SYMLINK_NOFOLLOW) == 0)
+        return TRUE;
+    snap_set_errno(error, errno, "set the time of '%s'", path);
+    return FALSE;
 }
 
 gboolean file_set_mode(const char *path, guint mode, GError **error)

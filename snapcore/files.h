@@ -41,6 +41,8 @@ gboolean file_look(const char *path, FileLook *ret_look, GError **error);
 
 gboolean file_id_known(const FileId *id);
 gboolean file_id_equal(const FileId *a, const FileId *b);
+/* The same but for the device, whose number is another one after a restart. */
+gboolean file_id_same(const FileId *a, const FileId *b);
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b);
 
 /* TRUE when there is anything at all called @path. */
@@ -61,6 +63,19 @@ gboolean file_publish(const char *temp, const char *path, GError **error);
 
 /* Take @path away if it is the same file as @temp, then @temp; what is not there is fine. Nothing else is touched. */
 gboolean file_withdraw(const char *temp, const char *path, GError **error);
+
+/*
+ * Let @path be the file that @source is (which keeps its name, too). What @path was is called @keep afterwards. May be
+ * repeated, and taken back with file_give_back as long as @keep is there. @keep with ".new" is used meanwhile.
+ */
+gboolean file_take_name(const char *source, const char *path, const char *keep, GError **error);
+gboolean file_give_back(const char *path, const char *keep, GError **error);
+
+/* Remove @path if it is the file @id (whatever device that is on now); anything else is left alone, and fine. */
+gboolean file_remove_if(const char *path, const FileId *id, GError **error);
+
+/* Set the time of the last change of @path. */
+gboolean file_set_mtime(const char *path, const FileStamp *stamp, GError **error);
 
 /* Set the permission bits of the regular file @path; fine when it has them. */
 gboolean file_set_mode(const char *path, guint mode, GError **error);

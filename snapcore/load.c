@@ -59,11 +59,12 @@ static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
 {
     const char *path, *format_word, *backing = NULL, *backing_word = NULL, *stem = NULL;
     json_t *file = NULL, *frozen = NULL, *stale = NULL;
-    int made = FALSE;
+    int made = FALSE, released = FALSE, template = FALSE, mixed = FALSE;
     ImageFormat format, backing_format = FORMAT_NONE;
-    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o}", "path", &path, "format",
-                    &format_word, "backing", &backing, "backing_format", &backing_word, "file", &file, "made",
-                    &made, "stem", &stem, "frozen", &frozen, "stale", &stale) < 0 ||
+    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o, s?b, s?b, s?b}", "path", &path,
+                    "format", &format_word, "backing", &backing, "backing_format", &backing_word, "file",
+                    &file, "made", &made, "stem", &stem, "frozen", &frozen, "stale", &stale, "released",
+                    &released, "template", &template, "mixed", &mixed) < 0 ||
         !image_format_from_string(format_word, &format) || !g_path_is_absolute(path) ||
         (backing && !image_format_from_string(backing_word, &backing_format)))
         return FALSE;
@@ -72,6 +73,9 @@ static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
     layer->backing = g_strdup(backing);
     layer->backing_format = backing_format;
     layer->made = made;
+    layer->released = released;
+    layer->template = template;
+    layer->mixed = mixed;
     layer->stem = g_strdup(stem);
     layer->home = home;
     json_int_t ino, sec, nsec;
@@ -254,7 +258,8 @@ static void check_layer(Domain *domain, Layer *layer)
                         layer->file.birth_nsec != look.id.birth_nsec))
         layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
     layer->file = look.id;
-    if (layer->frozen && !look.block && !file_stamp_equal(&layer->stamp, &look.stamp) && !domain->broken)
+    if (layer->frozen && !layer->mixed && !look.block && !file_stamp_equal(&layer->stamp, &look.stamp) &&
+        !domain->broken)
         domain->broken = g_strdup_printf("'%s' was changed from outside: snapshots stand on it", layer->path);
 }
 

@@ -42,10 +42,28 @@ Domain *domain_new(EngineId id, const char *name)
     return domain;
 }
 
+void domain_clear_undo(Domain *domain)
+{
+    if (domain->undo)
+        snapshot_free(domain->undo);
+    domain->undo = NULL;
+}
+
+Snapshot *domain_new_undo(Domain *domain)
+{
+    domain_clear_undo(domain);
+    domain->undo = g_new0(Snapshot, 1);
+    domain->undo->domain = domain;
+    domain->undo->name = g_strdup("undo");
+    domain->undo->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
+    return domain->undo;
+}
+
 void domain_free(Domain *domain)
 {
     if (!domain)
         return;
+    domain_clear_undo(domain);
     g_ptr_array_unref(domain->snapshots); /* before the layers, which they point to */
     g_hash_table_unref(domain->by_name);
     g_hash_table_unref(domain->objects);
@@ -135,6 +153,8 @@ void domain_remove_snapshot(Domain *domain, Snapshot *snapshot)
             ((Layer *)layer)->home = NULL;
     if (domain->current == snapshot)
         domain->current = snapshot->parent;
+    if (domain->undo && domain->undo->parent == snapshot)
+        domain->undo->parent = snapshot->parent;
     g_hash_table_remove(domain->by_name, snapshot->name);
     g_hash_table_remove(domain->objects, &snapshot->object.id);
     g_ptr_array_remove(domain->snapshots, snapshot);
@@ -206,6 +226,10 @@ Domain *domain_copy(const Domain *domain)
         if (((Layer *)layer)->home)
             domain_find_layer(copy, ((Layer *)layer)->path)->home =
                 same_object(copy, &((Layer *)layer)->home->object);
+    if (domain->undo) {
+        copy->undo = copy_snapshot(domain->undo, copy);
+        copy->undo->parent = domain->undo->parent ? same_object(copy, &domain->undo->parent->object) : NULL;
+    }
     copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
     copy->broken = g_strdup(domain->broken);
@@ -270,6 +294,38 @@ Layer *domain_find_layer(const Domain *domain, const char *path)
     return path ? g_hash_table_lookup(domain->layers, path) : NULL;
 }
 
+void domain_move_layer(Domain *domain, Layer *layer, const char *path)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_autofree char *old = g_strdup(layer->path);
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Layer *upper = value;
+        if (g_strcmp0(upper->backing, old) != 0)
+            continue;
+        g_free(upper->backing);
+        upper->backing = g_strdup(path);
+    }
+    g_hash_table_steal(domain->layers, old);
+    g_free(layer->path);
+    layer->path = g_strdup(path);
+    g_hash_table_insert(domain->layers, layer->path, layer);
+}
+
+void domain_renew_layer(Domain *domain, Layer *layer)
+{
+    g_hash_table_remove(domain->objects, &layer->object.id);
+    layer->object.id = ++domain->last_id;
+    add_object(domain, &layer->object);
+}
+
+void domain_forget_layer(Domain *domain, Layer *layer)
+{
+    g_hash_table_remove(domain->objects, &layer->object.id);
+    g_hash_table_remove(domain->layers, layer->path);
+}
+
 Layer *domain_active_layer(const Domain *domain, const DiskDef *disk)
 {
     if (disk->type != DISK_FILE && disk->type != DISK_BLOCK)
@@ -305,16 +361,23 @@ gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer)
     return FALSE;
 }
 
+static gboolean names_tag(const Snapshot *snapshot, const Layer *layer, const char *tag)
+{
+    for (guint j = 0; j < snapshot->disks->len; j++) {
+        const StateDisk *disk = snapshot->disks->pdata[j];
+        if (disk->layer == layer && g_strcmp0(disk->tag, tag) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag)
 {
-    for (guint i = 0; i < domain->snapshots->len; i++) {
-        const Snapshot *snapshot = domain->snapshots->pdata[i];
-        for (guint j = 0; j < snapshot->disks->len; j++) {
-            const StateDisk *disk = snapshot->disks->pdata[j];
-            if (disk->layer == layer && g_strcmp0(disk->tag, tag) == 0)
-                return TRUE;
-        }
-    }
+    if (domain->undo && names_tag(domain->undo, layer, tag))
+        return TRUE;
+    for (guint i = 0; i < domain->snapshots->len; i++)
+        if (names_tag(domain->snapshots->pdata[i], layer, tag))
+            return TRUE;
     return FALSE;
 }
 
@@ -345,19 +408,29 @@ static void use_chain(const Domain *domain, Layer *layer, GHashTable *used)
         layer = domain_find_layer(domain, layer->backing);
 }
 
+static void need_states(const Domain *domain, const Snapshot *snapshot, GHashTable *needed)
+{
+    for (guint j = 0; j < snapshot->disks->len; j++) {
+        const StateDisk *disk = snapshot->disks->pdata[j];
+        /* An internal state needs what lies below its file, but not the file's own content. */
+        use_chain(domain, disk->tag ? domain_find_layer(domain, disk->layer->backing) : disk->layer, needed);
+    }
+}
+
 gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
 {
     g_autoptr(GHashTable) needed = g_hash_table_new(NULL, NULL);
-    for (guint i = 0; i < domain->snapshots->len; i++) {
-        const Snapshot *snapshot = domain->snapshots->pdata[i];
-        for (guint j = 0; j < snapshot->disks->len; j++) {
-            const StateDisk *disk = snapshot->disks->pdata[j];
-            /* An internal state needs what lies below its file, but not the file's own content. */
-            use_chain(domain, disk->tag ? domain_find_layer(domain, disk->layer->backing) : disk->layer,
-                      needed);
-        }
-    }
+    for (guint i = 0; i < domain->snapshots->len; i++)
+        need_states(domain, domain->snapshots->pdata[i], needed);
+    if (domain->undo)
+        need_states(domain, domain->undo, needed);
     return g_hash_table_contains(needed, layer);
+}
+
+static void use_states(const Domain *domain, const Snapshot *snapshot, GHashTable *used)
+{
+    for (guint j = 0; j < snapshot->disks->len; j++)
+        use_chain(domain, ((StateDisk *)snapshot->disks->pdata[j])->layer, used);
 }
 
 static GHashTable *used_layers(const Domain *domain)
@@ -368,11 +441,10 @@ static GHashTable *used_layers(const Domain *domain)
 
     for (guint i = 0; i < domain->def->disks->len; i++)
         use_chain(domain, domain_active_layer(domain, domain->def->disks->pdata[i]), used);
-    for (guint i = 0; i < domain->snapshots->len; i++) {
-        const Snapshot *snapshot = domain->snapshots->pdata[i];
-        for (guint j = 0; j < snapshot->disks->len; j++)
-            use_chain(domain, ((StateDisk *)snapshot->disks->pdata[j])->layer, used);
-    }
+    for (guint i = 0; i < domain->snapshots->len; i++)
+        use_states(domain, domain->snapshots->pdata[i], used);
+    if (domain->undo)
+        use_states(domain, domain->undo, used);
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &layer))
         if (((Layer *)layer)->made)

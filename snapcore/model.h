@@ -37,6 +37,9 @@ typedef struct {
     ImageFormat backing_format;
     FileId file;   /* the file it was when last recorded; unknown for one that was missing */
     gboolean made; /* domsnapfs made that very file: only such a one may ever be unlinked */
+    gboolean released; /* kept by the user, by hand: never merged, dropped or written again */
+    gboolean template; /* lay below the domain's first image when that was defined: never written */
+    gboolean mixed;    /* a merge has begun to write into it: its own content is no state any more, and never will be */
     gboolean frozen;
     FileStamp stamp;  /* of a frozen layer */
     guint mode;       /* of a frozen layer: the permission bits of its active role */
@@ -81,6 +84,11 @@ struct Domain {
     EngineId last_id;     /* the last one given to a thing of this domain */
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
+    /*
+     * What the last revert threw away, as a snapshot that nobody sees: its disks are the old active layers, or hidden
+     * tags; its parent is what was current then. NULL: there is nothing to go back to. Owned; not among snapshots.
+     */
+    Snapshot *undo;
     gboolean stuck; /* broken only by an operation that could not be brought to its end: tried again */
     char *broken;   /* why it is read-only, or NULL */
     gint64 changed; /* seconds */
@@ -102,6 +110,9 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
 /* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target. */
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
+/* Make an empty undo state, in the place of another one; its disks are added with snapshot_add_disk. */
+Snapshot *domain_new_undo(Domain *domain);
+void domain_clear_undo(Domain *domain);
 /* Take @snapshot out: its children get its parent, its layers' records move to the domain, and where it was current
  * its parent is. */
 void domain_remove_snapshot(Domain *domain, Snapshot *snapshot);
@@ -119,6 +130,12 @@ gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
 /* The layer of @path, made known if it is not yet (with @format and nothing else said). */
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format);
 Layer *domain_find_layer(const Domain *domain, const char *path);
+/* Let @layer be known as @path, which no other layer has; the layers that stand on it follow. */
+void domain_move_layer(Domain *domain, Layer *layer, const char *path);
+/* Give @layer another id: it is another file now. */
+void domain_renew_layer(Domain *domain, Layer *layer);
+/* Forget @layer, to which nothing refers. */
+void domain_forget_layer(Domain *domain, Layer *layer);
 /* The layer that the guest writes of @disk, or NULL (no local image). */
 Layer *domain_active_layer(const Domain *domain, const DiskDef *disk);
 gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);

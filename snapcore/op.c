@@ -125,30 +125,91 @@ static Domain *find_idle(Core *core, EngineId id, GError **error)
     return NULL;
 }
 
-Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+/* Work in the background gives way: cancelled, it ends soon. Under the lock, which is let go meanwhile. */
+static void push_aside(Core *core, EngineId id)
 {
-    va_list args;
-    va_start(args, format);
-    g_autofree char *what = g_strdup_vprintf(format, args);
-    va_end(args);
+    for (;;) {
+        const Domain *domain = g_hash_table_lookup(core->domains, &id);
+        const Job *job = domain ? g_hash_table_lookup(core->busy, domain->name) : NULL;
+        if (!job || !job->yields)
+            return;
+        g_autoptr(GCancellable) cancel = g_object_ref(job->cancel);
+        g_mutex_unlock(&core->lock);
+        g_cancellable_cancel(cancel);
+        g_mutex_lock(&core->lock);
+        domain = g_hash_table_lookup(core->domains, &id);
+        if (domain && g_hash_table_lookup(core->busy, domain->name) == job)
+            g_cond_wait(&core->idle, &core->lock);
+    }
+}
 
+static Op *begin(Core *core, EngineId id, gboolean yields, GCancellable *cancel, char *taken, GError **error)
+{
+    g_autofree char *what = taken;
     if (!check_writable(core, error))
         return NULL;
     g_mutex_lock(&core->lock);
+    if (!yields)
+        push_aside(core, id);
     const Domain *domain = find_idle(core, id, error);
     g_autoptr(Op) op =
         domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel)) : NULL;
     gboolean stuck = domain && domain->stuck;
+    if (op) {
+        op->id = id;
+        op->job->yields = yields;
+    }
     g_mutex_unlock(&core->lock);
     if (!op || (stuck && !unstick(op, id, error)))
         return NULL;
+    op_again(op);
+    return g_steal_pointer(&op);
+}
 
+void op_again(Op *op)
+{
+    Core *core = op->core;
+    plan_free(op->plan);
+    domain_free(op->domain);
+    g_ptr_array_set_size(op->unseen, 0);
+    g_ptr_array_set_size(op->gone, 0);
     g_mutex_lock(&core->lock);
-    op->domain = domain_copy(g_hash_table_lookup(core->domains, &id));
+    op->domain = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
     op->plan = plan_new(core->store, core->backend, op->job->domain, op->job->what);
-    return g_steal_pointer(&op);
+}
+
+void op_rename(Op *op, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *what = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
+    g_free(op->job->what);
+    op->job->what = what;
+}
+
+void op_progress(Op *op, guint64 done, guint64 total)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
+    op->job->done = done;
+    op->job->total = total;
+}
+
+Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *what = g_strdup_vprintf(format, args);
+    va_end(args);
+    return begin(core, id, FALSE, cancel, what, error);
+}
+
+Op *op_begin_yielding(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *what)
+{
+    return begin(core, id, TRUE, cancel, g_strdup(what), error);
 }
 
 Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **error, const char *format, ...)
@@ -298,5 +359,15 @@ gboolean op_hold(Op *op, const Layer *layer, GError **error)
     if (fd < 0)
         return FALSE;
     g_array_append_val(op->holds, fd);
+    return TRUE;
+}
+
+gboolean op_take(Op *op, const Layer *layer, int *ret_fd, GError **error)
+{
+    int fd = op->core->backend->ops->take(op->core->backend, layer->path, error);
+    if (fd < 0)
+        return FALSE;
+    g_array_append_val(op->holds, fd);
+    *ret_fd = fd;
     return TRUE;
 }

@@ -22,6 +22,9 @@ typedef struct {
     char *what;     /* "create 's1'" */
     gint64 started; /* monotonic, microseconds */
     GCancellable *cancel;
+    gboolean yields; /* it works behind the user's back, and gives way to whatever the user does next */
+    guint64 done;    /* bytes moved so far */
+    guint64 total;   /* bytes to be moved; 0: not known */
 } Job;
 
 typedef struct {
@@ -49,6 +52,7 @@ typedef struct {
 typedef struct {
     Core *core;
     Job *job;
+    EngineId id;    /* of the domain; 0 for a name */
     Domain *domain; /* the private copy; NULL for a definition not yet parsed */
     GPtrArray *names; /* further names kept busy: of domains, and of images (they begin with a slash) */
     Plan *plan;
@@ -64,6 +68,20 @@ typedef struct {
  */
 Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
+
+/*
+ * The same for work that nobody asked for: any op_begin on that domain cancels it, waits for its end and goes first.
+ */
+Op *op_begin_yielding(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *what);
+
+/* After op_commit: go on with a further operation of the same job, with a fresh private copy and plan. */
+void op_again(Op *op);
+
+/* Say in jobs what the job is about. */
+void op_rename(Op *op, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+/* Say how far the job is. */
+void op_progress(Op *op, guint64 done, guint64 total);
 
 /* Begin a job on a name that no domain has yet; op->domain and op->plan are NULL. EEXIST, EBUSY. */
 Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **error, const char *format, ...)
@@ -91,8 +109,9 @@ gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError 
 /* Does another domain have @layer's file too, as its own or below it? */
 gboolean op_is_shared(Op *op, const Layer *layer);
 
-/* Keep writers out of @layer until the op is freed. */
+/* Keep writers out of @layer until the op is freed. op_take: readers too; *ret_fd belongs to the op. */
 gboolean op_hold(Op *op, const Layer *layer, GError **error);
+gboolean op_take(Op *op, const Layer *layer, int *ret_fd, GError **error);
 
 /* The text of domain.xml, known to be readable again (DESIGN 9: re-read). NULL: it would not be. Caller frees. */
 char *op_definition_text(const DomainDef *def, GError **error);
@@ -102,6 +121,7 @@ gboolean op_write_definition(Op *op, GError **error);
 void op_write_sidecar(Op *op);
 /* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
+void op_write_snapshot_sidecar(Op *op, const Snapshot *snapshot);
 void op_remove_snapshot(Op *op, const char *name);
 /* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
 void op_write_home(Op *op, const Layer *layer);
@@ -121,7 +141,7 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
  */
 void op_prune(Op *op);
 
-/* The commit point and all after it. The format makes the line of the log. */
+/* The commit point and all after it. The format makes the line of the log; NULL: none. */
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* --- for the other files of the engine --- */

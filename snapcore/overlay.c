@@ -109,8 +109,7 @@ static gboolean is_shown_name(const Domain *domain, const char *file)
     return g_regex_match_simple("^(?:x?vd|sd|hd|fd|ubd)[a-z]+\\.(?:qcow2|qed|raw)$", file, G_REGEX_DOLLAR_ENDONLY, 0);
 }
 
-/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. */
-static char *backing_name(const Domain *domain, const char *path, const char *backing)
+char *overlay_backing_name(const Domain *domain, const char *path, const char *backing)
 {
     g_autofree char *dir = g_path_get_dirname(path);
     g_autofree char *other = g_path_get_dirname(backing);
@@ -127,7 +126,7 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
 {
     g_assert(like);
     FileLook look;
-    g_autofree char *name = on ? backing_name(op->domain, path, on->path) : NULL;
+    g_autofree char *name = on ? overlay_backing_name(op->domain, path, on->path) : NULL;
     if (!file_look(like->path, &look, error))
         return NULL;
     if (file_exists(path)) {

@@ -14,6 +14,9 @@
  */
 char *overlay_name(Op *op, const Layer *on, const char *name, char **ret_stem, GError **error);
 
+/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. Caller frees. */
+char *overlay_backing_name(const Domain *domain, const char *path, const char *backing);
+
 /* A free tag like @name in an image that has @info's tags. All digits never: qemu-img would take it for an id. */
 char *overlay_tag(const ImageInfo *info, const char *name);
 

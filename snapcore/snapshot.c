@@ -110,6 +110,43 @@ gboolean snapshot_def_align_disks(SnapshotDef *def, const DomainDef *domain, GEr
     return TRUE;
 }
 
+/* <revertDisks> is carried verbatim: its <source>s are changed where they stand. */
+static gboolean replace_in_revert_disks(xmlNode *list, const char *from, const char *to)
+{
+    gboolean changed = FALSE;
+    for (xmlNode *disk = xml_first_element(list); disk != NULL; disk = xml_next(disk, NULL)) {
+        xmlNode *source = xml_child(disk, "source");
+        g_autofree char *file = xml_attr(source, "file");
+        if (g_strcmp0(file, from) != 0)
+            continue;
+        xml_set_attr(source, "file", to);
+        changed = TRUE;
+    }
+    return changed;
+}
+
+gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, ImageFormat format)
+{
+    gboolean changed = FALSE;
+    for (guint i = 0; i < def->disks->len; i++) {
+        SnapshotDisk *disk = g_ptr_array_index(def->disks, i);
+        if (g_strcmp0(disk->source, from) != 0)
+            continue;
+        snapshot_disk_set_source(disk, disk->type, to);
+        changed = TRUE;
+    }
+    if (def->revert_disks != NULL)
+        changed |= replace_in_revert_disks(def->revert_disks, from, to);
+    if (def->inactive_domain != NULL)
+        changed |= domain_node_replace_image(def->inactive_domain, from, to, format);
+    DomainDef *domain = def->domain != NULL ? domain_def_replace_image(def->domain, from, to, format) : NULL;
+    if (domain == NULL)
+        return changed;
+    domain_def_free(def->domain);
+    def->domain = domain;
+    return TRUE;
+}
+
 gboolean snapshot_def_has_secret(const SnapshotDef *def)
 {
     return (def->domain != NULL && def->domain->secret) ||

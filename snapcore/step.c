@@ -122,6 +122,57 @@ static gboolean drop_tag_do(const Step *step, Backend *backend, GCancellable *ca
     return (!frozen || freeze_do(step, backend, NULL, ok ? error : NULL)) && ok;
 }
 
+/* --- joining layers --- */
+
+static gboolean copy_up_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    return file_make_like(step->temp, step->like, step->mode, error) &&
+           backend->ops->copy_up(backend, step->path, &spec, NULL, cancel, error);
+}
+
+static gboolean copy_up_undo(const Step *step, Backend *backend, GError **error)
+{
+    return file_remove(step->temp, error);
+}
+
+static gboolean take_name_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return file_take_name(step->source, step->path, step->keep, error);
+}
+
+static gboolean take_name_undo(const Step *step, Backend *backend, GError **error)
+{
+    return file_give_back(step->path, step->keep, error);
+}
+
+/* A frozen layer gets its write bits for the moment (mode: those of its active role; 0: it is not frozen). */
+static gboolean point_at(const Step *step, Backend *backend, const char *name, ImageFormat format,
+                         GError **error)
+{
+    if (step->mode != 0 && !freeze_undo(step, backend, error))
+        return FALSE;
+    gboolean ok = backend->ops->set_backing(backend, step->path, name, format, error);
+    return (step->mode == 0 || freeze_do(step, backend, NULL, ok ? error : NULL)) && ok;
+}
+
+static gboolean point_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return point_at(step, backend, step->backing_name, step->backing_format, error);
+}
+
+/* The recorded time too: else a frozen layer would look as if it had been changed from outside. */
+static gboolean point_undo(const Step *step, Backend *backend, GError **error)
+{
+    return point_at(step, backend, step->keep, step->backing_was, error) &&
+           file_set_mtime(step->path, &step->stamp, error) && file_sync(step->path, error);
+}
+
+static gboolean unlink_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return file_remove_if(step->path, &step->id, error);
+}
+
 static const StepClass classes[] = {
     [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE,
@@ -131,8 +182,19 @@ static const StepClass classes[] = {
     [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},
     [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE, NEEDS_TAG | NEEDS_KEEP},
     [STEP_DROP_TAG] = {"drop-tag", drop_tag_do, NULL, NULL, TRUE, NEEDS_TAG},
+    [STEP_COPY_UP] = {"copy-up", copy_up_do, copy_up_undo, copy_up_undo, FALSE, NEEDS_FILE},
+    [STEP_TAKE_NAME] = {"take-name", take_name_do, take_name_undo, NULL, FALSE, NEEDS_SOURCE | NEEDS_KEEP},
+    [STEP_POINT] = {"point", point_do, point_undo, NULL, FALSE, NEEDS_KEEP},
+    [STEP_UNLINK] = {"unlink", unlink_do, NULL, NULL, FALSE, 0},
     [STEP_THAW] = {"thaw", thaw_do, NULL, NULL, FALSE, 0},
 };
+
+char *step_temp_name(const char *path)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    g_autofree char *uuid = g_uuid_string_random();
+    return g_strdup_printf("%s/.domsnapfs-%s", strcmp(dir, "/") == 0 ? "" : dir, uuid);
+}
 
 Step *step_new(StepKind kind, guint stage, const char *disk, const char *path)
 {
@@ -141,11 +203,8 @@ Step *step_new(StepKind kind, guint stage, const char *disk, const char *path)
     step->stage = stage;
     step->disk = g_strdup(disk);
     step->path = g_strdup(path);
-    if (classes[kind].act == overlay_do || classes[kind].act == copy_out_do) {
-        g_autofree char *dir = g_path_get_dirname(path);
-        g_autofree char *uuid = g_uuid_string_random();
-        step->temp = g_strdup_printf("%s/.domsnapfs-%s", strcmp(dir, "/") == 0 ? "" : dir, uuid);
-    }
+    if (classes[kind].needs & NEEDS_TEMP)
+        step->temp = step_temp_name(path);
     return step;
 }
 
@@ -208,7 +267,27 @@ json_t *step_to_json(const Step *step)
         json_decref(json);
         return NULL;
     }
+    json_object_set_new(json, "backing_was", json_string(image_format_to_string(step->backing_was)));
+    json_object_set_new(json, "id",
+                        json_pack("[I, I, I]", (json_int_t)step->id.ino, (json_int_t)step->id.birth_sec,
+                                  (json_int_t)step->id.birth_nsec));
+    json_object_set_new(json, "stamp",
+                        json_pack("[I, I, I]", (json_int_t)step->stamp.size,
+                                  (json_int_t)step->stamp.mtime_sec, (json_int_t)step->stamp.mtime_nsec));
     return json;
+}
+
+/* What only some kinds have; a journal of an earlier version may lack it. */
+static void read_identity(Step *step, json_t *json)
+{
+    const char *was = NULL;
+    json_int_t id[3] = {0}, stamp[3] = {0};
+    (void)json_unpack(json, "{s?s, s?[I, I, I], s?[I, I, I]}", "backing_was", &was, "id", &id[0], &id[1],
+                      &id[2], "stamp", &stamp[0], &stamp[1], &stamp[2]);
+    (void)image_format_from_string(was, &step->backing_was);
+    step->id = (FileId){.ino = (guint64)id[0], .birth_sec = id[1], .birth_nsec = (guint32)id[2]};
+    step->stamp =
+        (FileStamp){.size = (guint64)stamp[0], .mtime_sec = stamp[1], .mtime_nsec = (guint32)stamp[2]};
 }
 
 static gboolean class_from_word(const char *word, StepKind *ret_kind)
@@ -272,6 +351,7 @@ Step *step_from_json(json_t *json, GError **error)
                    .keep = g_strdup(keep)};
     (void)image_format_from_string(format, &step->format);
     (void)image_format_from_string(backing_format, &step->backing_format);
+    read_identity(step, json);
     if (is_whole(step))
         return step;
     snap_set_error(error, EINVAL, "%s", damaged);

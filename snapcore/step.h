@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "backend.h"
+#include "files.h"
 
 typedef enum {
     STEP_OVERLAY,  /* make the empty overlay path by way of temp; undo: take both away; finish: temp */
@@ -17,6 +18,10 @@ typedef enum {
     STEP_KEEP,     /* the same, only for the time of the operation: undo and finish delete it */
     STEP_APPLY,    /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
     STEP_DROP_TAG, /* delete tag from path; only after the commit */
+    STEP_COPY_UP,   /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
+    STEP_TAKE_NAME, /* let path be the file source is, and keep (a name) the one it was; undo: back again */
+    STEP_POINT,     /* let path's header say backing_name; undo: keep, backing_was, and the old time */
+    STEP_UNLINK,    /* remove path if it is the file id; only after the commit */
     STEP_THAW,     /* give path, which no state needs any more, its mode back; only after the commit */
 } StepKind;
 
@@ -32,10 +37,16 @@ typedef struct {
     guint64 size; /* virtual, bytes */
     char *backing_name;
     ImageFormat backing_format;
-    char *source; /* COPY_OUT */
+    char *source; /* COPY_OUT, TAKE_NAME */
     char *tag;
-    char *keep; /* APPLY */
+    char *keep; /* APPLY: a tag; TAKE_NAME: a path; POINT: the backing name before */
+    ImageFormat backing_was; /* POINT */
+    FileId id;               /* UNLINK */
+    FileStamp stamp;         /* POINT: before */
 } Step;
+
+/* A name beside @path that nothing has: for what only exists during an operation. Caller frees. */
+char *step_temp_name(const char *path);
 
 Step *step_new(StepKind kind, guint stage, const char *disk, const char *path);
 void step_free(Step *step);

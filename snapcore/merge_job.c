@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "merge_job.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "chain.h"
+#include "error.h"
+#include "merge.h"
+#include "overlay.h"
+
+/* One merge under way. */
+typedef struct {
+    Op *op;
+    Merge *merge;       /* its layers belong to op->domain */
+    guint64 lower_size; /* virtual, bytes */
+    guint64 upper_size;
+    int lower_fd; /* what op_take gave for the lowest layer; belongs to op */
+    guint64 done; /* bytes of the layers that are written already */
+    guint64 part; /* bytes of the one that is being written */
+    guint64 total;
+} Join;
+
+static Layer *lowest(const Join *join)
+{
+    return join->merge->run->pdata[0];
+}
+
+/* After op_again: the same layers of the fresh copy. */
+static void find_again(Join *join)
+{
+    Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++)
+        merge->run->pdata[i] =
+            g_hash_table_lookup(join->op->domain->objects, &((Layer *)merge->run->pdata[i])->object.id);
+    if (merge->top)
+        merge->top = g_hash_table_lookup(join->op->domain->objects, &merge->top->object.id);
+}
+
+/* --- looking --- */
+
+static gboolean check_layer(Op *op, const Layer *layer, guint64 *ret_size, GError **error)
+{
+    FileLook look;
+    g_autoptr(ImageInfo) info = NULL;
+    if (!file_look(layer->path, &look, error) || !op_take_image(op, layer->path, error))
+        return FALSE;
+    if (look.block)
+        snap_set_error(error, EOPNOTSUPP, "'%s' is a block device", layer->path);
+    else if (!file_id_equal(&look.id, &layer->file))
+        snap_set_error(error, EIO, "'%s' is not the file that was recorded", layer->path);
+    else if (op_is_shared(op, layer))
+        snap_set_error(error, EBUSY, "another domain has '%s', too", layer->path);
+    else if (chain_inspect(op->core, op->domain, layer, &info, error)) {
+        *ret_size = info->virtual_size;
+        return TRUE;
+    }
+    return FALSE;
+}
+
+/* Whoever stands on @layer without our knowing would read other bytes, or nothing. */
+static gboolean check_strangers(const Join *join, const Layer *layer, GError **error)
+{
+    if (!chain_has_stranger(join->op->core, join->op->domain, layer))
+        return TRUE;
+    snap_set_error(error, EBUSY, "an image that this domain does not know stands on '%s'", layer->path);
+    return FALSE;
+}
+
+static gboolean take_layers(Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    guint64 ignored;
+    for (guint i = 0; i < merge->run->len; i++) {
+        const Layer *layer = merge->run->pdata[i];
+        gboolean whole = i == 0 && merge->kind != MERGE_UP;
+        if (!(whole ? op_take(join->op, layer, &join->lower_fd, error) : op_hold(join->op, layer, error)) ||
+            !check_layer(join->op, layer, i == 0 ? &join->lower_size : &ignored, error) ||
+            !check_strangers(join, layer, error))
+            return FALSE;
+    }
+    if (!merge->top)
+        return TRUE;
+    gboolean renamed = strcmp(merge_path(merge), merge->top->path) != 0;
+    return op_hold(join->op, merge->top, error) &&
+           check_layer(join->op, merge->top, &join->upper_size, error) &&
+           (!renamed || check_strangers(join, merge->top, error));
+}
+
+/* A top that is smaller would come out as large as what it is written into: then only a copy is right. */
+static gboolean choose_way(Join *join, GError **error)
+{
+    Merge *merge = join->merge;
+    if (merge->kind != MERGE_DOWN || join->upper_size >= join->lower_size)
+        return TRUE;
+    if (merge->may_up) {
+        merge->kind = MERGE_UP;
+        return TRUE;
+    }
+    snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
+                   merge->top->path);
+    return FALSE;
+}
+
+/* --- moving the data --- */
+
+static void tell(gpointer user, double part)
+{
+    const Join *join = user;
+    op_progress(join->op, join->done + (guint64)(part * (double)join->part), join->total);
+}
+
+static guint64 bytes_of(const Layer *layer)
+{
+    FileLook look;
+    return file_look(layer->path, &look, NULL) ? look.blocks * 512 : 0;
+}
+
+/* The layers that are written into the lowest one, in the order in which that is done. */
+static GPtrArray *uppers(const Merge *merge)
+{
+    GPtrArray *list = g_ptr_array_new();
+    for (guint i = 1; i < merge->run->len; i++)
+        g_ptr_array_add(list, merge->run->pdata[i]);
+    g_ptr_array_add(list, merge->top);
+    return list;
+}
+
+/*
+ * From here on the lowest layer's own content is nobody's, and this is on record before the first byte is written.
+ * Like every active layer it can be written then.
+ */
+static gboolean open_lowest(Join *join, GError **error)
+{
+    Layer *layer = lowest(join);
+    if (!layer->mixed) {
+        layer->mixed = TRUE;
+        op_write_home(join->op, layer);
+        if (!plan_prepare(join->op->plan, join->op->cancel, error) || !op_commit(join->op, error, NULL))
+            return FALSE;
+        op_again(join->op);
+        find_again(join);
+        layer = lowest(join);
+    }
+    return !layer->frozen || file_set_mode(layer->path, layer->mode | 0200, error);
+}
+
+static gboolean write_down(Join *join, GError **error)
+{
+    g_autoptr(GPtrArray) list = uppers(join->merge);
+    const BackendProgress progress = {tell, join};
+    Backend *backend = join->op->core->backend;
+    for (guint i = 0; i < list->len; i++)
+        join->total += bytes_of(list->pdata[i]);
+    for (guint i = 0; i < list->len; i++) {
+        const Layer *upper = list->pdata[i];
+        const MergeSpec spec = {upper->path, upper->format, lowest(join)->path, lowest(join)->format};
+        join->part = bytes_of(upper);
+        tell(join, 0);
+        if (!backend->ops->commit(backend, &spec, join->lower_fd, &progress, join->op->cancel, error))
+            return FALSE;
+        join->done += join->part;
+    }
+    return TRUE;
+}
+
+/* --- taking the place --- */
+
+static void plan_unlink(Op *op, const char *path, const FileId *id)
+{
+    plan_after(op->plan, STEP_UNLINK, path, path)->id = *id;
+}
+
+/* What stands on the top, whose name goes, is pointed at the joined file. Both read the same, at every moment. */
+static gboolean plan_point(const Join *join, const Layer *to, GError **error)
+{
+    Op *op = join->op;
+    const Layer *top = join->merge->top;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        Layer *layer = value;
+        FileLook look;
+        if (g_strcmp0(layer->backing, top->path) != 0)
+            continue;
+        if (!op_take_image(op, layer->path, error) || !op_hold(op, layer, error) ||
+            !file_look(layer->path, &look, error))
+            return FALSE;
+        Step *step = plan_step(op->plan, STEP_POINT, 0, layer->path, layer->path);
+        step->mode = layer->frozen ? layer->mode | 0200 : 0;
+        step->backing_name = overlay_backing_name(op->domain, layer->path, to->path);
+        step->backing_format = to->format;
+        step->keep = overlay_backing_name(op->domain, layer->path, top->path);
+        step->backing_was = top->format;
+        step->stamp = look.stamp;
+        layer->backing_format = to->format;
+        g_ptr_array_add(op->unseen, layer);
+    }
+    return TRUE;
+}
+
+/* @joined takes the top's name, if that is the one that stays, and is frozen if the top was. */
+static void plan_place(const Join *join, const char *joined)
+{
+    Op *op = join->op;
+    Layer *top = join->merge->top;
+    const char *path = merge_path(join->merge);
+    if (strcmp(path, top->path) == 0) {
+        g_autofree char *keep = step_temp_name(top->path);
+        Step *step = plan_step(op->plan, STEP_TAKE_NAME, 1, top->path, top->path);
+        step->source = g_strdup(joined);
+        step->keep = g_strdup(keep);
+        plan_unlink(op, keep, &top->file);
+    } else {
+        plan_unlink(op, top->path, &top->file);
+    }
+    if (top->frozen)
+        plan_step(op->plan, STEP_FREEZE, 2, top->path, path)->mode = top->mode;
+}
+
+/* --- in the model --- */
+
+/* The states that are tags in @from are in the file that is known as @to from now on. */
+static void move_tags(Domain *domain, const Layer *from, Layer *to)
+{
+    for (guint i = 0; i <= domain->snapshots->len; i++) {
+        const Snapshot *snapshot = i < domain->snapshots->len ? domain->snapshots->pdata[i] : domain->undo;
+        for (guint j = 0; snapshot && j < snapshot->disks->len; j++) {
+            StateDisk *disk = snapshot->disks->pdata[j];
+            if (disk->layer == from && disk->tag)
+                disk->layer = to;
+        }
+    }
+    g_ptr_array_set_size(to->stale, 0); /* they were in the file that goes */
+    for (guint i = 0; i < from->stale->len; i++)
+        g_ptr_array_add(to->stale, g_strdup(from->stale->pdata[i]));
+}
+
+/* The top is the joined file from now on: another image, so with another id. The run is gone. */
+static void replace_in_model(const Join *join)
+{
+    Domain *domain = join->op->domain;
+    Layer *top = join->merge->top;
+    Layer *low = lowest(join);
+    const Layer *base = domain_find_layer(domain, low->backing);
+    g_autofree char *path = g_strdup(merge_path(join->merge));
+    if (join->merge->kind == MERGE_DOWN) {
+        move_tags(domain, low, top);
+        top->format = low->format;
+        top->made = low->made;
+    }
+    g_free(top->backing);
+    top->backing = g_strdup(base ? base->path : NULL);
+    top->backing_format = base ? base->format : FORMAT_NONE;
+    for (guint i = 0; i < join->merge->run->len; i++)
+        domain_forget_layer(domain, join->merge->run->pdata[i]);
+    if (strcmp(path, top->path) != 0)
+        domain_move_layer(domain, top, path);
+    domain_renew_layer(domain, top);
+    g_ptr_array_add(join->op->unseen, top);
+}
+
+/* The paths (char *) that name nothing afterwards. */
+static GPtrArray *gone_paths(const Merge *merge)
+{
+    GPtrArray *gone = g_ptr_array_new_with_free_func(g_free);
+    const char *path = merge_path(merge);
+    for (guint i = 0; i < merge->run->len; i++)
+        if (strcmp(((Layer *)merge->run->pdata[i])->path, path) != 0)
+            g_ptr_array_add(gone, g_strdup(((Layer *)merge->run->pdata[i])->path));
+    if (strcmp(merge->top->path, path) != 0)
+        g_ptr_array_add(gone, g_strdup(merge->top->path));
+    return gone;
+}
+
+/* Steps are planned, nothing is done yet: do it, and let everybody see it. */
+static gboolean commit_join(Join *join, GError **error)
+{
+    Op *op = join->op;
+    const Merge *merge = join->merge;
+    Layer *top = merge->top;
+    g_autofree char *what = merge_describe(merge);
+    g_autoptr(GPtrArray) gone = gone_paths(merge);
+    for (guint i = 0; i < merge->run->len; i++) {
+        const Layer *layer = merge->run->pdata[i];
+        if (layer->made && (merge->kind != MERGE_DOWN || i > 0 || strcmp(merge_path(merge), top->path) == 0))
+            plan_unlink(op, layer->path, &layer->file);
+    }
+    g_autoptr(GHashTable) homes = g_hash_table_new(NULL, NULL); /* where layers were recorded that are gone */
+    for (guint i = 0; i < merge->run->len; i++)
+        g_hash_table_add(homes, ((Layer *)merge->run->pdata[i])->home);
+    replace_in_model(join);
+    return plan_prepare(op->plan, op->cancel, error) && overlay_record(op, error) &&
+           merge_write_documents(op, gone, top, homes, error) && op_commit(op, error, "merge: %s", what);
+}
+
+static gboolean join_down(Join *join, GError **error)
+{
+    if (!open_lowest(join, error) || !write_down(join, error))
+        return FALSE;
+    const Layer *low = lowest(join);
+    Layer *top = join->merge->top;
+    FileLook look;
+    if (!file_look(low->path, &look, error))
+        return FALSE;
+    guint mode = low->frozen ? low->mode : look.mode; /* of the role that a guest writes it in */
+    if (!top->frozen && !file_set_mode(low->path, mode, error))
+        return FALSE;
+    top->mode = mode;
+    plan_place(join, low->path);
+    gboolean renamed = strcmp(merge_path(join->merge), top->path) != 0;
+    return (!renamed || plan_point(join, low, error)) && commit_join(join, error);
+}
+
+static gboolean join_up(Join *join, GError **error)
+{
+    Op *op = join->op;
+    const Layer *top = join->merge->top;
+    const Layer *base = domain_find_layer(op->domain, lowest(join)->backing);
+    FileLook look;
+    if (!file_look(top->path, &look, error))
+        return FALSE;
+    Step *step = plan_step(op->plan, STEP_COPY_UP, 0, top->path, top->path);
+    step->like = g_strdup(top->path);
+    step->mode = top->frozen ? top->mode : look.mode;
+    step->format = FORMAT_QCOW2;
+    step->size = join->upper_size;
+    step->backing_name = base ? overlay_backing_name(op->domain, top->path, base->path) : NULL;
+    step->backing_format = base ? base->format : FORMAT_NONE;
+    plan_place(join, step->temp);
+    return commit_join(join, error);
+}
+
+/* A layer that nothing stands on and no state is. */
+static gboolean drop(Join *join, GError **error)
+{
+    Op *op = join->op;
+    Layer *layer = lowest(join);
+    g_autofree char *path = g_strdup(layer->path);
+    plan_unlink(op, layer->path, &layer->file);
+    op_write_home(op, layer);
+    domain_forget_layer(op->domain, layer);
+    op_write_sidecar(op);
+    return plan_prepare(op->plan, op->cancel, error) && op_commit(op, error, "drop '%s'", path);
+}
+
+static gboolean carry_out(Op *op, Merge *merge, GError **error)
+{
+    Join join = {.op = op, .merge = merge, .lower_fd = -1};
+    if (!take_layers(&join, error))
+        return FALSE;
+    if (merge->kind == MERGE_DROP)
+        return drop(&join, error);
+    if (!choose_way(&join, error))
+        return FALSE;
+    return merge->kind == MERGE_DOWN ? join_down(&join, error) : join_up(&join, error);
+}
+
+/* The first merge that was not tried in vain. Its text is remembered in @tried. NULL: none is left. */
+static Merge *next_merge(const Domain *domain, GHashTable *tried)
+{
+    g_autoptr(GPtrArray) merges = merge_choose(domain);
+    for (guint i = 0; i < merges->len; i++) {
+        char *what = merge_describe(merges->pdata[i]);
+        if (g_hash_table_add(tried, what))
+            return g_ptr_array_steal_index(merges, i);
+    }
+    return NULL;
+}
+
+gboolean merge_domain(Core *core, EngineId id, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GHashTable) tried = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        g_autoptr(Op) op = op_begin_yielding(core, id, cancel, error, "merge");
+        if (!op)
+            return FALSE;
+        g_autoptr(Merge) merge = next_merge(op->domain, tried);
+        if (!merge)
+            return TRUE;
+        g_autofree char *what = merge_describe(merge);
+        op_rename(op, "merge %s", what);
+        if (carry_out(op, merge, &why))
+            continue;
+        if (snap_errno(why) == EINTR) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        core_log(core, op->job->domain, "not merged: %s: %s", what, why->message);
+    }
+}
