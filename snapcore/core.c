@@ -7,7 +7,11 @@
 #include <time.h>
 
 #include "error.h"
+#include "merger.h"
 #include "op.h"
+
+/* Long enough for a script's next step, short enough that nobody wonders why nothing gets smaller. */
+#define MERGE_IDLE_MS 3000
 
 /* --- what is shown; under the lock --- */
 
@@ -136,13 +140,21 @@ static void core_report(Engine *engine, EngineId id, const char *what, const GEr
 
 /* --- jobs --- */
 
+/* No job at work on the domain, and nothing left to merge: what is due need not wait while somebody does. */
+static gboolean is_quiet(Core *core, const Domain *domain)
+{
+    const Job *job = g_hash_table_lookup(core->busy, domain->name);
+    gboolean merging = (!job || job->yields) && merger_hurry(core->merger, domain->object.id);
+    return !job && !merging;
+}
+
 static gboolean core_wait(Engine *engine, EngineId id, GCancellable *cancel, GError **error)
 {
     Core *core = (Core *)engine;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     for (;;) {
         const Domain *domain = g_hash_table_lookup(core->domains, &id);
-        if (!domain || !g_hash_table_contains(core->busy, domain->name))
+        if (!domain || is_quiet(core, domain))
             return TRUE;
         if (g_cancellable_is_cancelled(cancel)) {
             snap_set_error(error, EINTR, "wait for '%s': interrupted", domain->name);
@@ -240,7 +252,11 @@ static void load_domain(Core *core, const char *name)
     }
     complete_rename(core, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    EngineId id = domain->object.id;
     core_show(core, domain);
+    g_mutex_lock(&core->lock);
+    merger_schedule(core->merger, id);
+    g_mutex_unlock(&core->lock);
     if (domain->broken)
         core_log(core, name, "read-only: %s", domain->broken);
     core_log_missing(core, name, missing);
@@ -259,6 +275,7 @@ static gboolean load_domains(Core *core, GError **error)
 static void core_free(Engine *engine)
 {
     Core *core = (Core *)engine;
+    merger_free(core->merger);
     g_hash_table_unref(core->by_name);
     g_hash_table_unref(core->domains);
     g_hash_table_unref(core->busy);
@@ -322,6 +339,8 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     g_autofree char *log = store_log_path(store, NULL);
     FileLook look;
     core->log_size = file_look(log, &look, NULL) ? look.stamp.size : 0;
+    if (!core->read_only)
+        core->merger = merger_new(core, options->merge_idle_ms ? options->merge_idle_ms : MERGE_IDLE_MS);
     if (load_domains(core, error))
         return &core->engine;
     core_free(&core->engine);

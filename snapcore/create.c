@@ -9,6 +9,7 @@
 #include "error.h"
 #include "names.h"
 #include "overlay.h"
+#include "undo.h"
 
 /* More internal snapshots than this make every operation on them slow (facts/qemu.md A5): then external is the default. */
 #define CROWDED 64
@@ -247,6 +248,7 @@ static gboolean create(Op *op, const CreateRequest *request, EngineId *ret_snaps
         return FALSE;
 
     op->domain->current = snapshot;
+    undo_forget(op);
     g_autofree char *disks_text = summary(snapshot);
     EngineId id = snapshot->object.id;
     g_autofree char *name = g_strdup(snapshot->name);

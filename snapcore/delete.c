@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "error.h"
-#include "op.h"
+#include "undo.h"
 
 /* The snapshots to delete, parents after their children. */
 static GPtrArray *choose(const Domain *domain, Snapshot *snapshot, DeleteFlags flags)
@@ -106,6 +106,7 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
             collect_tags(chosen->pdata[i], tags);
         remove_one(op, chosen->pdata[i], adopted);
     }
+    undo_forget(op);
     GHashTableIter iter;
     gpointer child;
     g_hash_table_iter_init(&iter, adopted);

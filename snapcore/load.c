@@ -153,6 +153,18 @@ static gboolean load_snapshot_disks(Domain *domain, Snapshot *snapshot, json_t *
     return TRUE;
 }
 
+static void load_undo(Domain *domain, json_t *json, const char *where)
+{
+    json_t *undo = json_object_get(json, "undo");
+    g_autoptr(GError) why = NULL;
+    if (!undo)
+        return;
+    const char *current = json_string_value(json_object_get(undo, "current"));
+    domain_new_undo(domain)->parent = current ? domain_find_snapshot(domain, current) : NULL;
+    if (!load_snapshot_disks(domain, domain->undo, undo, &why))
+        break_domain(domain, where, why);
+}
+
 /* One snapshot of the list: its document, and its sidecar kept for the second pass in @sidecars. */
 static void load_snapshot(Domain *domain, const char *base, GArray *orphans, GHashTable *sidecars)
 {
@@ -291,6 +303,7 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     if (!load_snapshots(domain, dir, error))
         return NULL;
 
+    load_undo(domain, json, side);
     const char *current = json_string_value(json_object_get(json, "current"));
     if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
         domain->broken = g_strdup_printf("'%s': the current snapshot '%s' is missing", side, current);

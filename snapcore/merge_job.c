@@ -369,8 +369,9 @@ static Merge *next_merge(const Domain *domain, GHashTable *tried)
     return NULL;
 }
 
-gboolean merge_domain(Core *core, EngineId id, GCancellable *cancel, GError **error)
+gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *cancel, GError **error)
 {
+    g_autoptr(GError) blocked = NULL;
     g_autoptr(GHashTable) tried = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     for (;;) {
         g_autoptr(GError) why = NULL;
@@ -379,7 +380,7 @@ gboolean merge_domain(Core *core, EngineId id, GCancellable *cancel, GError **er
             return FALSE;
         g_autoptr(Merge) merge = next_merge(op->domain, tried);
         if (!merge)
-            return TRUE;
+            break;
         g_autofree char *what = merge_describe(merge);
         op_rename(op, "merge %s", what);
         if (carry_out(op, merge, &why))
@@ -388,6 +389,14 @@ gboolean merge_domain(Core *core, EngineId id, GCancellable *cancel, GError **er
             g_propagate_error(error, g_steal_pointer(&why));
             return FALSE;
         }
-        core_log(core, op->job->domain, "not merged: %s: %s", what, why->message);
+        char *line = g_strdup_printf("not merged: %s: %s", what, why->message);
+        if (g_hash_table_add(told, line))
+            core_log(core, op->job->domain, "%s", line);
+        if (snap_errno(why) == EBUSY && !blocked)
+            blocked = g_steal_pointer(&why);
     }
+    if (!blocked)
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&blocked));
+    return FALSE;
 }

@@ -14,10 +14,11 @@
 #include "op.h"
 
 /*
- * Carry out all merges of domain @id that are possible now, one after the other. What stands in the way of one is not
- * an error: it is logged, and that one is left for later. EBUSY, EROFS: nothing was done; EINTR: it gave way.
+ * Carry out all merges of domain @id that are possible now, one after the other. What stands in the way of one is
+ * logged, unless it is in @told already (a set of char *, which is added to), and the others go on. Errors: EINTR, it
+ * gave way; EBUSY: somebody else has the domain, or an image that a merge needs: it may work later; EROFS, ENOENT.
  */
-gboolean merge_domain(Core *core, EngineId id, GCancellable *cancel, GError **error);
+gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *cancel, GError **error);
 
 /*
  * merge_docs.c: say how the store changes when @joined, in op->domain, has taken the place of the images called @gone

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "merger.h"
 
 /* --- jobs and busy names; all under the lock --- */
 
@@ -194,6 +195,8 @@ void op_rename(Op *op, const char *format, ...)
 void op_progress(Op *op, guint64 done, guint64 total)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
+    if (op->job->total == 0)
+        op->job->moving = g_get_monotonic_time();
     op->job->done = done;
     op->job->total = total;
 }
@@ -294,6 +297,8 @@ void op_free(Op *op)
     for (guint i = 0; i < op->names->len; i++)
         g_hash_table_remove(core->busy, op->names->pdata[i]);
     g_ptr_array_remove(core->jobs, op->job);
+    if (op->id && !op->job->yields)
+        merger_schedule(core->merger, op->id);
     g_cond_broadcast(&core->idle);
     g_mutex_unlock(&core->lock);
     job_free(op->job);

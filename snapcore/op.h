@@ -16,6 +16,8 @@
 #include "core.h"
 #include "plan.h"
 
+typedef struct Merger Merger; /* merger.h */
+
 typedef struct {
     guint number;
     char *domain;
@@ -25,6 +27,7 @@ typedef struct {
     gboolean yields; /* it works behind the user's back, and gives way to whatever the user does next */
     guint64 done;    /* bytes moved so far */
     guint64 total;   /* bytes to be moved; 0: not known */
+    gint64 moving;   /* since when; monotonic, microseconds */
 } Job;
 
 typedef struct {
@@ -42,6 +45,7 @@ typedef struct {
     GHashTable *by_name; /* name -> Domain */
     GHashTable *busy;    /* name -> Job: also names that are about to appear */
     GPtrArray *jobs;     /* of Job, oldest first */
+    Merger *merger;      /* NULL: nothing is ever merged (read-only) */
     guint last_job;
     guint64 last_number; /* of domains */
     guint64 log_size;    /* of the mount's log */
@@ -52,8 +56,8 @@ typedef struct {
 typedef struct {
     Core *core;
     Job *job;
-    EngineId id;    /* of the domain; 0 for a name */
-    Domain *domain; /* the private copy; NULL for a definition not yet parsed */
+    EngineId id;      /* of the domain; 0 for a name */
+    Domain *domain;   /* the private copy; NULL for a definition not yet parsed */
     GPtrArray *names; /* further names kept busy: of domains, and of images (they begin with a slash) */
     Plan *plan;
     GCancellable *cancel;

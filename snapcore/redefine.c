@@ -7,6 +7,7 @@
 #include "error.h"
 #include "names.h"
 #include "overlay.h"
+#include "undo.h"
 
 /* The rules of the table that need the domain: whose document is it, may it stand there? */
 static gboolean check_document(const Domain *domain, const SnapshotDef *def, const SnapshotDef *old,
@@ -171,6 +172,7 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean 
     if (!take_name(op, snapshot, def->name, error) || !take_disks(op, snapshot, def, old, error))
         return FALSE;
     take_fields(snapshot, def, op->domain);
+    undo_forget(op);
     if (current)
         op->domain->current = snapshot;
     if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error) ||

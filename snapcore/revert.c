@@ -13,24 +13,63 @@
 #include "chain.h"
 #include "error.h"
 #include "overlay.h"
+#include "undo.h"
 
-/* What of a snapshot's definition disk @disk shall be pointed at; the layer is in op->domain. */
+/* What of the new definition disk @disk shall be pointed at; the layer is in op->domain. */
 typedef struct {
     DiskDef *disk;
     Layer *layer;
 } Target;
 
-static gboolean plan_overlay(Op *op, const Snapshot *snapshot, const StateDisk *state, Layer **ret_layer,
-                             GError **error)
+typedef struct {
+    Op *op;
+    const Snapshot *to; /* a snapshot, or what the last revert threw away */
+    const char *name;   /* what new layers are named after */
+    gboolean undoing;
+    Snapshot *undo;  /* what is thrown away now; NULL: nothing is to be kept */
+    DomainDef *def;  /* the definition that comes */
+    GArray *targets; /* of Target */
+} Revert;
+
+/* What disk @target's guest wrote until now waits for an undo. */
+static void keep_active(const Revert *revert, const char *target)
 {
+    const Domain *domain = revert->op->domain;
+    const DiskDef *now = domain_def_find_disk(domain->def, target);
+    Layer *layer = now ? domain_active_layer(domain, now) : NULL;
+    if (revert->undo && layer)
+        snapshot_add_disk(revert->undo, target, layer, NULL);
+}
+
+static gboolean plan_overlay(Revert *revert, const StateDisk *state, Layer **ret_layer, GError **error)
+{
+    Op *op = revert->op;
     g_autoptr(ImageInfo) info = NULL;
     g_autofree char *stem = NULL;
     if (!chain_inspect(op->core, op->domain, state->layer, &info, error) || !op_hold(op, state->layer, error))
         return FALSE;
-    g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
+    g_autofree char *path = overlay_name(op, state->layer, revert->name, &stem, error);
     return path && overlay_freeze(op, state->target, state->layer, state->layer->home, error) &&
            overlay_plan(op, state->target, state->layer, path, stem, FORMAT_QCOW2, info->virtual_size,
                         ret_layer, error);
+}
+
+/* A state that is a layer's own content: an overlay on it; what was active before, and nothing else since, as it is. */
+static gboolean plan_external(Revert *revert, const StateDisk *state, Layer **ret_layer, GError **error)
+{
+    Op *op = revert->op;
+    if (!revert->undoing || state->layer->frozen || domain_layer_is_stood_on(op->domain, state->layer)) {
+        if (!plan_overlay(revert, state, ret_layer, error))
+            return FALSE;
+        keep_active(revert, state->target);
+        return TRUE;
+    }
+    g_autoptr(ImageInfo) info = NULL;
+    if (!op_take_image(op, state->layer->path, error) ||
+        !chain_inspect(op->core, op->domain, state->layer, &info, error))
+        return FALSE;
+    *ret_layer = state->layer;
+    return TRUE;
 }
 
 /* May the state be applied to the file that holds it? Not if anything needs that file's own content. */
@@ -60,21 +99,25 @@ static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, G
     return found;
 }
 
-static void plan_apply(Op *op, const StateDisk *state, const ImageInfo *info)
+/* The state before is kept in a hidden tag: to take the step back, and then for undo, unless that is not wanted. */
+static void plan_apply(Revert *revert, const StateDisk *state, const ImageInfo *info)
 {
+    Op *op = revert->op;
     g_autofree char *uuid = g_uuid_string_random();
     g_autofree char *want = g_strconcat("domsnapfs-", uuid, NULL);
     g_autofree char *keep = overlay_tag(info, want);
-    Step *step = plan_step(op->plan, STEP_KEEP, 0, state->target, state->layer->path);
-    step->tag = g_strdup(keep);
-    step = plan_step(op->plan, STEP_APPLY, 1, state->target, state->layer->path);
+    StepKind kind = revert->undo ? STEP_TAG : STEP_KEEP;
+    plan_step(op->plan, kind, 0, state->target, state->layer->path)->tag = g_strdup(keep);
+    Step *step = plan_step(op->plan, STEP_APPLY, 1, state->target, state->layer->path);
     step->tag = g_strdup(state->tag);
     step->keep = g_strdup(keep);
+    if (revert->undo)
+        snapshot_add_disk(revert->undo, state->target, state->layer, keep);
 }
 
-static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk *state, Layer **ret_layer,
-                              GError **error)
+static gboolean plan_internal(Revert *revert, const StateDisk *state, Layer **ret_layer, GError **error)
 {
+    Op *op = revert->op;
     g_autoptr(ImageInfo) info = NULL;
     if (!chain_inspect(op->core, op->domain, state->layer, &info, error))
         return FALSE;
@@ -90,15 +133,18 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
                            state->layer->path);
             return FALSE;
         }
-        plan_apply(op, state, info);
+        plan_apply(revert, state, info);
         *ret_layer = state->layer;
         return TRUE;
     }
     g_autofree char *stem = NULL;
-    g_autofree char *path = overlay_name(op, state->layer, snapshot->name, &stem, error);
-    return path && op_hold(op, state->layer, error) &&
-           overlay_plan_copy(op, state->target, state->layer, state->tag, path, stem, info->virtual_size,
-                             ret_layer, error);
+    g_autofree char *path = overlay_name(op, state->layer, revert->name, &stem, error);
+    if (!path || !op_hold(op, state->layer, error) ||
+        !overlay_plan_copy(op, state->target, state->layer, state->tag, path, stem, info->virtual_size,
+                           ret_layer, error))
+        return FALSE;
+    keep_active(revert, state->target);
+    return TRUE;
 }
 
 /* Point @disk of the new definition at @layer. */
@@ -114,49 +160,49 @@ static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, cons
  * A disk that did not take part and has left the domain since comes back with the image it had then. If states stand
  * on that by now, the guest must not write it: an overlay, or a refusal where they are another domain's.
  */
-static gboolean plan_absent(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk,
-                            Layer **ret_layer, GError **error)
+static gboolean plan_absent(Revert *revert, DiskDef *disk, Layer **ret_layer, GError **error)
 {
+    Op *op = revert->op;
     Core *core = op->core;
     if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
         return TRUE;
-    if (!admit_path(core, def, disk, error) || !op_take_image(op, disk->source, error) ||
+    if (!admit_path(core, revert->def, disk, error) || !op_take_image(op, disk->source, error) ||
         (!disk->readonly && !admit_writing(core, op->domain->object.id, FALSE, disk->source, error)) ||
         !chain_record(core, op->domain, disk, error))
         return FALSE;
     Layer *layer = domain_find_layer(op->domain, disk->source);
     if (!disk->readonly && (layer->frozen || domain_layer_is_needed(op->domain, layer))) {
         const StateDisk state = {.target = disk->target, .layer = layer};
-        return plan_overlay(op, snapshot, &state, ret_layer, error);
+        return plan_overlay(revert, &state, ret_layer, error);
     }
     *ret_layer = layer;
     return TRUE;
 }
 
-/* One disk of the snapshot's definition; a disk that did not take part stays as it is now. */
-static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk, GArray *targets,
-                          GError **error)
+/* One disk of the definition that comes; a disk that did not take part stays as it is now. */
+static gboolean plan_disk(Revert *revert, DiskDef *disk, GError **error)
 {
-    const StateDisk *state = snapshot_find_disk(snapshot, disk->target);
-    const DiskDef *now = domain_def_find_disk(op->domain->def, disk->target);
+    const Domain *domain = revert->op->domain;
+    const StateDisk *state = snapshot_find_disk(revert->to, disk->target);
+    const DiskDef *now = domain_def_find_disk(domain->def, disk->target);
     Target target = {.disk = disk};
     gboolean ok = TRUE;
     if (state && state->tag)
-        ok = plan_internal(op, snapshot, state, &target.layer, error);
+        ok = plan_internal(revert, state, &target.layer, error);
     else if (state)
-        ok = plan_overlay(op, snapshot, state, &target.layer, error);
-    else if (now && !domain_active_layer(op->domain, now))
-        domain_def_take_source(def, disk, now); /* empty by now, or not a file */
+        ok = plan_external(revert, state, &target.layer, error);
+    else if (now && !domain_active_layer(domain, now))
+        domain_def_take_source(revert->def, disk, now); /* empty by now, or not a file */
     else if (now)
-        target.layer = domain_active_layer(op->domain, now);
+        target.layer = domain_active_layer(domain, now);
     else
-        ok = plan_absent(op, snapshot, def, disk, &target.layer, error);
+        ok = plan_absent(revert, disk, &target.layer, error);
     if (!ok) {
         g_prefix_error(error, "disk '%s': ", disk->target);
         return FALSE;
     }
     if (target.layer)
-        g_array_append_val(targets, target);
+        g_array_append_val(revert->targets, target);
     return TRUE;
 }
 
@@ -194,32 +240,24 @@ static gboolean check_request(const Snapshot *snapshot, const RevertRequest *req
     return FALSE;
 }
 
-static gboolean revert(Op *op, const RevertRequest *request, GError **error)
+/* All disks planned: do it, and let the definition and what is current be those of then. */
+static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
 {
-    g_autoptr(GArray) targets = g_array_new(FALSE, TRUE, sizeof(Target));
-    Snapshot *snapshot = domain_find_snapshot(op->domain, request->name);
-    if (!snapshot) {
-        snap_set_error(error, ENOENT, "there is no such snapshot");
-        return FALSE;
-    }
-    if (!check_request(snapshot, request, error) || !op_require_off(op, error))
-        return FALSE;
-    g_autoptr(DomainDef) def = definition_of(op, snapshot, request->force, error);
-    if (!def)
-        return FALSE;
-    for (guint i = 0; i < def->disks->len; i++)
-        if (!plan_disk(op, snapshot, def, def->disks->pdata[i], targets, error))
+    Op *op = revert->op;
+    for (guint i = 0; i < revert->def->disks->len; i++)
+        if (!plan_disk(revert, revert->def->disks->pdata[i], error))
             return FALSE;
     if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error))
         return FALSE;
-
-    for (guint i = 0; i < targets->len; i++) {
-        const Target *target = &g_array_index(targets, Target, i);
-        point_disk(op->domain, def, target->disk, target->layer);
+    for (guint i = 0; i < revert->targets->len; i++) {
+        const Target *target = &g_array_index(revert->targets, Target, i);
+        point_disk(op->domain, revert->def, target->disk, target->layer);
     }
     domain_def_free(op->domain->def);
-    op->domain->def = g_steal_pointer(&def);
-    op->domain->current = snapshot;
+    op->domain->def = g_steal_pointer(&revert->def);
+    op->domain->current = current;
+    if (revert->undoing)
+        undo_forget(op);
     op_prune(op);
     if (!op_write_definition(op, error))
         return FALSE;
@@ -227,14 +265,51 @@ static gboolean revert(Op *op, const RevertRequest *request, GError **error)
     for (guint i = 0; i < op->unseen->len; i++) /* a layer that was missing when its snapshot was redefined */
         if (((Layer *)op->unseen->pdata[i])->home)
             op_write_home(op, op->unseen->pdata[i]);
-    return op_commit(op, error, "revert to '%s'", request->name);
+    return TRUE;
+}
+
+static void revert_clear(Revert *revert)
+{
+    domain_def_free(revert->def);
+    g_array_unref(revert->targets);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Revert, revert_clear)
+
+static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
+{
+    Snapshot *snapshot = domain_find_snapshot(op->domain, request->name);
+    g_auto(Revert) revert = {
+        .op = op, .to = snapshot, .name = request->name, .targets = g_array_new(FALSE, TRUE, sizeof(Target))};
+    if (!snapshot) {
+        snap_set_error(error, ENOENT, "there is no such snapshot");
+        return FALSE;
+    }
+    if (!check_request(snapshot, request, error) || !op_require_off(op, error) ||
+        !(revert.def = definition_of(op, snapshot, request->force, error)))
+        return FALSE;
+    if (request->discard)
+        undo_forget(op);
+    else if (!(revert.undo = undo_begin(op, error)))
+        return FALSE;
+    return carry_out(&revert, snapshot, error) && op_commit(op, error, "revert to '%s'", request->name);
+}
+
+static gboolean revert_undo(Op *op, GError **error)
+{
+    g_auto(Revert) revert = {.op = op,
+                             .to = op->domain->undo,
+                             .name = "undo",
+                             .undoing = TRUE,
+                             .targets = g_array_new(FALSE, TRUE, sizeof(Target))};
+    return (revert.def = undo_definition(op, error)) && op_require_off(op, error) &&
+           carry_out(&revert, op->domain->undo->parent, error) && op_commit(op, error, "revert undone");
 }
 
 gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
                      GError **error)
 {
-    g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "revert to '%s'", request->name);
-    if (op && revert(op, request, error))
-        return TRUE;
-    return FALSE;
+    g_autoptr(Op) op = request->undo
+                           ? op_begin((Core *)engine, domain, cancel, error, "undo the last revert")
+                           : op_begin((Core *)engine, domain, cancel, error, "revert to '%s'", request->name);
+    return op && (request->undo ? revert_undo(op, error) : revert_to(op, request, error));
 }

@@ -77,14 +77,7 @@ static char *dump(json_t *json)
     return copy;
 }
 
-char *store_domain_json(const Domain *domain)
-{
-    return dump(json_pack("{s:i, s:s?, s:o}", "version", 1, "current",
-                          domain->current ? domain->current->name : NULL, "layers",
-                          layers_to_json(domain, NULL)));
-}
-
-char *store_snapshot_json(const Snapshot *snapshot)
+static json_t *disks_to_json(const Snapshot *snapshot)
 {
     json_t *disks = json_array();
     for (guint i = 0; i < snapshot->disks->len; i++) {
@@ -94,6 +87,24 @@ char *store_snapshot_json(const Snapshot *snapshot)
             json_object_set_new(json, "tag", json_string(disk->tag));
         json_array_append_new(disks, json);
     }
-    return dump(json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks", disks, "layers",
-                          layers_to_json(snapshot->domain, snapshot)));
+    return disks;
+}
+
+char *store_domain_json(const Domain *domain)
+{
+    json_t *json =
+        json_pack("{s:i, s:s?, s:o}", "version", 1, "current", domain->current ? domain->current->name : NULL,
+                  "layers", layers_to_json(domain, NULL));
+    if (domain->undo)
+        json_object_set_new(json, "undo",
+                            json_pack("{s:s?, s:o}", "current",
+                                      domain->undo->parent ? domain->undo->parent->name : NULL, "disks",
+                                      disks_to_json(domain->undo)));
+    return dump(json);
+}
+
+char *store_snapshot_json(const Snapshot *snapshot)
+{
+    return dump(json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks",
+                          disks_to_json(snapshot), "layers", layers_to_json(snapshot->domain, snapshot)));
 }

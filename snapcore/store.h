@@ -7,7 +7,9 @@
  *     log                       what concerns no domain that exists
  *     domains/ENTRY/            one a domain; ENTRY is the name as a directory entry (names.h) and decides the name
  *       domain.xml              its definition, libvirt's <domain>
- *       domain.json             {"version": 1, "current": NAME|null, "layers": [LAYER...]}
+ *       domain.json             {"version": 1, "current": NAME|null, "layers": [LAYER...],
+ *                               "undo"?: {"current": NAME|null, "disks": [...]}}; undo: what the last revert threw away
+ *       undo.xml                the definition that goes with it
  *       snapshots/FILE.xml      one a snapshot: libvirt's <domainsnapshot>, exactly the text the mount shows
  *       snapshots/FILE.json     {"order": N, "disks": [{"target", "layer": PATH, "tag"?}...], "layers": [LAYER...]};
  *                               order: of creation, among snapshots of one second
@@ -18,7 +20,8 @@
  * from the document. What the XML says is the truth about names, parents, times and states; the JSON holds what
  * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
- * LAYER: {"path", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true, "stem"?,
+ * LAYER: {"path", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true, "released"?: true,
+ * "template"?: true, "mixed"?: true, "stem"?,
  * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a snapshot froze is
  * recorded with that snapshot, every other one in domain.json.
  *
