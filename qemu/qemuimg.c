@@ -161,16 +161,23 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
 gboolean qemuimg_set_backing(const char *program, const char *path, const char *backing_name,
                              ImageFormat backing_format, GCancellable *cancel, GError **error)
 {
-    QemuImgRun run = {
-        .what = "qemu-img rebase", .path = path, .timeout_s = QEMUIMG_SHORT_S, .pass_fd = PROCESS_NO_FD};
-    g_autoptr(GPtrArray) argv = qemuimg_argv(program, "rebase", "-q", "-u", "-f", "qcow2", "-b",
-                                             backing_name ? backing_name : "", NULL);
+    json_t *image = qemuimg_json_unlocked(path, FORMAT_QCOW2, error);
+    if (!image)
+        return FALSE;
+    g_autofree char *name = qemuimg_json_name(image);
+    QemuImgRun run = {.what = "qemu-img rebase",
+                      .path = path,
+                      .long_name = name,
+                      .timeout_s = QEMUIMG_SHORT_S,
+                      .pass_fd = PROCESS_NO_FD};
+    g_autoptr(GPtrArray) argv =
+        qemuimg_argv(program, "rebase", "-q", "-u", "-b", backing_name ? backing_name : "", NULL);
     if (backing_name) {
         qemuimg_argv_add(argv, "-F");
         qemuimg_argv_add(argv, image_format_to_string(backing_format));
     }
     qemuimg_argv_add(argv, "--");
-    qemuimg_argv_add(argv, path);
+    qemuimg_argv_add(argv, name);
     qemuimg_argv_add(argv, NULL);
     return qemuimg_check_backing(backing_name, backing_format, error) &&
            qemuimg_run(&run, argv, cancel, error);

@@ -38,7 +38,10 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
                                const OverlaySpec *target, guint32 cluster_size, GCancellable *cancel,
                                GError **error);
 
-/* Change what the header of qcow2 image @path says about its backing file, and nothing else. NULL: none. */
+/*
+ * Change what the header of qcow2 image @path says about its backing file, and nothing else. NULL: none. It takes no
+ * lock: @path is a new file of ours, or the caller holds it.
+ */
 gboolean qemuimg_set_backing(const char *program, const char *path, const char *backing_name,
                              ImageFormat backing_format, GCancellable *cancel, GError **error);
 

@@ -9,21 +9,11 @@
 #include "error.h"
 #include "qemuimg_run.h"
 
-/* One image of the pair, opened without locks; only the upper one says what it stands on. */
-static json_t *json_unlocked(const char *path, ImageFormat format, GError **error)
-{
-    json_t *file = qemuimg_json_file(path, error);
-    if (!file)
-        return NULL;
-    json_object_set_new(file, "locking", json_string("off"));
-    return json_pack("{s:s, s:o}", "driver", image_format_to_string(format), "file", file);
-}
-
 gboolean qemuimg_commit(const char *program, const MergeSpec *spec, int lock_fd,
                         const BackendProgress *progress, GCancellable *cancel, GError **error)
 {
-    json_t *lower = json_unlocked(spec->lower, spec->lower_format, error);
-    json_t *upper = lower ? json_unlocked(spec->upper, spec->upper_format, error) : NULL;
+    json_t *lower = qemuimg_json_unlocked(spec->lower, spec->lower_format, error);
+    json_t *upper = lower ? qemuimg_json_unlocked(spec->upper, spec->upper_format, error) : NULL;
     if (!upper) {
         json_decref(lower);
         return FALSE;

@@ -103,6 +103,15 @@ json_t *qemuimg_json_file(const char *path, GError **error)
     return file;
 }
 
+json_t *qemuimg_json_unlocked(const char *path, ImageFormat format, GError **error)
+{
+    json_t *file = qemuimg_json_file(path, error);
+    if (!file)
+        return NULL;
+    json_object_set_new(file, "locking", json_string("off"));
+    return json_pack("{s:s, s:o}", "driver", image_format_to_string(format), "file", file);
+}
+
 char *qemuimg_json_name(json_t *image)
 {
     char *text = image ? json_dumps(image, JSON_COMPACT) : NULL;

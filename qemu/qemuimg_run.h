@@ -43,6 +43,9 @@ char *qemuimg_replace(const char *text, const char *from, const char *to);
  */
 json_t *qemuimg_json_file(const char *path, GError **error);
 
+/* An image of @format to be opened without locks, so by somebody who holds them already. NULL (EILSEQ). */
+json_t *qemuimg_json_unlocked(const char *path, ImageFormat format, GError **error);
+
 /* "json:..." for @image, which is taken over (NULL: NULL). Caller frees. */
 char *qemuimg_json_name(json_t *image);
 

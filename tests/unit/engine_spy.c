@@ -198,6 +198,36 @@ static gboolean spy_repair(Backend *backend, const char *path, GError **error)
     return enter(CALL_REPAIR, path, error) && leave(real->ops->repair(real, path, error), path, error);
 }
 
+static int spy_take(Backend *backend, const char *path, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_HOLD, path, error) ? real->ops->take(real, path, error) : -1;
+}
+
+static gboolean spy_commit(Backend *backend, const MergeSpec *spec, int lower_fd, const BackendProgress *progress,
+                           GCancellable *cancel, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_COMMIT, spec->upper, error) &&
+           leave(real->ops->commit(real, spec, lower_fd, progress, cancel, error), spec->upper, error);
+}
+
+static gboolean spy_copy_up(Backend *backend, const char *path, const OverlaySpec *spec, const BackendProgress *progress,
+                            GCancellable *cancel, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_COPY_UP, path, error) &&
+           leave(real->ops->copy_up(real, path, spec, progress, cancel, error), path, error);
+}
+
+static gboolean spy_set_backing(Backend *backend, const char *path, const char *name, ImageFormat format,
+                                GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_SET_BACKING, path, error) &&
+           leave(real->ops->set_backing(real, path, name, format, error), path, error);
+}
+
 static void spy_free(Backend *backend)
 {
     Backend *real = real_of(backend);
@@ -217,6 +247,10 @@ Backend *spy_new(Backend *real)
         .tag_delete = spy_tag_delete,
         .copy_out = spy_copy_out,
         .repair = spy_repair,
+        .take = spy_take,
+        .commit = spy_commit,
+        .copy_up = spy_copy_up,
+        .set_backing = spy_set_backing,
         .free = spy_free,
     };
     Spy *made = g_new0(Spy, 1);

@@ -10,6 +10,7 @@ World *world_new(char *dir)
     World *world = g_new0(World, 1);
     world->dir = dir;
     world->images = g_build_filename(dir, "img", NULL);
+    world->options.merge_idle_ms = 24 * 3600 * 1000; /* only when a test says so */
     world->options.store = g_build_filename(dir, "store", NULL);
     ck_assert_int_eq(g_mkdir_with_parents(world->images, 0755), 0);
     world_open(world);
@@ -356,4 +357,23 @@ char *world_tree(World *world, const char *domain)
 char *world_log(World *world, const char *domain)
 {
     return world_text(world, ENGINE_TEXT_LOG, domain ? world_domain(world, domain) : 0);
+}
+
+gboolean world_try_undo(World *world, const char *domain, GError **error)
+{
+    const RevertRequest request = {.undo = TRUE};
+    return world->engine->ops->revert(world->engine, world_domain(world, domain), &request, NULL, error);
+}
+
+void world_undo(World *world, const char *domain)
+{
+    g_autoptr(GError) error = NULL;
+    ck_assert_msg(world_try_undo(world, domain, &error), "undo: %s", error ? error->message : "?");
+}
+
+void world_merge(World *world, const char *domain)
+{
+    g_autoptr(GError) error = NULL;
+    ck_assert_msg(world->engine->ops->wait(world->engine, world_domain(world, domain), NULL, &error), "wait: %s",
+                  error ? error->message : "?");
 }

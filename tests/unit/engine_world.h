@@ -76,6 +76,10 @@ void world_revert(World *world, const char *domain, const char *name);
 gboolean world_try_delete(World *world, const char *domain, const char *name, DeleteFlags flags,
                           GError **error);
 void world_delete(World *world, const char *domain, const char *name);
+gboolean world_try_undo(World *world, const char *domain, GError **error);
+void world_undo(World *world, const char *domain);
+/* Let everything be merged that can be, now: without this nothing is. */
+void world_merge(World *world, const char *domain);
 gboolean world_try_rename(World *world, const char *domain, const char *name, const char *to, GError **error);
 char *world_text(World *world, EngineText text, EngineId id);
 char *world_tree(World *world, const char *domain);
@@ -154,6 +158,9 @@ typedef enum {
     CALL_TAG_DELETE = 1 << 6,
     CALL_COPY_OUT = 1 << 7,
     CALL_REPAIR = 1 << 8,
+    CALL_COMMIT = 1 << 9,
+    CALL_COPY_UP = 1 << 10,
+    CALL_SET_BACKING = 1 << 11,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */
