@@ -150,7 +150,14 @@ static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHas
     for (guint i = 0; i < failed->len; i++) {
         const Step *step = failed->pdata[i];
         Layer *layer = domain_find_layer(domain, step->path);
-        if (!layer || !step_needs_repair(step)) /* a temporary name that stayed: nothing refers to it */
+        FileLook look;
+        if (step->kind == STEP_UNLINK) {
+            domain_add_leftover(domain, step->path, &step->id);
+            continue;
+        }
+        if (step->temp && file_look(step->temp, &look, NULL))
+            domain_add_leftover(domain, step->temp, &look.id);
+        if (!layer || !step_needs_repair(step))
             continue;
         g_ptr_array_add(layer->stale, g_strdup(step->tag));
         g_hash_table_add(touched, layer);
@@ -168,7 +175,10 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
 
     if (!plan_settle(plan, failed, error))
         return FALSE;
+    guint leftovers = domain->leftovers->len;
     note_stale(domain, failed, plan, touched);
+    if (domain->leftovers->len != leftovers)
+        g_hash_table_add(homes, NULL);
     g_hash_table_iter_init(&iter, touched);
     while (g_hash_table_iter_next(&iter, &value, NULL)) {
         Layer *layer = value;
@@ -219,10 +229,18 @@ void core_tell_gone(Core *core, EngineId where, const char *name)
         core->gone(core->gone_user, where, name);
 }
 
+/* Files that should have gone get another chance now; what fails again stays on the list. */
+static void retry_leftovers(Op *op)
+{
+    if (op->domain->leftovers->len > 0 && domain_remove_leftovers(op->domain))
+        op_write_sidecar(op);
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
     retry_stale(op);
+    retry_leftovers(op);
     if (!plan_commit(op->plan, error))
         return FALSE;
 

@@ -224,6 +224,24 @@ static void complete_rename(Core *core, Domain *domain)
         domain->xml_size = strlen(text);
 }
 
+/* What a crash, or a failure, left behind: files that should have gone, write bits that a merge needed. */
+static void clean_up(Core *core, Domain *domain)
+{
+    GHashTableIter iter;
+    gpointer value;
+    if (domain_remove_leftovers(domain)) {
+        g_autofree char *path = store_domain_file(core->store, domain->name, "domain.json");
+        g_autofree char *text = store_domain_json(domain);
+        (void)file_replace(path, text, strlen(text), NULL);
+    }
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (layer->mixed && layer->frozen)
+            (void)file_set_mode(layer->path, layer->mode & ~0222u, NULL);
+    }
+}
+
 static void load_domain(Core *core, const char *name)
 {
     g_autoptr(GError) why = NULL;
@@ -244,6 +262,8 @@ static void load_domain(Core *core, const char *name)
     }
     if (plan && !why && plan_committed(plan))
         (void)op_settle(core, domain, plan, &why);
+    if (!core->read_only)
+        clean_up(core, domain);
     store_check_layers(domain);
     if (why && !domain->broken) {
         domain->broken = g_strdup(why->message);

@@ -165,6 +165,21 @@ static void load_undo(Domain *domain, json_t *json, const char *where)
         break_domain(domain, where, why);
 }
 
+/* What is not as the format says is passed over: it is rubbish at worst. */
+static void load_leftovers(Domain *domain, json_t *json)
+{
+    size_t i;
+    json_t *leftover;
+    json_array_foreach (json_object_get(json, "leftovers"), i, leftover) {
+        const char *path;
+        json_int_t ino, sec, nsec;
+        if (json_unpack(leftover, "{s:s, s:[I, I, I]}", "path", &path, "file", &ino, &sec, &nsec) < 0)
+            continue;
+        const FileId id = {.ino = (guint64)ino, .birth_sec = sec, .birth_nsec = (guint32)nsec};
+        domain_add_leftover(domain, path, &id);
+    }
+}
+
 /* One snapshot of the list: its document, and its sidecar kept for the second pass in @sidecars. */
 static void load_snapshot(Domain *domain, const char *base, GArray *orphans, GHashTable *sidecars)
 {
@@ -304,6 +319,7 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
         return NULL;
 
     load_undo(domain, json, side);
+    load_leftovers(domain, json);
     const char *current = json_string_value(json_object_get(json, "current"));
     if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
         domain->broken = g_strdup_printf("'%s': the current snapshot '%s' is missing", side, current);

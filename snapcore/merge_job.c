@@ -13,11 +13,10 @@
 typedef struct {
     Op *op;
     Merge *merge;       /* its layers belong to op->domain */
-    guint64 lower_size; /* virtual, bytes */
-    guint64 upper_size;
-    int lower_fd; /* what op_take gave for the lowest layer; belongs to op */
-    guint64 done; /* bytes of the layers that are written already */
-    guint64 part; /* bytes of the one that is being written */
+    guint64 upper_size; /* virtual, bytes; of the top */
+    int lower_fd;       /* what op_take gave for the lowest layer; belongs to op */
+    guint64 done;       /* bytes of the layers that are written already */
+    guint64 part;       /* bytes of the one that is being written */
     guint64 total;
 } Join;
 
@@ -26,20 +25,28 @@ static Layer *lowest(const Join *join)
     return join->merge->run->pdata[0];
 }
 
-/* After op_again: the same layers of the fresh copy. */
-static void find_again(Join *join)
+/* The same layers of the fresh copy that op_again took: as the ids of @ids say, the top last. */
+static void find_again(Join *join, const GArray *ids)
 {
-    Merge *merge = join->merge;
+    GHashTable *objects = join->op->domain->objects;
+    GPtrArray *run = join->merge->run;
+    for (guint i = 0; i < run->len; i++)
+        run->pdata[i] = g_hash_table_lookup(objects, &g_array_index(ids, EngineId, i));
+    join->merge->top = g_hash_table_lookup(objects, &g_array_index(ids, EngineId, run->len));
+}
+
+static GArray *ids_of(const Merge *merge)
+{
+    GArray *ids = g_array_new(FALSE, FALSE, sizeof(EngineId));
     for (guint i = 0; i < merge->run->len; i++)
-        merge->run->pdata[i] =
-            g_hash_table_lookup(join->op->domain->objects, &((Layer *)merge->run->pdata[i])->object.id);
-    if (merge->top)
-        merge->top = g_hash_table_lookup(join->op->domain->objects, &merge->top->object.id);
+        g_array_append_val(ids, ((Layer *)merge->run->pdata[i])->object.id);
+    g_array_append_val(ids, merge->top->object.id);
+    return ids;
 }
 
 /* --- looking --- */
 
-static gboolean check_layer(Op *op, const Layer *layer, guint64 *ret_size, GError **error)
+static gboolean check_layer(Op *op, const Layer *layer, GError **error)
 {
     FileLook look;
     g_autoptr(ImageInfo) info = NULL;
@@ -51,10 +58,8 @@ static gboolean check_layer(Op *op, const Layer *layer, guint64 *ret_size, GErro
         snap_set_error(error, EIO, "'%s' is not the file that was recorded", layer->path);
     else if (op_is_shared(op, layer))
         snap_set_error(error, EBUSY, "another domain has '%s', too", layer->path);
-    else if (chain_inspect(op->core, op->domain, layer, &info, error)) {
-        *ret_size = info->virtual_size;
-        return TRUE;
-    }
+    else
+        return chain_inspect(op->core, op->domain, layer, &info, error);
     return FALSE;
 }
 
@@ -67,31 +72,20 @@ static gboolean check_strangers(const Join *join, const Layer *layer, GError **e
     return FALSE;
 }
 
-static gboolean take_layers(Join *join, GError **error)
-{
-    const Merge *merge = join->merge;
-    guint64 ignored;
-    for (guint i = 0; i < merge->run->len; i++) {
-        const Layer *layer = merge->run->pdata[i];
-        gboolean whole = i == 0 && merge->kind != MERGE_UP;
-        if (!(whole ? op_take(join->op, layer, &join->lower_fd, error) : op_hold(join->op, layer, error)) ||
-            !check_layer(join->op, layer, i == 0 ? &join->lower_size : &ignored, error) ||
-            !check_strangers(join, layer, error))
-            return FALSE;
-    }
-    if (!merge->top)
-        return TRUE;
-    gboolean renamed = strcmp(merge_path(merge), merge->top->path) != 0;
-    return op_hold(join->op, merge->top, error) &&
-           check_layer(join->op, merge->top, &join->upper_size, error) &&
-           (!renamed || check_strangers(join, merge->top, error));
-}
-
 /* A top that is smaller would come out as large as what it is written into: then only a copy is right. */
 static gboolean choose_way(Join *join, GError **error)
 {
+    Op *op = join->op;
     Merge *merge = join->merge;
-    if (merge->kind != MERGE_DOWN || join->upper_size >= join->lower_size)
+    g_autoptr(ImageInfo) upper = NULL;
+    g_autoptr(ImageInfo) lower = NULL;
+    if (merge->kind != MERGE_DOWN)
+        return TRUE;
+    if (!chain_inspect(op->core, op->domain, merge->top, &upper, error) ||
+        !chain_inspect(op->core, op->domain, lowest(join), &lower, error))
+        return FALSE;
+    join->upper_size = upper->virtual_size;
+    if (upper->virtual_size >= lower->virtual_size)
         return TRUE;
     if (merge->may_up) {
         merge->kind = MERGE_UP;
@@ -100,6 +94,23 @@ static gboolean choose_way(Join *join, GError **error)
     snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
                    merge->top->path);
     return FALSE;
+}
+
+static gboolean take_layers(Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++) {
+        const Layer *layer = merge->run->pdata[i];
+        gboolean whole = i == 0 && merge->kind != MERGE_UP;
+        if (!(whole ? op_take(join->op, layer, &join->lower_fd, error) : op_hold(join->op, layer, error)) ||
+            !check_layer(join->op, layer, error) || !check_strangers(join, layer, error))
+            return FALSE;
+    }
+    if (!merge->top)
+        return TRUE;
+    gboolean renamed = strcmp(merge_path(merge), merge->top->path) != 0;
+    return op_hold(join->op, merge->top, error) && check_layer(join->op, merge->top, error) &&
+           (!renamed || check_strangers(join, merge->top, error));
 }
 
 /* --- moving the data --- */
@@ -134,12 +145,14 @@ static gboolean open_lowest(Join *join, GError **error)
 {
     Layer *layer = lowest(join);
     if (!layer->mixed) {
+        g_autoptr(GArray) ids = ids_of(join->merge);
         layer->mixed = TRUE;
         op_write_home(join->op, layer);
         if (!plan_prepare(join->op->plan, join->op->cancel, error) || !op_commit(join->op, error, NULL))
             return FALSE;
-        op_again(join->op);
-        find_again(join);
+        if (!op_again(join->op, error))
+            return FALSE;
+        find_again(join, ids);
         layer = lowest(join);
     }
     return !layer->frozen || file_set_mode(layer->path, layer->mode | 0200, error);
@@ -206,17 +219,17 @@ static void plan_place(const Join *join, const char *joined)
     Op *op = join->op;
     Layer *top = join->merge->top;
     const char *path = merge_path(join->merge);
+    if (top->frozen) /* before it has the name: taking this back must not thaw what has the name now */
+        plan_step(op->plan, STEP_FREEZE, 1, top->path, joined)->mode = top->mode;
     if (strcmp(path, top->path) == 0) {
         g_autofree char *keep = step_temp_name(top->path);
-        Step *step = plan_step(op->plan, STEP_TAKE_NAME, 1, top->path, top->path);
+        Step *step = plan_step(op->plan, STEP_TAKE_NAME, 2, top->path, top->path);
         step->source = g_strdup(joined);
         step->keep = g_strdup(keep);
         plan_unlink(op, keep, &top->file);
     } else {
         plan_unlink(op, top->path, &top->file);
     }
-    if (top->frozen)
-        plan_step(op->plan, STEP_FREEZE, 2, top->path, path)->mode = top->mode;
 }
 
 /* --- in the model --- */
@@ -348,13 +361,20 @@ static gboolean drop(Join *join, GError **error)
 static gboolean carry_out(Op *op, Merge *merge, GError **error)
 {
     Join join = {.op = op, .merge = merge, .lower_fd = -1};
-    if (!take_layers(&join, error))
+    if (!choose_way(&join, error) || !take_layers(&join, error))
         return FALSE;
     if (merge->kind == MERGE_DROP)
         return drop(&join, error);
-    if (!choose_way(&join, error))
-        return FALSE;
-    return merge->kind == MERGE_DOWN ? join_down(&join, error) : join_up(&join, error);
+    if (merge->kind == MERGE_UP)
+        return join_up(&join, error);
+    g_autofree char *low = g_strdup(lowest(&join)->path);
+    guint mode = lowest(&join)->frozen ? lowest(&join)->mode & ~0222u : 0;
+    if (join_down(&join, error))
+        return TRUE;
+    plan_abort(op->plan);
+    if (mode != 0) /* it was given its write bits */
+        (void)file_set_mode(low, mode, NULL);
+    return FALSE;
 }
 
 /* The first merge that was not tried in vain. Its text is remembered in @tried. NULL: none is left. */

@@ -20,6 +20,31 @@ static void snapshot_free(Snapshot *snapshot)
     g_free(snapshot);
 }
 
+static void leftover_free(Leftover *leftover)
+{
+    g_free(leftover->path);
+    g_free(leftover);
+}
+
+void domain_add_leftover(Domain *domain, const char *path, const FileId *id)
+{
+    Leftover *leftover = g_new0(Leftover, 1);
+    leftover->path = g_strdup(path);
+    leftover->id = *id;
+    g_ptr_array_add(domain->leftovers, leftover);
+}
+
+gboolean domain_remove_leftovers(Domain *domain)
+{
+    guint before = domain->leftovers->len;
+    for (guint i = before; i > 0; i--) {
+        const Leftover *leftover = domain->leftovers->pdata[i - 1];
+        if (file_remove_if(leftover->path, &leftover->id, NULL))
+            g_ptr_array_remove_index(domain->leftovers, i - 1);
+    }
+    return domain->leftovers->len < before;
+}
+
 static void layer_free(Layer *layer)
 {
     g_ptr_array_unref(layer->stale);
@@ -39,6 +64,7 @@ Domain *domain_new(EngineId id, const char *name)
     domain->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     domain->layers = g_hash_table_new_full(g_str_hash, g_str_equal, NULL, (GDestroyNotify)layer_free);
     domain->objects = g_hash_table_new(g_int64_hash, g_int64_equal);
+    domain->leftovers = g_ptr_array_new_with_free_func((GDestroyNotify)leftover_free);
     return domain;
 }
 
@@ -68,6 +94,7 @@ void domain_free(Domain *domain)
     g_hash_table_unref(domain->by_name);
     g_hash_table_unref(domain->objects);
     g_hash_table_unref(domain->layers);
+    g_ptr_array_unref(domain->leftovers);
     domain_def_free(domain->def);
     g_free(domain->name);
     g_free(domain->broken);
@@ -232,6 +259,10 @@ Domain *domain_copy(const Domain *domain)
     }
     copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
+    for (guint i = 0; i < domain->leftovers->len; i++) {
+        const Leftover *leftover = domain->leftovers->pdata[i];
+        domain_add_leftover(copy, leftover->path, &leftover->id);
+    }
     copy->broken = g_strdup(domain->broken);
     copy->last_id = domain->last_id;
     copy->last_order = domain->last_order;

@@ -73,6 +73,12 @@ struct Snapshot {
     gboolean secret;
 };
 
+/* A file of ours that should have gone and could not be removed: tried again with each operation. */
+typedef struct {
+    char *path;
+    FileId id;
+} Leftover;
+
 struct Domain {
     Object object;
     char *name;
@@ -89,6 +95,7 @@ struct Domain {
      * tags; its parent is what was current then. NULL: there is nothing to go back to. Owned; not among snapshots.
      */
     Snapshot *undo;
+    GPtrArray *leftovers; /* of Leftover */
     gboolean stuck; /* broken only by an operation that could not be brought to its end: tried again */
     char *broken;   /* why it is read-only, or NULL */
     gint64 changed; /* seconds */
@@ -110,6 +117,9 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
 /* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target. */
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
+void domain_add_leftover(Domain *domain, const char *path, const FileId *id);
+/* Remove them, as far as it goes; TRUE: some are off the list. */
+gboolean domain_remove_leftovers(Domain *domain);
 /* Make an empty undo state, in the place of another one; its disks are added with snapshot_add_disk. */
 Snapshot *domain_new_undo(Domain *domain);
 void domain_clear_undo(Domain *domain);

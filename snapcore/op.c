@@ -144,30 +144,7 @@ static void push_aside(Core *core, EngineId id)
     }
 }
 
-static Op *begin(Core *core, EngineId id, gboolean yields, GCancellable *cancel, char *taken, GError **error)
-{
-    g_autofree char *what = taken;
-    if (!check_writable(core, error))
-        return NULL;
-    g_mutex_lock(&core->lock);
-    if (!yields)
-        push_aside(core, id);
-    const Domain *domain = find_idle(core, id, error);
-    g_autoptr(Op) op =
-        domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel)) : NULL;
-    gboolean stuck = domain && domain->stuck;
-    if (op) {
-        op->id = id;
-        op->job->yields = yields;
-    }
-    g_mutex_unlock(&core->lock);
-    if (!op || (stuck && !unstick(op, id, error)))
-        return NULL;
-    op_again(op);
-    return g_steal_pointer(&op);
-}
-
-void op_again(Op *op)
+static void take_copy(Op *op)
 {
     Core *core = op->core;
     plan_free(op->plan);
@@ -179,6 +156,37 @@ void op_again(Op *op)
     g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
     op->plan = plan_new(core->store, core->backend, op->job->domain, op->job->what);
+}
+
+gboolean op_again(Op *op, GError **error)
+{
+    g_mutex_lock(&op->core->lock);
+    const Domain *shown = g_hash_table_lookup(op->core->domains, &op->id);
+    gboolean stuck = shown->stuck;
+    g_mutex_unlock(&op->core->lock);
+    if (stuck && !unstick(op, op->id, error))
+        return FALSE;
+    take_copy(op);
+    return TRUE;
+}
+
+static Op *begin(Core *core, EngineId id, gboolean yields, GCancellable *cancel, char *taken, GError **error)
+{
+    g_autofree char *what = taken;
+    if (!check_writable(core, error))
+        return NULL;
+    g_mutex_lock(&core->lock);
+    if (!yields)
+        push_aside(core, id);
+    const Domain *domain = find_idle(core, id, error);
+    g_autoptr(Op) op =
+        domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel)) : NULL;
+    if (op) {
+        op->id = id;
+        op->job->yields = yields;
+    }
+    g_mutex_unlock(&core->lock);
+    return op && op_again(op, error) ? g_steal_pointer(&op) : NULL;
 }
 
 void op_rename(Op *op, const char *format, ...)

@@ -78,8 +78,11 @@ Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, cons
  */
 Op *op_begin_yielding(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *what);
 
-/* After op_commit: go on with a further operation of the same job, with a fresh private copy and plan. */
-void op_again(Op *op);
+/*
+ * After op_commit: go on with a further operation of the same job, with a fresh private copy and plan. EROFS: what was
+ * committed could not be settled, and cannot be now.
+ */
+gboolean op_again(Op *op, GError **error);
 
 /* Say in jobs what the job is about. */
 void op_rename(Op *op, const char *format, ...) G_GNUC_PRINTF(2, 3);

@@ -354,11 +354,11 @@ static gboolean undo(Plan *plan, GError **error)
 static void undo_or_stick(Plan *plan)
 {
     g_autoptr(GError) why = NULL;
+    plan->prepared = FALSE; /* once is enough in this process; if it fails the journal stays for the next start */
     if (plan->cut_short)
         (void)repair_images(plan, plan->steps, FALSE, NULL);
     if (undo(plan, &why))
         return;
-    plan->prepared = FALSE; /* once is enough in this process; the journal stays for the next start */
     plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
 }
 

@@ -9,6 +9,11 @@ static json_t *optional(const char *text)
     return text ? json_string(text) : NULL;
 }
 
+static json_t *id_to_json(const FileId *id)
+{
+    return json_pack("[I, I, I]", (json_int_t)id->ino, (json_int_t)id->birth_sec, (json_int_t)id->birth_nsec);
+}
+
 static json_t *layer_to_json(const Layer *layer)
 {
     json_t *json =
@@ -19,9 +24,7 @@ static json_t *layer_to_json(const Layer *layer)
                             json_string(image_format_to_string(layer->backing_format)));
     }
     if (file_id_known(&layer->file))
-        json_object_set_new(json, "file",
-                            json_pack("[I, I, I]", (json_int_t)layer->file.ino,
-                                      (json_int_t)layer->file.birth_sec, (json_int_t)layer->file.birth_nsec));
+        json_object_set_new(json, "file", id_to_json(&layer->file));
     if (layer->made)
         json_object_set_new(json, "made", json_true());
     if (layer->released)
@@ -100,6 +103,14 @@ char *store_domain_json(const Domain *domain)
                             json_pack("{s:s?, s:o}", "current",
                                       domain->undo->parent ? domain->undo->parent->name : NULL, "disks",
                                       disks_to_json(domain->undo)));
+    for (guint i = 0; i < domain->leftovers->len; i++) {
+        const Leftover *leftover = domain->leftovers->pdata[i];
+        json_t *list = json_object_get(json, "leftovers");
+        if (!list)
+            json_object_set_new(json, "leftovers", list = json_array());
+        json_array_append_new(
+            list, json_pack("{s:s, s:o}", "path", leftover->path, "file", id_to_json(&leftover->id)));
+    }
     return dump(json);
 }
 

@@ -9,6 +9,7 @@
  *       domain.xml              its definition, libvirt's <domain>
  *       domain.json             {"version": 1, "current": NAME|null, "layers": [LAYER...],
  *                               "undo"?: {"current": NAME|null, "disks": [...]}}; undo: what the last revert threw away
+ *                               "leftovers"?: [{"path", "file"}...]: files of ours that could not be removed yet
  *       undo.xml                the definition that goes with it
  *       snapshots/FILE.xml      one a snapshot: libvirt's <domainsnapshot>, exactly the text the mount shows
  *       snapshots/FILE.json     {"order": N, "disks": [{"target", "layer": PATH, "tag"?}...], "layers": [LAYER...]};

@@ -237,8 +237,10 @@ static char *normalize(World *world, GString *text)
 {
     g_autoptr(GRegex) time = g_regex_new("<creationTime>\\d+</creationTime>", 0, 0, NULL);
     g_string_replace(text, world->dir, "@", 0);
+    g_autoptr(GRegex) hidden = g_regex_new("(?<!\\.)domsnapfs-[0-9a-f-]{36}", 0, 0, NULL);
     g_autofree char *plain = g_string_free(text, FALSE);
-    return g_regex_replace_literal(time, plain, -1, 0, "<creationTime/>", 0, NULL);
+    g_autofree char *named = g_regex_replace_literal(hidden, plain, -1, 0, "<hidden>", 0, NULL);
+    return g_regex_replace_literal(time, named, -1, 0, "<creationTime/>", 0, NULL);
 }
 
 char *world_digest(World *world, const char *domain)
