@@ -59,19 +59,27 @@ static gboolean hold_byte(int fd, off_t byte, const char *path, GError **error)
     return FALSE;
 }
 
+static gboolean check_no_writer(int fd, const char *path, GError **error)
+{
+    gboolean writer;
+    if (!probe_writers(fd, path, &writer, error))
+        return FALSE;
+    if (writer)
+        snap_set_error(error, EBUSY, "'%s' is open for writing in another process", path);
+    return !writer;
+}
+
 gboolean lockprobe_keep_writers_out(int fd, const char *path, GError **error)
 {
     if (!hold_byte(fd, BYTE_NO_WRITERS, path, error) || !hold_byte(fd, BYTE_NO_RESIZERS, path, error))
         return FALSE;
     /* only now: a writer that came before these locks is seen here, one that comes after sees them */
-    gboolean writer;
-    if (!probe_writers(fd, path, &writer, error))
-        return FALSE;
-    if (writer) {
-        snap_set_error(error, EBUSY, "'%s' is open for writing in another process", path);
-        return FALSE;
-    }
-    return TRUE;
+    return check_no_writer(fd, path, error);
+}
+
+gboolean lockprobe_read(int fd, const char *path, GError **error)
+{
+    return hold_byte(fd, BYTE_READS, path, error) && check_no_writer(fd, path, error);
 }
 
 gboolean lockprobe_take(int fd, const char *path, GError **error)

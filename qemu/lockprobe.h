@@ -13,6 +13,12 @@
 gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error);
 
 /*
+ * Be seen as a reader of @fd's file as long as @fd is open, as a QEMU program that reads it would. EBUSY when somebody
+ * writes it.
+ */
+gboolean lockprobe_read(int fd, const char *path, GError **error);
+
+/*
  * Keep QEMU programs from opening @fd's file at all as long as @fd, or a copy of it in a child, is open. EBUSY when
  * one has it open already. @fd must be open for reading.
  */

@@ -166,6 +166,16 @@ static gboolean offline_copy_out(Backend *backend, const char *path, const char 
            copyout(program_of(backend), path, tag, spec, cancel, error) && flush(spec->path, error);
 }
 
+static int offline_open_reader(Backend *backend, const char *path, GError **error)
+{
+    g_autoptr(ImageFile) file = image_file_open(path, error);
+    if (!file || !lockprobe_read(file->fd, path, error))
+        return -1;
+    int fd = file->fd;
+    file->fd = -1; /* the caller's now */
+    return fd;
+}
+
 static int offline_take(Backend *backend, const char *path, GError **error)
 {
     g_autoptr(ImageFile) file = image_file_open(path, error);
@@ -220,6 +230,7 @@ Backend *offline_backend_new(const char *qemu_img)
         .tag_apply = offline_tag_apply,
         .tag_delete = offline_tag_delete,
         .copy_out = offline_copy_out,
+        .open_reader = offline_open_reader,
         .take = offline_take,
         .commit = offline_commit,
         .copy_up = offline_copy_up,

@@ -123,6 +123,12 @@ typedef struct {
                          GCancellable *cancel, GError **error);
 
     /*
+     * Open @path to read it: a descriptor that take() of any process sees as a reader until it is closed. -1 with
+     * EBUSY when somebody writes it.
+     */
+    int (*open_reader)(Backend *backend, const char *path, GError **error);
+
+    /*
      * Have @path to ourselves: keep readers and writers out until the returned descriptor is closed. -1 with EBUSY
      * when anybody has it open already; programs that take no locks are not seen.
      */

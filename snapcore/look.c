@@ -203,26 +203,17 @@ int core_open_layer(Engine *engine, EngineId id, GError **error)
     gboolean frozen = layer && layer->frozen;
     g_mutex_unlock(&core->lock);
 
-    ImageUse use;
-    FileLook look;
     if (!path) {
         snap_set_error(error, ENOENT, "the layer is gone");
         return -1;
     }
-    if (!core->backend->ops->in_use(core->backend, path, &use, error) || !file_look(path, &look, error))
-        return -1;
-    if (use == USE_WRITER) {
-        snap_set_error(error, EBUSY, "'%s' is being written by another process", path);
-        return -1;
-    }
-    if (frozen && !file_id_equal(&file, &look.id)) {
-        snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
-        return -1;
-    }
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        snap_set_errno(error, errno, "open '%s'", path);
-    return fd;
+    int fd = core->backend->ops->open_reader(core->backend, path, error);
+    FileLook look;
+    if (fd < 0 || !frozen || (file_look(path, &look, NULL) && file_id_equal(&file, &look.id)))
+        return fd;
+    snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
+    close(fd);
+    return -1;
 }
 
 /* --- texts --- */

@@ -198,6 +198,12 @@ static gboolean spy_repair(Backend *backend, const char *path, GError **error)
     return enter(CALL_REPAIR, path, error) && leave(real->ops->repair(real, path, error), path, error);
 }
 
+static int spy_open_reader(Backend *backend, const char *path, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_IN_USE, path, error) ? real->ops->open_reader(real, path, error) : -1;
+}
+
 static int spy_take(Backend *backend, const char *path, GError **error)
 {
     Backend *real = real_of(backend);
@@ -247,6 +253,7 @@ Backend *spy_new(Backend *real)
         .tag_delete = spy_tag_delete,
         .copy_out = spy_copy_out,
         .repair = spy_repair,
+        .open_reader = spy_open_reader,
         .take = spy_take,
         .commit = spy_commit,
         .copy_up = spy_copy_up,
