@@ -26,8 +26,8 @@ void create_request_free(CreateRequest *request)
 
 gboolean memory_mode_finish(SnapMode *mode, const char *file, GError **error)
 {
-    if (file != NULL && file[0] != '/') {
-        snap_set_error(error, EINVAL, "memory: file '%s' is not an absolute path", file);
+    if (file != NULL && !image_path_check(file, error)) {
+        g_prefix_error(error, "memory: file: ");
         return FALSE;
     }
     SnapMode wanted = *mode == MODE_DEFAULT && file != NULL ? MODE_EXTERNAL : *mode;

@@ -9,6 +9,7 @@ SnapshotDef *snapshot_def_new(void)
 {
     SnapshotDef *def = g_new0(SnapshotDef, 1);
     def->disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
+    def->revert_disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
     return def;
 }
 
@@ -21,6 +22,7 @@ void snapshot_def_free(SnapshotDef *def)
     g_free(def->parent);
     g_free(def->memory_file);
     g_ptr_array_unref(def->disks);
+    g_ptr_array_unref(def->revert_disks);
     domain_def_free(def->domain);
     g_free(def->domain_uuid);
     xmlFreeDoc(def->doc);

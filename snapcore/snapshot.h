@@ -14,18 +14,18 @@ typedef struct {
     char *name;
     char *description; /* NULL when there is none; byte for byte */
     SnapState state;
-    char *parent; /* name, or NULL on a root */
+    char *parent;         /* name, or NULL on a root */
     gint64 creation_time; /* seconds since the epoch; 0: not printed */
     SnapMode memory;      /* MODE_DEFAULT: no <memory> element */
     char *memory_file;
-    GPtrArray *disks;     /* of SnapshotDisk, in the order of the document */
-    DomainDef *domain;    /* full configuration, or NULL: then only domain_uuid */
-    char *domain_uuid;    /* legacy <domain><uuid/></domain>; NULL with a full one */
-    xmlNode *revert_disks; /* verbatim, or NULL; into doc */
-    xmlNode *inactive_domain;
-    xmlNode *cookie;
-    gboolean active; /* <active>1</active>: only in libvirt's own files */
-    xmlDoc *doc;     /* owns the verbatim nodes; NULL for one made here */
+    GPtrArray *disks;         /* of SnapshotDisk, in the order of the document */
+    DomainDef *domain;        /* full configuration, or NULL: then only domain_uuid */
+    char *domain_uuid;        /* legacy <domain><uuid/></domain>; NULL with a full one */
+    GPtrArray *revert_disks;  /* of SnapshotDisk, as the document says */
+    xmlNode *inactive_domain; /* verbatim, or NULL; into doc */
+    xmlNode *cookie;          /* likewise */
+    gboolean active;          /* <active>1</active>: only in libvirt's own files */
+    xmlDoc *doc;              /* owns the verbatim nodes; NULL when there are none */
 } SnapshotDef;
 
 SnapshotDef *snapshot_def_new(void);

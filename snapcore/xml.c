@@ -118,6 +118,13 @@ xmlDoc *xml_parse(const char *text, gsize len, const char *root, GError **error)
     return g_steal_pointer(&doc);
 }
 
+void xml_prefix_error(GError **error, const xmlNode *node)
+{
+    g_autofree char *cut = g_strndup((const char *)node->name, MAX_MESSAGE);
+    g_autofree char *name = g_utf8_make_valid(cut, -1);
+    g_prefix_error(error, "line %ld: <%s>: ", xmlGetLineNo(node), name);
+}
+
 void xml_set_error(GError **error, int err, const xmlNode *node, const char *format, ...)
 {
     va_list args;
@@ -125,9 +132,8 @@ void xml_set_error(GError **error, int err, const xmlNode *node, const char *for
     g_autofree char *what = g_strdup_vprintf(format, args);
     va_end(args);
     make_one_line(what);
-    g_autofree char *cut = g_strndup((const char *)node->name, MAX_MESSAGE);
-    g_autofree char *name = g_utf8_make_valid(cut, -1);
-    snap_set_error(error, err, "line %ld: <%s>: %s", xmlGetLineNo(node), name, what);
+    snap_set_error(error, err, "%s", what);
+    xml_prefix_error(error, node);
 }
 
 gboolean xml_is(const xmlNode *node, const char *name)

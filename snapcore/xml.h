@@ -39,6 +39,9 @@ char *xml_text(const xmlNode *node);
 /* Set @error to "line N: <element>: ..." about @node. */
 void xml_set_error(GError **error, int err, const xmlNode *node, const char *format, ...) G_GNUC_PRINTF(4, 5);
 
+/* Put "line N: <element>: " about @node in front of what @error says. */
+void xml_prefix_error(GError **error, const xmlNode *node);
+
 /* Set attribute or text; libxml2 escapes on output, the values here are plain. */
 void xml_set_attr(xmlNode *node, const char *name, const char *value);
 void xml_set_text(xmlNode *node, const char *text);
