@@ -46,9 +46,10 @@ typedef struct {
 /*
  * Parse a <domain> document. Errors: EINVAL, with element, disk and line: not well-formed; no name; name or uuid
  * malformed; no <target dev=>, or one with other characters than letters, digits, '_', '-', ':'; two disks with one
- * target; relative path of an image or of the NVRAM; unknown disk type, device or snapshot= word; a source path with
- * control characters. EOPNOTSUPP: a driver type other than raw, qcow2, qed, or <slices> (on a disk with a local file). A
- * missing <uuid> is generated and put into the document, as libvirt does.
+ * target; a disk (no cdrom or floppy) without a source; relative path of an image or of the NVRAM; unknown disk type,
+ * device or snapshot= word; a source path with control characters; a <backingStore> without format or source.
+ * EOPNOTSUPP: a driver type other than raw, qcow2, qed, or <slices> (on a disk with a local file). A missing <uuid> is
+ * generated and put into the document, as libvirt does.
  */
 DomainDef *domain_def_parse(const char *text, gsize len, GError **error);
 

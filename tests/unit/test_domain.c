@@ -133,16 +133,16 @@ static char *with_disk(const char *disk)
 /* What libvirt 9.0 fills in: type file, device disk. */
 START_TEST(disk_defaults)
 {
-    g_autofree char *text =
-        with_disk("<disk><source file='/a'/><target dev='vda'/></disk>"
-                  "<disk device='lun' type='block'><source dev='/dev/b' file='/no'/><target "
-                  "dev='sda'/><transient/></disk>"
-                  "<disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/></disk>"
-                  "<disk device='floppy'><source file=''/><target dev='fda'/></disk>"
-                  "<disk device='cdrom'><target dev='sdb'/></disk>"
-                  "<disk type='dir'><source dir='/d'/><driver type='fat'/><target dev='vdc'/></disk>"
-                  "<disk snapshot='manual'><driver name='qemu'/><source file='/q'/><target "
-                  "dev='vdd'/><backingStore/></disk>");
+    g_autofree char *text = with_disk(
+        "<disk><source file='/a'/><target dev='vda'/></disk>"
+        "<disk device='lun' type='block'><source dev='/dev/b' file='/no'/><target "
+        "dev='sda'/><transient/></disk>"
+        "<disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/></disk>"
+        "<disk device='floppy'><source file=''/><target dev='fda'/></disk>"
+        "<disk device='cdrom'><target dev='sdb'/></disk>"
+        "<disk type='dir'><source dir='/d'/><driver type='fat'/><target dev='vdc'/></disk>"
+        "<disk snapshot='manual'><driver name='qemu'/><source file='/q'/><target "
+        "dev='vdd'/><backingStore><format type='raw'/><source file='/not-named'/></backingStore></disk>");
     g_autoptr(DomainDef) def = must_parse(text);
     ck_assert_int_eq(disk_at(def, 0)->type, DISK_FILE);
     ck_assert_int_eq(disk_at(def, 0)->device, DEVICE_DISK);
@@ -165,9 +165,10 @@ END_TEST
 /* libvirt looks into every <devices>; so must we, or a disk would hide. */
 START_TEST(two_device_lists)
 {
-    static const char text[] = "<domain type='kvm'><name>d</name>"
-                               "<devices><disk><target dev='vda'/></disk></devices>"
-                               "<devices><disk><target dev='vdb'/></disk></devices></domain>";
+    static const char text[] =
+        "<domain type='kvm'><name>d</name>"
+        "<devices><disk><source file='/a'/><target dev='vda'/></disk></devices>"
+        "<devices><disk><source file='/b'/><target dev='vdb'/></disk></devices></domain>";
     g_autoptr(DomainDef) def = must_parse(text);
     g_autoptr(DomainDef) copy = domain_def_copy(def);
     ck_assert_uint_eq(def->disks->len, 2);
@@ -187,6 +188,7 @@ static const struct {
     {"<domain>", EINVAL, "the XML ends"},
     {"<domainsnapshot/>", EINVAL, "line 1: <domainsnapshot>: the root element must be <domain>"},
     {"<domain><name>d</name></domain>", EINVAL, "no type="},
+    {"<domain type=''><name>d</name></domain>", EINVAL, "no type="},
     {DOMAIN(""), EINVAL, "no <name>"},
     {DOMAIN("<name/>"), EINVAL, "line 1: <name>: a domain's name cannot be empty"},
     {DOMAIN("<name>a/b</name>"), EINVAL, "cannot contain '/'"},
@@ -203,8 +205,14 @@ static const struct {
     {DISK("<disk><target dev='../../x'/></disk>"), EINVAL, "'../../x' cannot be"},
     {DISK("<disk><target dev='v.da'/></disk>"), EINVAL, "cannot be"},
     {DISK("<disk><target dev='v&#10;da'/></disk>"), EINVAL, "'v da' cannot be"},
-    {DISK("<disk><target dev='vda'/></disk>\n<disk><target dev='vda'/></disk>"), EINVAL,
-     "line 4: <disk>: two disks are called 'vda'"},
+    {DISK("<disk><source file='/a'/><target dev='vda'/></disk>\n<disk><source file='/b'/><target "
+          "dev='vda'/></disk>"),
+     EINVAL, "line 4: <disk>: two disks are called 'vda'"},
+    {DISK("<disk><target dev='vda'/></disk>"), EINVAL, "disk 'vda': line 3: <disk>: it has no <source>"},
+    {DISK("<disk><source dev='/a'/><target dev='vda'/></disk>"), EINVAL, "it has no <source>"},
+    {DISK("<disk device='lun' type='block'><source/><target dev='vda'/></disk>"), EINVAL,
+     "it has no <source>"},
+    {DISK("<disk type='network'><target dev='vda'/></disk>"), EINVAL, "it has no <source>"},
     {DISK("<disk><source file='a.img'/><target dev='vda'/></disk>"), EINVAL,
      "disk 'vda': line 3: <source>: 'a.img' is not an absolute path"},
     {DISK("<disk><source file='/a&#10;b'/><target dev='vda'/></disk>"), EINVAL, "control character"},
@@ -217,12 +225,18 @@ static const struct {
      "'vmdk' is not supported"},
     {DISK("<disk type='block'><driver type='luks'/><source dev='/a'/><target dev='vda'/></disk>"), EOPNOTSUPP,
      "'luks'"},
-    {DISK("<disk><source file='/a'/><backingStore><format type='vdi'/><source "
+    {DISK("<disk><source file='/a'/><backingStore type='file'><format type='vdi'/><source "
           "file='/b'/></backingStore><target dev='vda'/></disk>"),
      EOPNOTSUPP, "<format>: image format 'vdi'"},
-    {DISK("<disk><source file='/a'/><backingStore><format type='raw'/><source "
+    {DISK("<disk><source file='/a'/><backingStore type='file'><format type='raw'/><source "
           "file='b'/></backingStore><target dev='vda'/></disk>"),
      EINVAL, "'b' is not an absolute"},
+    {DISK("<disk><source file='/a'/><backingStore type='file'><format type='raw'/></backingStore>"
+          "<target dev='vda'/></disk>"),
+     EINVAL, "<backingStore>: it has no <source>"},
+    {DISK("<disk><source file='/a'/><backingStore type='file'><source file='/b'/></backingStore>"
+          "<target dev='vda'/></disk>"),
+     EINVAL, "<backingStore>: it has no <format>"},
     {DISK("<disk><source file='/a'><slices><slice type='storage' offset='1' "
           "size='2'/></slices></source><target dev='vda'/></disk>"),
      EOPNOTSUPP, "<slices>"},
