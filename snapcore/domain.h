@@ -81,7 +81,10 @@ void domain_def_set_uuid(DomainDef *def, const char *uuid);
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing);
 
-/* Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none. */
+/*
+ * Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none.
+ * A disk that is another device there (a cdrom, say) becomes that device.
+ */
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);
 
 /* Does @disk hold media that a snapshot could be about? (not an empty drive) */

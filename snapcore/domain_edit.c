@@ -108,11 +108,10 @@ static xmlNode *add_level(xmlNode *parent, xmlNode *after, const BackingDef *lev
     DiskType type = g_str_has_prefix(level->path, "/dev/") ? DISK_BLOCK : DISK_FILE;
     xmlNode *store = xml_new_child(parent, after, "backingStore");
     xml_set_attr(store, "type", disk_type_to_string(type));
-    xmlNode *format = NULL;
-    if (level->format != FORMAT_NONE) {
-        format = xml_new_child(store, NULL, "format");
-        xml_set_attr(format, "type", image_format_to_string(level->format));
-    }
+    xmlNode *format = xml_new_child(store, NULL, "format");
+    /* The format is mandatory here; where none is said, libvirt takes an image as raw. */
+    xml_set_attr(format, "type",
+                 image_format_to_string(level->format != FORMAT_NONE ? level->format : FORMAT_RAW));
     name_image(xml_new_child(store, format, "source"), type, level->path);
     return store;
 }
@@ -177,8 +176,24 @@ static void take_children(xmlNode *disk, const xmlNode *from, const char *name)
     }
 }
 
+/* Put a copy of the whole element of @from in the place of @disk's. */
+static void take_element(DiskDef *disk, const DiskDef *from)
+{
+    DiskDef *copy = copy_disk(from, xmlDocCopyNode(from->node, disk->node->doc, 1));
+    xmlFreeNode(xmlReplaceNode(disk->node, copy->node));
+    DiskDef old = *disk;
+    *disk = *copy;
+    *copy = old;
+    disk_def_free(copy);
+}
+
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
 {
+    /* A drive can be empty, a disk cannot. */
+    if (disk->device != from->device) {
+        take_element(disk, from);
+        return;
+    }
     set_driver(disk->node, from->format);
     take_children(disk->node, from->node, "backingStore");
     take_children(disk->node, from->node, "source");

@@ -429,6 +429,37 @@ START_TEST(set_source_plain)
 }
 END_TEST
 
+/* The image of another document's disk, or the whole device where it is another one. */
+START_TEST(take_source)
+{
+    g_autofree char *old_text =
+        with_disk("<disk><driver name='qemu' cache='none'/><source file='/a'/><target dev='vda'/>"
+                  "</disk><disk><source file='/b'/><target dev='vdb'/></disk>");
+    g_autofree char *now_text =
+        with_disk("<disk type='block' snapshot='no'><driver name='qemu' type='qcow2'/><source dev='/dev/x'/>"
+                  "<backingStore/><target dev='vda'/></disk>"
+                  "<disk type='file' device='cdrom'><target dev='vdb' bus='sata'/><readonly/></disk>");
+    g_autoptr(DomainDef) def = must_parse(old_text);
+    g_autoptr(DomainDef) now = must_parse(now_text);
+    domain_def_take_source(def, disk_at(def, 0), disk_at(now, 0));
+    domain_def_take_source(def, disk_at(def, 1), disk_at(now, 1));
+    g_clear_pointer(&now, domain_def_free);
+    g_autofree char *first = disk_text(def, 0);
+    g_autofree char *second = disk_text(def, 1);
+    ck_assert_str_eq(first, "<disk type='block'>\n"
+                            "  <driver name='qemu' cache='none' type='qcow2'/>\n"
+                            "  <source dev='/dev/x'/>\n"
+                            "  <backingStore/>\n"
+                            "  <target dev='vda'/>\n"
+                            "</disk>\n");
+    ck_assert_str_eq(second, "<disk type='file' device='cdrom'>\n"
+                             "  <target dev='vdb' bus='sata'/>\n"
+                             "  <readonly/>\n"
+                             "</disk>\n");
+    assert_in_step(def);
+}
+END_TEST
+
 /* --- secrets --- */
 
 START_TEST(strip)
@@ -533,6 +564,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, copying);
     tcase_add_test(tcase, set_source_backed);
     tcase_add_test(tcase, set_source_plain);
+    tcase_add_test(tcase, take_source);
     tcase_add_test(tcase, strip);
     tcase_add_test(tcase, restore);
     tcase_add_test(tcase, restore_moved);
