@@ -9,10 +9,9 @@
 
 /*
  * Never NOENT, DTDLOAD, XINCLUDE, HUGE or RECOVER. Not COMPACT either: such trees must not be changed, and
- * ours are. CDATA becomes text.
+ * ours are. CDATA stays what it is: libvirt prints it again in <metadata>.
  */
-#define PARSE_OPTIONS                                                                                        \
-    (XML_PARSE_NONET | XML_PARSE_NOWARNING | XML_PARSE_NOERROR | XML_PARSE_NOCDATA | XML_PARSE_BIG_LINES)
+#define PARSE_OPTIONS (XML_PARSE_NONET | XML_PARSE_NOWARNING | XML_PARSE_NOERROR | XML_PARSE_BIG_LINES)
 
 #define MAX_MESSAGE 200
 
