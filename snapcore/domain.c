@@ -167,8 +167,12 @@ static gboolean read_target(DiskDef *disk, GError **error)
     const xmlNode *target = xml_child(disk->node, "target");
     disk->target = xml_attr(target, "dev");
     disk->bus = xml_attr(target, "bus");
-    if (disk->target == NULL) {
+    if (target == NULL) {
         xml_set_error(error, EINVAL, disk->node, "the disk has no <target dev='...'/>");
+        return FALSE;
+    }
+    if (disk->target == NULL) {
+        xml_set_error(error, EINVAL, target, "it has no dev='...', the disk's name");
         return FALSE;
     }
     if (target_valid(disk->target))

@@ -75,11 +75,13 @@ static GHashTable *index_listed(const SnapshotDef *def, const DomainDef *domain,
         SnapshotDisk *disk = g_ptr_array_index(def->disks, i);
         const DiskDef *origin = domain_def_find_disk(domain, disk->name);
         if (origin == NULL) {
-            snap_set_error(error, EOPNOTSUPP, "disk '%s': the domain has no disk of that name", disk->name);
+            snap_set_error(error, EOPNOTSUPP, "disk '%s': line %ld: the domain has no disk of that name",
+                           disk->name, disk->line);
             return NULL;
         }
         if (!g_hash_table_insert(listed, origin->target, disk)) {
-            snap_set_error(error, EOPNOTSUPP, "disk '%s': it is listed twice", origin->target);
+            snap_set_error(error, EOPNOTSUPP, "disk '%s': line %ld: it is listed twice", origin->target,
+                           disk->line);
             return NULL;
         }
     }

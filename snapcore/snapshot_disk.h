@@ -22,6 +22,7 @@ typedef struct {
      */
     xmlNode *source_node;
     gboolean delete_in_progress; /* <snapshotDeleteInProgress/> */
+    long line;                   /* in the document that was read; 0: in none */
 } SnapshotDisk;
 
 SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode);

@@ -170,6 +170,8 @@ static gboolean read_inactive_domain(SnapshotDef *def, const xmlNode *root, GErr
     if (def->inactive_domain == NULL)
         return TRUE;
     g_autoptr(DomainDef) domain = domain_def_parse_node(def->inactive_domain, error);
+    if (domain == NULL)
+        g_prefix_error(error, "<inactiveDomain>: ");
     return domain != NULL;
 }
 
@@ -268,7 +270,7 @@ static SnapshotDef *parse_head(const char *text, gsize len)
 
 SnapshotDef *snapshot_def_parse_head(const char *text, gsize len, GError **error)
 {
-    gsize head = head_length(text, len);
+    gsize head = len <= XML_MAX_BYTES ? head_length(text, len) : 0;
     SnapshotDef *def = head > 0 ? parse_head(text, head) : NULL;
     return def != NULL ? def : snapshot_def_parse(text, len, error);
 }
@@ -283,7 +285,7 @@ static gboolean check_creatable(const GPtrArray *disks, GError **error)
         if (!cache_fits)
             snap_set_error(error, EOPNOTSUPP, "<metadata_cache>: only a qcow2 image has one");
         if (!cache_fits || !snapshot_source_check_create(disk->source_node, error)) {
-            g_prefix_error(error, "disk '%s': ", disk->name);
+            g_prefix_error(error, "disk '%s': line %ld: ", disk->name, disk->line);
             return FALSE;
         }
     }

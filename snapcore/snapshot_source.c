@@ -268,7 +268,7 @@ gboolean snapshot_source_check_create(const xmlNode *source, GError **error)
     for (guint i = 0; i < G_N_ELEMENTS(refused); i++) {
         const xmlNode *node = xml_child(source, refused[i]);
         if (node != NULL) {
-            xml_set_error(error, EOPNOTSUPP, node, "an image with it cannot be created");
+            snap_set_error(error, EOPNOTSUPP, "<%s>: an image with it cannot be created", refused[i]);
             return FALSE;
         }
     }

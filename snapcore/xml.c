@@ -35,14 +35,39 @@ static void make_one_line(char *text)
         *p = g_ascii_iscntrl(*p) ? ' ' : *p;
 }
 
+/* Where libxml2's own words are for programmers. */
+static const struct {
+    int code;
+    const char *message;
+} plain_words[] = {
+    {XML_ERR_NAME_REQUIRED, "a name is missing (a bare '&' is written &amp;)"},
+    {XML_ERR_ENTITYREF_SEMICOL_MISSING, "a ';' is missing (a bare '&' is written &amp;)"},
+    {XML_ERR_INVALID_CHARREF, "a number that is no character"},
+    {XML_ERR_INVALID_HEX_CHARREF, "a number that is no character"},
+    {XML_ERR_INVALID_DEC_CHARREF, "a number that is no character"},
+    {XML_ERR_INVALID_CHAR, "a character that XML cannot hold"},
+    {XML_ERR_UNSUPPORTED_ENCODING, "the text is not UTF-8"},
+    {XML_ERR_ATTRIBUTE_NOT_STARTED, "an attribute's value is not in quotes"},
+    {XML_ERR_MISPLACED_CDATA_END, "']]>' in a text (it is written ]]&gt;)"},
+    {XML_ERR_DOCUMENT_END, "something stands behind the root element"},
+};
+
+static const char *words_of(ParseError problem)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(plain_words); i++) {
+        if (plain_words[i].code == problem->code)
+            return plain_words[i].message;
+    }
+    return problem->message != NULL ? problem->message : "not well-formed";
+}
+
 static void on_error(void *user, ParseError problem)
 {
     ParseState *state = ((xmlParserCtxt *)user)->_private;
     if (problem->level < XML_ERR_FATAL || state->message != NULL)
         return;
     /* Cut it, and mend what the cut or the document broke. */
-    g_autofree char *cut =
-        g_strndup(problem->message != NULL ? problem->message : "not well-formed", MAX_MESSAGE);
+    g_autofree char *cut = g_strndup(words_of(problem), MAX_MESSAGE);
     make_one_line(g_strchomp(cut));
     state->message = g_utf8_make_valid(cut, -1);
     state->line = problem->line;
@@ -89,13 +114,26 @@ static gboolean pre_check(const char *text, gsize len, GError **error)
     return FALSE;
 }
 
+/* Before libxml2 sees it: what it says of such bytes depends on where they stand. */
+static gboolean check_utf8(const char *text, gsize len, GError **error)
+{
+    const char *end;
+    if (g_utf8_validate_len(text, len, &end))
+        return TRUE;
+    long line = 1;
+    for (const char *p = text; p < end; p++)
+        line += *p == '\n';
+    snap_set_error(error, EINVAL, "line %ld: the text is not UTF-8", line);
+    return FALSE;
+}
+
 xmlDoc *xml_parse(const char *text, gsize len, const char *root, GError **error)
 {
     if (len > XML_MAX_BYTES) {
         snap_set_error(error, E2BIG, "the XML is longer than %d bytes", XML_MAX_BYTES);
         return NULL;
     }
-    if (!pre_check(text, len, error))
+    if (!pre_check(text, len, error) || !check_utf8(text, len, error))
         return NULL;
     ParseState state = {0};
     g_autoptr(xmlDoc) doc = read_document(text, len, &state);
@@ -111,7 +149,9 @@ xmlDoc *xml_parse(const char *text, gsize len, const char *root, GError **error)
     }
     const xmlNode *top = xmlDocGetRootElement(doc);
     if (!xml_is(top, root)) {
-        xml_set_error(error, EINVAL, top, "the root element must be <%s>", root);
+        gboolean other = top->ns != NULL && strcmp((const char *)top->name, root) == 0;
+        xml_set_error(error, EINVAL, top, "the root element must be <%s>%s", root,
+                      other ? " without a namespace" : "");
         return NULL;
     }
     return g_steal_pointer(&doc);

@@ -200,7 +200,7 @@ static const struct {
     {NAMED("<uuid>31a8563-3b9ac-4798-afcc-33c9afe8bef1</uuid>"), EINVAL, "malformed uuid"},
     {NAMED("<os><nvram>relative</nvram></os>"), EINVAL, "<nvram>: 'relative' is not an absolute path"},
     {DISK("<disk/>"), EINVAL, "line 3: <disk>: the disk has no <target"},
-    {DISK("<disk><target bus='ide'/></disk>"), EINVAL, "no <target"},
+    {DISK("<disk>\n<target bus='ide'/></disk>"), EINVAL, "line 4: <target>: it has no dev="},
     {DISK("<disk><target dev=''/></disk>"), EINVAL, "'' cannot be a disk's name"},
     {DISK("<disk><target dev='../../x'/></disk>"), EINVAL, "'../../x' cannot be"},
     {DISK("<disk><target dev='v.da'/></disk>"), EINVAL, "cannot be"},
