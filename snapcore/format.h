@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The words of the format that several modules share: image formats, snapshot modes, disk types, domain states. */
+/* The words and numbers of the format that several modules share. */
 #pragma once
 
 #include <glib.h>
@@ -46,3 +46,6 @@ const char *disk_device_to_string(DiskDevice device);
 gboolean disk_device_from_string(const char *word, DiskDevice *ret_device);
 const char *snap_state_to_string(SnapState state);
 gboolean snap_state_from_string(const char *word, SnapState *ret_state);
+
+/* "NUMBER unit='UNIT'" in bytes: B, KB, KiB (or K) and so on; an empty or missing unit (NULL) is bytes. */
+gboolean size_from_string(const char *text, const char *unit, guint64 *ret_bytes);

@@ -2,7 +2,6 @@
 #include "snapshot_disk.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "error.h"
 
@@ -29,26 +28,6 @@ gboolean snapshot_disk_names_image(const SnapshotDisk *disk)
     return disk->source != NULL || disk->source_node != NULL;
 }
 
-/* What <max_size unit='...'> may say; in front of B or iB, and libvirt takes the bare letter as iB. */
-static const char size_letters[] = "KMGTPE";
-
-/* The number of bytes one @unit has (NULL: a byte); 0: unknown. */
-static guint64 unit_bytes(const char *unit)
-{
-    if (unit == NULL || g_ascii_strcasecmp(unit, "b") == 0 || g_ascii_strcasecmp(unit, "bytes") == 0)
-        return 1;
-    const char *letter = unit[0] != '\0' ? strchr(size_letters, g_ascii_toupper(unit[0])) : NULL;
-    if (letter == NULL)
-        return 0;
-    gboolean decimal = g_ascii_strcasecmp(unit + 1, "b") == 0;
-    if (!decimal && unit[1] != '\0' && g_ascii_strcasecmp(unit + 1, "ib") != 0)
-        return 0;
-    guint64 bytes = 1;
-    for (const char *p = size_letters; p <= letter; p++)
-        bytes *= decimal ? 1000 : 1024;
-    return bytes;
-}
-
 static gboolean read_cache_size(SnapshotDisk *disk, const xmlNode *driver, GError **error)
 {
     const xmlNode *cache = xml_child(driver, "metadata_cache");
@@ -61,15 +40,10 @@ static gboolean read_cache_size(SnapshotDisk *disk, const xmlNode *driver, GErro
     }
     g_autofree char *text = xml_text(node);
     g_autofree char *unit = xml_attr(node, "unit");
-    guint64 scale = unit_bytes(unit);
-    guint64 number = 0;
-    if (text == NULL || scale == 0 ||
-        !g_ascii_string_to_unsigned(g_strstrip(text), 10, 0, G_MAXUINT64 / scale, &number, NULL)) {
-        xml_set_error(error, EINVAL, node, "is not a size");
-        return FALSE;
-    }
-    disk->cache_size = number * scale;
-    return TRUE;
+    if (size_from_string(g_strstrip(text), unit, &disk->cache_size))
+        return TRUE;
+    xml_set_error(error, EINVAL, node, "is not a size");
+    return FALSE;
 }
 
 static gboolean read_driver(SnapshotDisk *disk, const xmlNode *node, GError **error)
