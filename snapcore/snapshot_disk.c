@@ -147,6 +147,7 @@ SnapshotDisk *snapshot_disk_read(const xmlNode *node, GError **error)
         return NULL;
     }
     g_autoptr(SnapshotDisk) disk = snapshot_disk_new(name, MODE_DEFAULT);
+    disk->line = xmlGetLineNo(node);
     disk->delete_in_progress = xml_child(node, "snapshotDeleteInProgress") != NULL;
     if (!read_type(disk, node, error) || !read_driver(disk, node, error) || !read_source(disk, node, error) ||
         !read_mode(disk, node, error)) {

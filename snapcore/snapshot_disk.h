@@ -21,6 +21,7 @@ typedef struct {
      */
     xmlNode *source_node;
     gboolean delete_in_progress; /* <snapshotDeleteInProgress/> */
+    long line;                   /* of the element; 0: made here */
 } SnapshotDisk;
 
 SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode);
