@@ -34,6 +34,7 @@ look()
     library_of libfuse3-dev fuse3
     library_of libxml2-dev libxml-2.0
     library_of libglib2.0-dev gio-unix-2.0
+    command_of libglib2.0-dev-bin glib-compile-resources
     library_of libjansson-dev jansson
     command_of qemu-utils qemu-img
     command_of fuse3 fusermount3

@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "request.h"
+#include "schema.h"
 #include "snapshot.h"
 
 /* Put @disk into the request, in the place of one for the same name. Takes @disk. */
@@ -48,14 +49,35 @@ static gboolean override(CreateRequest *request, const Command *command, GError 
     return TRUE;
 }
 
+/* Check the document against the schema if the command asks for it. */
+static gboolean validate(const Command *command, const char *doc, gsize len, GError **error)
+{
+    return command == NULL || (command->options & OPTION_VALIDATE) == 0 ||
+           schema_check_snapshot(doc, len, error);
+}
+
 static gboolean create(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
                        GCancellable *cancel, GError **error)
 {
+    if (!validate(command, doc, len, error))
+        return FALSE;
     g_autoptr(CreateRequest) request =
         doc == NULL ? create_request_new() : snapshot_parse_create(doc, len, error);
     if (request == NULL || (command != NULL && !override(request, command, error)))
         return FALSE;
     return fs->engine->ops->create(fs->engine, domain, request, cancel, NULL, error);
+}
+
+static gboolean redefine(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
+                         GCancellable *cancel, GError **error)
+{
+    RedefineFlags flags = 0;
+    if ((command->options & OPTION_CURRENT) != 0)
+        flags |= REDEFINE_CURRENT;
+    if ((command->options & OPTION_DISK_ONLY) != 0)
+        flags |= REDEFINE_DISK_ONLY;
+    return validate(command, doc, len, error) &&
+           fs->engine->ops->redefine(fs->engine, domain, 0, doc, len, flags, cancel, error);
 }
 
 static gboolean revert(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel, GError **error)
@@ -123,8 +145,7 @@ gboolean command_run(Fs *fs, EngineId domain, const Command *command, const char
     case COMMAND_CREATE:
         return create(fs, domain, command, doc, len, cancel, error);
     case COMMAND_REDEFINE:
-        return ops->redefine(fs->engine, domain, 0, doc, len, (command->options & OPTION_CURRENT) != 0,
-                             cancel, error);
+        return redefine(fs, domain, command, doc, len, cancel, error);
     case COMMAND_REVERT:
         return revert(fs, domain, command, cancel, error);
     case COMMAND_DELETE:

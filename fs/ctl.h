@@ -38,6 +38,7 @@ typedef enum {
     OPTION_CHILDREN_ONLY = 1 << 13,
     OPTION_METADATA = 1 << 14,
     OPTION_SNAPSHOTS_METADATA = 1 << 15,
+    OPTION_VALIDATE = 1 << 18,
 } CommandOption;
 
 typedef struct {

@@ -38,6 +38,7 @@ typedef struct {
 } ImageInfo;
 
 void image_info_free(ImageInfo *info);
+gboolean image_info_has_tag(const ImageInfo *info, const char *tag);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImageInfo, image_info_free)
 void image_tag_free(ImageTag *tag);
 

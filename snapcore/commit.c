@@ -45,6 +45,8 @@ gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError 
     def->name = g_strdup(snapshot->name);
     g_free(def->parent);
     def->parent = g_strdup(snapshot->parent ? snapshot->parent->name : NULL);
+    if (!def->domain && !def->domain_uuid) /* as libvirt: one of the two is always there */
+        def->domain_uuid = g_strdup(snapshot->domain->def->uuid);
     g_autofree char *xml = snapshot_def_format(def);
     if (!check_document(xml, "domainsnapshot", error))
         return FALSE;

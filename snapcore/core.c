@@ -58,19 +58,29 @@ void core_break(Core *core, EngineId id, const char *why)
         core_log(core, name, "read-only: %s", why);
 }
 
-static gboolean names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only)
+static gboolean is_image(const Layer *layer, const char *path, const FileId *file)
+{
+    return layer &&
+           (strcmp(layer->path, path) == 0 ||
+            (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino));
+}
+
+static gboolean names_image(const Domain *domain, const char *path, const FileId *file)
 {
     GHashTableIter iter;
-    gpointer value;
+    gpointer layer;
     g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Layer *layer = value;
-        gboolean same =
-            strcmp(layer->path, path) == 0 ||
-            (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino);
-        if (same && (!active_only || domain_layer_is_active(domain, layer)))
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (is_image(layer, path, file))
             return TRUE;
-    }
+    return FALSE;
+}
+
+static gboolean has_disk_in(const Domain *domain, const char *path, const FileId *file)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++)
+        if (is_image(domain_active_layer(domain, domain->def->disks->pdata[i]), path, file))
+            return TRUE;
     return FALSE;
 }
 
@@ -83,7 +93,8 @@ gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const Fi
     g_hash_table_iter_init(&iter, core->domains);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Domain *domain = value;
-        if (domain->object.id != id && names_image(domain, path, file, active_only)) {
+        if (domain->object.id != id &&
+            (active_only ? has_disk_in(domain, path, file) : names_image(domain, path, file))) {
             *ret_domain = g_strdup(domain->name);
             return TRUE;
         }

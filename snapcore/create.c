@@ -76,11 +76,14 @@ static gboolean check_rules(const CreateRequest *request, const GArray *disks, G
         if ((asks & 1u << ask) &&
             !rules_check(FALSE, ask_memory(request), ask, request->disk_only, &rule, error))
             return FALSE;
-    if (request->live || request->quiesce) {
-        snap_set_error(error, EOPNOTSUPP, "%s needs a running domain", request->live ? "live" : "quiesce");
-        return FALSE;
-    }
-    return TRUE;
+    if (request->quiesce && !request->disk_only)
+        snap_set_error(error, EINVAL,
+                       "quiesce goes with disk-only: a memory state needs no frozen file systems");
+    else if (request->live)
+        snap_set_error(error, EOPNOTSUPP, "live needs a running domain and external memory");
+    else
+        return TRUE; /* of a domain that is off there is nothing to freeze, and nothing to halt */
+    return FALSE;
 }
 
 static gboolean plan_internal(Op *op, Snapshot *snapshot, const AlignedDisk *disk, DiskState *state,

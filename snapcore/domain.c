@@ -282,6 +282,7 @@ static gboolean read_uuid(DomainDef *def, xmlNode *root, GError **error)
         xml_set_error(error, EINVAL, node, "malformed uuid");
         return FALSE;
     }
+    def->uuid_made = text[0] == '\0';
     if (node == NULL)
         node = xml_new_child(root, xml_child(root, "name"), "uuid");
     if (!g_str_equal(text, def->uuid))

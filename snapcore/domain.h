@@ -36,6 +36,7 @@ typedef struct {
 typedef struct {
     char *name;
     char *uuid; /* lower case with dashes */
+    gboolean uuid_made; /* the document had none */
     char *type; /* kvm, qemu, ... */
     char *nvram; /* path in <os><nvram>, or NULL */
     gboolean secret; /* the document holds a secret (passwd= and the like) */

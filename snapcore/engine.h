@@ -111,9 +111,9 @@ typedef struct {
     gboolean (*delete)(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel,
                        GError **error);
     /* Redefine @snapshot from a <domainsnapshot> document (a new name in it renames); 0: by the name in it,
-     * making it when there is none. @current: it becomes the current one. */
+     * making it when there is none. */
     gboolean (*redefine)(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
-                         gboolean current, GCancellable *cancel, GError **error);
+                         RedefineFlags flags, GCancellable *cancel, GError **error);
     gboolean (*describe)(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                          GError **error);
     /* Wait until no job works on the domain. EINTR. */

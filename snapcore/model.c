@@ -222,6 +222,12 @@ Snapshot *domain_find_snapshot(const Domain *domain, const char *name)
     return g_hash_table_lookup(domain->by_name, name);
 }
 
+Snapshot *domain_snapshot(const Domain *domain, EngineId id)
+{
+    Object *object = g_hash_table_lookup(domain->objects, &id);
+    return object && object->kind == ENGINE_SNAPSHOT ? (Snapshot *)object : NULL;
+}
+
 StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target)
 {
     for (guint i = 0; i < snapshot->disks->len; i++) {

@@ -109,6 +109,7 @@ void domain_remove_snapshot(Domain *domain, Snapshot *snapshot);
 void domain_sort_snapshots(Domain *domain);
 void domain_rename_snapshot(Domain *domain, Snapshot *snapshot, const char *name);
 Snapshot *domain_find_snapshot(const Domain *domain, const char *name);
+Snapshot *domain_snapshot(const Domain *domain, EngineId id); /* NULL: no snapshot has that id */
 StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target);
 
 /* The children of @parent (NULL: the roots), oldest first. Caller unrefs the array. */

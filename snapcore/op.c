@@ -267,8 +267,7 @@ gboolean op_require_off(Op *op, GError **error)
     return TRUE;
 }
 
-/* The other disk of the domain that has @layer as well, or NULL. Before any disk is pointed elsewhere. */
-static const char *other_disk(const Op *op, const Layer *layer, const char *target)
+const char *op_other_disk(const Op *op, const Layer *layer, const char *target)
 {
     const GPtrArray *disks = op->domain->def->disks;
     for (guint i = 0; i < disks->len; i++) {
@@ -282,7 +281,7 @@ static const char *other_disk(const Op *op, const Layer *layer, const char *targ
 gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error)
 {
     g_autofree char *other = NULL;
-    const char *twin = other_disk(op, layer, target);
+    const char *twin = op_other_disk(op, layer, target);
     if (twin)
         snap_set_error(error, EBUSY, "'%s' is also disk '%s'", layer->path, twin);
     else if (core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, TRUE, &other))

@@ -88,6 +88,9 @@ gboolean op_require_off(Op *op, GError **error);
 /* EBUSY when @layer, of disk @target, is another disk's too, of this or of another domain. */
 gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error);
 
+/* Another disk of the domain than @target that has @layer as its image, as long as no disk is pointed elsewhere; NULL. */
+const char *op_other_disk(const Op *op, const Layer *layer, const char *target);
+
 /* Does another domain have @layer's file too, as its own or below it? */
 gboolean op_is_shared(Op *op, const Layer *layer);
 
@@ -166,7 +169,7 @@ gboolean core_undefine(Engine *engine, EngineId domain, gboolean snapshots_metad
                        GError **error);
 gboolean core_rename(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
 gboolean core_redefine(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
-                       gboolean current, GCancellable *cancel, GError **error);
+                       RedefineFlags flags, GCancellable *cancel, GError **error);
 gboolean core_describe(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                        GError **error);
 

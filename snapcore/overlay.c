@@ -72,21 +72,27 @@ char *overlay_name(Op *op, const Layer *on, const char *name, char **ret_stem, G
     return NULL;
 }
 
-static gboolean tag_taken(const ImageInfo *info, const char *tag)
+static gboolean is_digits(const char *name)
 {
-    for (guint i = 0; i < info->tags->len; i++)
-        if (strcmp(((ImageTag *)info->tags->pdata[i])->name, tag) == 0)
-            return TRUE;
-    return FALSE;
+    return strspn(name, "0123456789") == strlen(name);
+}
+
+#define BEFORE_DIGITS "snap-"
+
+char *overlay_tag_of(const ImageInfo *info, const char *name)
+{
+    g_autofree char *other = g_strconcat(BEFORE_DIGITS, name, NULL);
+    gboolean is_other = is_digits(name) && !image_info_has_tag(info, name) && image_info_has_tag(info, other);
+    return is_other ? g_steal_pointer(&other) : g_strdup(name);
 }
 
 char *overlay_tag(const ImageInfo *info, const char *name)
 {
-    gboolean digits = strspn(name, "0123456789") == strlen(name);
+    gboolean digits = is_digits(name);
     g_autofree char *kept = cut(name, MAX_TAG - SUFFIX_ROOM);
-    g_autofree char *base = digits ? g_strconcat("snap-", kept, NULL) : NULL;
+    g_autofree char *base = digits ? g_strconcat(BEFORE_DIGITS, kept, NULL) : NULL;
     char *tag = g_strdup(digits ? base : strlen(name) <= MAX_TAG ? name : kept);
-    for (guint i = 1; tag_taken(info, tag); i++) {
+    for (guint i = 1; image_info_has_tag(info, tag); i++) {
         g_free(tag);
         tag = g_strdup_printf("%s-%u", digits ? base : kept, i);
     }

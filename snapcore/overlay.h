@@ -14,6 +14,12 @@
  */
 char *overlay_name(Op *op, const Layer *on, const char *name, char **ret_stem, GError **error);
 
+/*
+ * The tag of the snapshot @name in an image that has @info's tags and that came with its document alone: the one called
+ * so, else the one overlay_tag would have given. When there is neither: @name. Caller frees.
+ */
+char *overlay_tag_of(const ImageInfo *info, const char *name);
+
 /* A free tag like @name in an image that has @info's tags. All digits never: qemu-img would take it for an id. */
 char *overlay_tag(const ImageInfo *info, const char *name);
 

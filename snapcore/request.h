@@ -25,6 +25,11 @@ typedef struct {
 } RevertRequest;
 
 typedef enum {
+    REDEFINE_CURRENT = 1 << 0,   /* it becomes the current one */
+    REDEFINE_DISK_ONLY = 1 << 1, /* it must be of the disks of a machine that ran: state disk-snapshot */
+} RedefineFlags;
+
+typedef enum {
     DELETE_ONE = 0,
     DELETE_CHILDREN = 1 << 0,      /* the snapshot and all its descendants */
     DELETE_CHILDREN_ONLY = 1 << 1, /* the descendants only */

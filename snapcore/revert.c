@@ -33,10 +33,15 @@ static gboolean plan_overlay(Op *op, const Snapshot *snapshot, const StateDisk *
                         ret_layer, error);
 }
 
-/* May the state be applied to the file that holds it? Not if anything needs that file's own content. */
-static gboolean can_apply(Op *op, const Layer *layer)
+/*
+ * May the state be applied to the file that holds it? Not if anything needs that file's own content: another disk's
+ * image it may be that a document says that the state is in, or a definition that came later.
+ */
+static gboolean can_apply(Op *op, const StateDisk *state)
 {
-    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) && !op_is_shared(op, layer) &&
+    const Layer *layer = state->layer;
+    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) &&
+           !op_other_disk(op, layer, state->target) && !op_is_shared(op, layer) &&
            !chain_has_clone(op->core, layer);
 }
 
@@ -82,7 +87,7 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
         return FALSE;
     if (!op_take_image(op, state->layer->path, error))
         return FALSE;
-    if (can_apply(op, state->layer)) {
+    if (can_apply(op, state)) {
         if (info->n_bitmaps > 0) {
             snap_set_error(error, EOPNOTSUPP,
                            "'%s' has persistent dirty bitmaps: its internal snapshots cannot be "

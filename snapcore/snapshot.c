@@ -67,6 +67,16 @@ static SnapMode listed_mode(const DiskDef *disk, SnapMode otherwise)
     return otherwise == MODE_INTERNAL && mode != MODE_NO ? MODE_INTERNAL : mode;
 }
 
+static gboolean has_path(const DomainDef *domain, const char *path)
+{
+    for (guint i = 0; i < domain->disks->len; i++) {
+        const DiskDef *disk = g_ptr_array_index(domain->disks, i);
+        if (g_strcmp0(disk->source, path) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* The listed disks by target. Values belong to def->disks, keys to @domain. */
 static GHashTable *index_listed(const SnapshotDef *def, const DomainDef *domain, GError **error)
 {
@@ -75,8 +85,10 @@ static GHashTable *index_listed(const SnapshotDef *def, const DomainDef *domain,
         SnapshotDisk *disk = g_ptr_array_index(def->disks, i);
         const DiskDef *origin = domain_def_find_disk(domain, disk->name);
         if (origin == NULL) {
-            snap_set_error(error, EOPNOTSUPP, "disk '%s': line %ld: the domain has no disk of that name",
-                           disk->name, disk->line);
+            snap_set_error(
+                error, EOPNOTSUPP, "disk '%s': line %ld: the domain has %s", disk->name, disk->line,
+                has_path(domain, disk->name) ? "more than one disk of that path: name it by its target"
+                                             : "no disk of that name");
             return NULL;
         }
         if (!g_hash_table_insert(listed, origin->target, disk)) {

@@ -26,6 +26,10 @@ typedef struct {
     xmlNode *cookie;          /* likewise */
     gboolean active;          /* <active>1</active>: only in libvirt's own files */
     xmlDoc *doc;              /* owns the verbatim nodes; NULL when there are none */
+    /* Lines of the elements that only the domain can judge; 0: there is none. */
+    long state_line;
+    long parent_line;
+    long domain_line;
 } SnapshotDef;
 
 SnapshotDef *snapshot_def_new(void);

@@ -69,6 +69,7 @@ static gboolean read_state(SnapshotDef *def, const xmlNode *root, GError **error
         xml_set_error(error, EINVAL, root, "the snapshot has no <state>");
         return FALSE;
     }
+    def->state_line = xmlGetLineNo(node);
     gboolean known = snap_state_from_string(word, &def->state);
     if (known && def->state != STATE_NOSTATE && def->state != STATE_BLOCKED &&
         def->state != STATE_PMSUSPENDED)
@@ -102,6 +103,7 @@ static gboolean read_parent(SnapshotDef *def, const xmlNode *root, GError **erro
     while (node != NULL && xml_child(node, "name") == NULL)
         node = xml_next(node, "parent"); /* as libvirt: the first name in any */
     def->parent = read_text(node, "name");
+    def->parent_line = node != NULL ? xmlGetLineNo(node) : 0;
     if (g_strcmp0(def->parent, def->name) != 0)
         return TRUE;
     xml_set_error(error, EINVAL, node, "the snapshot cannot be its own parent");
@@ -150,6 +152,7 @@ static gboolean read_domain(SnapshotDef *def, const xmlNode *root, GError **erro
 {
     const xmlNode *node = xml_child(root, "domain");
     g_autofree char *type = xml_attr(node, "type");
+    def->domain_line = node != NULL ? xmlGetLineNo(node) : 0;
     if (type != NULL && type[0] != '\0') {
         def->domain = domain_def_parse_node(node, error);
         return def->domain != NULL;
