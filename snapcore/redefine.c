@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
-#include "chain.h"
 #include "error.h"
 #include "names.h"
 #include "overlay.h"
+#include "state.h"
 
 /* The rules of the table that need the domain: whose document is it, may it stand there? */
 static gboolean check_document(const Domain *domain, const SnapshotDef *def, const SnapshotDef *old,
@@ -47,21 +47,9 @@ static gboolean same_disk(const SnapshotDef *old, const SnapshotDef *def, const 
 static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDisk *disk,
                           GError **error)
 {
-    DiskDef *at = domain_def_find_disk(def->domain, disk->name);
-    if (!at || !at->source) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': the document names no local image for it", disk->name);
+    Layer *layer = state_layer(op->core, op->domain, def->domain, disk->name, error);
+    if (!layer)
         return FALSE;
-    }
-    g_autofree char *real = chain_real_path(op->core, at->source, error);
-    if (!real)
-        return FALSE;
-    if (strcmp(real, at->source) != 0)
-        domain_def_set_source(def->domain, at, at->type, real, at->format, NULL);
-    if (!chain_record(op->core, op->domain, at, error)) {
-        g_prefix_error(error, "disk '%s': ", disk->name);
-        return FALSE;
-    }
-    Layer *layer = domain_find_layer(op->domain, real);
     if (disk->mode == MODE_INTERNAL) {
         snapshot_add_disk(snapshot, disk->name, layer, snapshot->name);
         return TRUE;
@@ -71,7 +59,7 @@ static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, co
             error, EINVAL,
             "disk '%s': '%s' is what the domain writes now, it cannot be the state of a snapshot: first "
             "point the domain at the overlay",
-            disk->name, real);
+            disk->name, layer->path);
         return FALSE;
     }
     if (file_id_known(&layer->file) &&
