@@ -36,7 +36,8 @@ typedef struct {
     xmlNode *revert_disks; /* verbatim, or NULL; into doc */
     xmlNode *inactive_domain;
     xmlNode *cookie;
-    gboolean active; /* <active>1</active>: only in libvirt's own files */
+    gboolean has_active; /* <active>: only in libvirt's own files */
+    gboolean active;     /* what it says */
     xmlDoc *doc;     /* owns the verbatim nodes; NULL for one made here */
 } SnapshotDef;
 
