@@ -18,9 +18,13 @@ gboolean adopt_check_released(const Domain *domain, GError **error)
         return FALSE;
     if (!by)
         return TRUE;
-    snap_set_error(error, EROFS,
-                   "libvirt defines it ('%s'): first, there, virsh undefine --snapshots-metadata '%s'", by,
-                   domain->def->name);
+    if (domain->libvirt_snapshots && g_str_has_prefix(by, domain->libvirt_snapshots))
+        snap_set_error(error, EROFS,
+                       "libvirt keeps snapshots of it ('%s'): remove them if it is not defined any more", by);
+    else
+        snap_set_error(error, EROFS,
+                       "libvirt defines it ('%s'): first, there, virsh undefine --snapshots-metadata '%s'",
+                       by, domain->def->name);
     return FALSE;
 }
 
