@@ -140,6 +140,8 @@ static gboolean take_states(Import *import, Snapshot *snapshot, SnapshotDef *def
         if (!layer)
             return FALSE;
         snapshot_add_disk(snapshot, disk->name, layer, disk->mode == MODE_INTERNAL ? def->name : NULL);
+        layer->frozen |=
+            disk->mode == MODE_EXTERNAL; /* known: the chains that stand on it need not look again */
     }
     if (!def->domain)
         find_states(import, snapshot);
@@ -223,7 +225,20 @@ static void settle_homes(Domain *domain)
     }
 }
 
-/* Record what must not change from now on; the files stay as they are. */
+/* Record @layer as it must stay from now on. */
+static gboolean freeze(Layer *layer)
+{
+    FileLook look;
+    if (!file_id_known(&layer->file) || !file_look(layer->path, &look, NULL))
+        return FALSE;
+    layer->file = look.id;
+    layer->stamp = look.stamp;
+    layer->blocks = look.blocks;
+    layer->mode = overlay_active_mode(look.mode);
+    return TRUE;
+}
+
+/* The files stay as they are. */
 static void record_frozen(Import *import)
 {
     Domain *domain = import->domain;
@@ -232,21 +247,16 @@ static void record_frozen(Import *import)
     g_autoptr(GHashTable) needed = domain_needed_layers(domain);
     GHashTableIter iter;
     gpointer value;
-    g_hash_table_iter_init(&iter, needed);
-    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
-        FileLook look;
-        if (is_written(domain, layer))
+        gboolean is_needed = g_hash_table_contains(needed, layer);
+        gboolean written = is_needed && is_written(domain, layer);
+        if (written)
             say(import,
                 "states of snapshots stand on '%s', which the domain writes: it can only be looked at",
                 layer->path);
-        else if (file_id_known(&layer->file) && file_look(layer->path, &look, NULL)) {
-            layer->frozen = TRUE;
-            layer->file = look.id;
-            layer->stamp = look.stamp;
-            layer->blocks = look.blocks;
-            layer->mode = overlay_active_mode(look.mode);
-        }
+        layer->frozen = is_needed && !written && freeze(layer);
     }
     settle_homes(domain);
 }
