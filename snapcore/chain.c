@@ -239,28 +239,55 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
     return TRUE;
 }
 
-/* Is @path a qcow2 image whose backing file is the file @below? */
-static gboolean stands_on(Core *core, const char *path, const FileId *below)
+/* The backing file's name in the header of @path, be it qcow2 or qed; NULL: none. Caller frees. */
+static char *backing_name_of(Core *core, const char *path)
 {
-    g_autoptr(ImageInfo) info = NULL;
+    static const ImageFormat formats[] = {FORMAT_QCOW2, FORMAT_QED};
+    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++) {
+        g_autoptr(ImageInfo) info = NULL;
+        if (core->backend->ops->inspect(core->backend, path, formats[i], &info, NULL))
+            return g_steal_pointer(&info->backing_name);
+    }
+    return NULL;
+}
+
+/* Is @below the backing file of the image @path? A name that is more than a path ("json:...") counts when it holds the
+ * file's name. */
+static gboolean stands_on(Core *core, const char *path, const Layer *below)
+{
     FileLook look;
-    if (!core->backend->ops->inspect(core->backend, path, FORMAT_QCOW2, &info, NULL) || !info->backing_name)
+    g_autofree char *name = backing_name_of(core, path);
+    if (!name)
         return FALSE;
-    g_autofree char *backing = resolve_backing(core, path, info->backing_name, NULL);
-    return backing && file_look(backing, &look, NULL) && look.id.dev == below->dev &&
-           look.id.ino == below->ino;
+    g_autofree char *backing = resolve_backing(core, path, name, NULL);
+    if (!backing)
+        return strstr(name, strrchr(below->path, '/') + 1) != NULL;
+    return file_look(backing, &look, NULL) && look.id.dev == below->file.dev &&
+           look.id.ino == below->file.ino;
+}
+
+gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, char **ret_clone, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
+    const char *entry;
+    if (!dir) {
+        snap_set_error(error, snap_errno(why), "%s", why->message);
+        return FALSE;
+    }
+    *ret_clone = NULL;
+    while (!*ret_clone && (entry = g_dir_read_name(dir))) {
+        g_autofree char *file = g_build_filename(path, entry, NULL);
+        FileLook look; /* regular files only: opening anything else may block or act */
+        if (file_look(file, &look, NULL) && !look.block && stands_on(core, file, layer))
+            *ret_clone = g_steal_pointer(&file);
+    }
+    return TRUE;
 }
 
 gboolean chain_has_clone(Core *core, const Layer *layer)
 {
-    g_autofree char *path = g_path_get_dirname(layer->path);
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    const char *entry;
-    while (dir && (entry = g_dir_read_name(dir))) {
-        g_autofree char *file = g_build_filename(path, entry, NULL);
-        FileLook look; /* regular files only: opening anything else may block or act */
-        if (file_look(file, &look, NULL) && !look.block && stands_on(core, file, &layer->file))
-            return TRUE;
-    }
-    return FALSE;
+    g_autofree char *dir = g_path_get_dirname(layer->path);
+    g_autofree char *clone = NULL;
+    return chain_find_clone(core, dir, layer, &clone, NULL) && clone;
 }

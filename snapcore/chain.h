@@ -22,9 +22,13 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error);
 
 /*
- * Does any qcow2 image in @layer's directory, known to the store or not, have it as its backing file (by device and
- * inode)? A clone that somebody made by hand would read other bytes if @layer's content changed.
+ * An image (qcow2, qed) in the directory @path, known to the store or not, that has @layer as its backing file (by device
+ * and inode): *ret_clone, NULL when there is none. Caller frees. It would read other bytes if @layer's content changed.
+ * FALSE: the directory cannot be read.
  */
+gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, char **ret_clone, GError **error);
+
+/* Is there one in @layer's own directory? */
 gboolean chain_has_clone(Core *core, const Layer *layer);
 
 /*

@@ -39,7 +39,7 @@ void op_write_sidecar(Op *op)
     plan_write(op->plan, "domain.json", text);
 }
 
-gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error)
+char *op_snapshot_text(Snapshot *snapshot, SnapshotDef *def, GError **error)
 {
     g_free(def->name);
     def->name = g_strdup(snapshot->name);
@@ -49,10 +49,18 @@ gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError 
         def->domain_uuid = g_strdup(snapshot->domain->def->uuid);
     g_autofree char *xml = snapshot_def_format(def);
     if (!check_document(xml, "domainsnapshot", error))
-        return FALSE;
+        return NULL;
     snapshot->xml_size = strlen(xml);
-    snapshot->xml_time = op->domain->changed;
+    snapshot->xml_time = snapshot->domain->changed;
     snapshot->secret = snapshot_def_has_secret(def);
+    return g_steal_pointer(&xml);
+}
+
+gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error)
+{
+    g_autofree char *xml = op_snapshot_text(snapshot, def, error);
+    if (!xml)
+        return FALSE;
     g_autofree char *xml_file = store_snapshot_file(snapshot->name, ".xml");
     g_autofree char *json_file = store_snapshot_file(snapshot->name, ".json");
     g_autofree char *json = store_snapshot_json(snapshot);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "adopt.h"
 #include "error.h"
 #include "op.h"
 
@@ -51,6 +52,22 @@ void core_break(Core *core, EngineId id, const char *why)
     g_autofree char *name = news ? g_strdup(domain->name) : NULL;
     if (news) {
         domain->broken = g_strdup(why);
+        g_clear_pointer(&domain->tree, g_free);
+    }
+    g_mutex_unlock(&core->lock);
+    if (news)
+        core_log(core, name, "read-only: %s", why);
+}
+
+void core_note_held(Core *core, EngineId id, const char *why)
+{
+    g_mutex_lock(&core->lock);
+    Domain *domain = g_hash_table_lookup(core->domains, &id);
+    gboolean news = domain && g_strcmp0(domain->held, why) != 0;
+    g_autofree char *name = news ? g_strdup(domain->name) : NULL;
+    if (news) {
+        g_free(domain->held);
+        domain->held = g_strdup(why);
         g_clear_pointer(&domain->tree, g_free);
     }
     g_mutex_unlock(&core->lock);
@@ -257,6 +274,20 @@ static void load_domain(Core *core, const char *name)
     core_log_missing(core, name, missing);
 }
 
+/* Take an imported domain over if libvirt has let go of it; if not, say why. */
+static void try_adopt(Core *core, const Domain *domain)
+{
+    EngineId id = domain->object.id;
+    g_autoptr(GError) why = NULL;
+    if (!core->read_only) {
+        g_autoptr(Op) op G_GNUC_UNUSED = op_begin(core, id, NULL, &why, "adopt");
+    } else if (!adopt_check_released(domain, &why)) {
+        core_note_held(core, id, why->message);
+    } else {
+        core_note_held(core, id, "libvirt does not define it any more: mount once without -o ro");
+    }
+}
+
 static gboolean load_domains(Core *core, GError **error)
 {
     g_autoptr(GPtrArray) names = store_list(core->store, error);
@@ -264,6 +295,11 @@ static gboolean load_domains(Core *core, GError **error)
         return FALSE;
     for (guint i = 0; i < names->len; i++)
         load_domain(core, names->pdata[i]);
+    for (guint i = 0; i < names->len; i++) { /* when all are known: they may share images */
+        const Domain *domain = g_hash_table_lookup(core->by_name, names->pdata[i]);
+        if (domain && domain->libvirt && !domain->broken)
+            try_adopt(core, domain);
+    }
     return TRUE;
 }
 

@@ -160,14 +160,14 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
                        GError **error)
 {
     Core *core = (Core *)engine;
-    g_autoptr(Op) op = op_begin(core, id, cancel, error, "undefine");
+    g_autoptr(Op) op = op_begin_as_is(core, id, cancel, error, "undefine");
     if (!op)
         return FALSE;
     g_autofree char *name = g_strdup(op->domain->name);
     guint n = op->domain->snapshots->len;
     if (n > 0 && !snapshots_metadata)
         snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
-    else if (op_require_off(op, error) && store_remove_domain(core->store, name, error)) {
+    else if ((op->domain->libvirt || op_require_off(op, error)) && store_remove_domain(core->store, name, error)) {
         core_hide(core, id);
         core_log(core, NULL, "undefine '%s'", name);
         core_tell_gone(core, 0, name);

@@ -163,13 +163,18 @@ gboolean file_remove(const char *path, GError **error)
 
 gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error)
 {
-    g_auto(AutoFd) fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    /* Not to be kept waiting by a pipe. */
+    g_auto(AutoFd) fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
         snap_set_errno(error, errno, "read '%s'", path);
         return FALSE;
     }
-    if (!S_ISREG(st.st_mode) || (guint64)st.st_size > max) {
+    if (!S_ISREG(st.st_mode)) {
+        snap_set_error(error, EINVAL, "read '%s': not a regular file", path);
+        return FALSE;
+    }
+    if ((guint64)st.st_size > max) {
         snap_set_error(error, E2BIG, "read '%s': more than %" G_GSIZE_FORMAT " bytes", path, max);
         return FALSE;
     }

@@ -68,7 +68,7 @@ gboolean file_set_mode(const char *path, guint mode, GError **error);
 /* Remove @path; fine when there is none; the directory is synced. */
 gboolean file_remove(const char *path, GError **error);
 
-/* The whole text of a small file of the store: at most @max bytes (E2BIG). */
+/* The whole text of a small regular file (EINVAL, ELOOP: a symlink): at most @max bytes (E2BIG). Never waits. */
 gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error);
 
 /* Replace @path durably (temporary file, fsync, rename, fsync of the directory). */

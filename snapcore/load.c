@@ -242,16 +242,50 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     return TRUE;
 }
 
+/* Is it the file that was recorded? (A device's number may be another one after a restart.) */
+static gboolean same_file(const FileId *recorded, const FileId *now)
+{
+    return recorded->ino == now->ino && recorded->birth_sec == now->birth_sec &&
+           recorded->birth_nsec == now->birth_nsec;
+}
+
+/* A disc in a drive may be changed at any time. */
+static gboolean is_medium(const Domain *domain, const Layer *layer)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        if (disk->readonly && domain_active_layer(domain, disk) == layer)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+char *store_changed_since_import(const Domain *domain, const Layer *layer, const FileLook *look)
+{
+    const char *how = NULL;
+    if (!domain->libvirt || !file_id_known(&layer->file) || (!layer->frozen && is_medium(domain, layer)))
+        return NULL;
+    if (!look)
+        how = "is gone";
+    else if (!same_file(&layer->file, &look->id))
+        how = "is another file";
+    else if (layer->frozen && !look->block && !file_stamp_equal(&layer->stamp, &look->stamp))
+        how = "was changed";
+    return how ? g_strdup_printf("'%s' %s since the import: import it again", layer->path, how) : NULL;
+}
+
 /* What the file of @layer is now, against what is recorded. */
 static void check_layer(Domain *domain, Layer *layer)
 {
     FileLook look;
-    if (!file_look(layer->path, &look, NULL)) {
+    gboolean there = file_look(layer->path, &look, NULL);
+    if (!domain->broken)
+        domain->broken = store_changed_since_import(domain, layer, there ? &look : NULL);
+    if (!there) {
         layer->file = (FileId){0}; /* missing: said in log and tree */
         return;
     }
-    if (layer->made && (layer->file.ino != look.id.ino || layer->file.birth_sec != look.id.birth_sec ||
-                        layer->file.birth_nsec != look.id.birth_nsec))
+    if (layer->made && !same_file(&layer->file, &look.id))
         layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
     layer->file = look.id;
     if (layer->frozen && !look.block && !file_stamp_equal(&layer->stamp, &look.stamp) && !domain->broken)
@@ -265,6 +299,20 @@ void store_check_layers(Domain *domain)
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &layer))
         check_layer(domain, layer);
+}
+
+/* Where an imported domain came from; @json NULL: it was not imported. */
+static gboolean load_libvirt(Domain *domain, json_t *json)
+{
+    const char *definition, *snapshots = NULL;
+    if (!json)
+        return TRUE;
+    if (json_unpack(json, "{s:s, s?s}", "definition", &definition, "snapshots", &snapshots) < 0 ||
+        !g_path_is_absolute(definition) || (snapshots && !g_path_is_absolute(snapshots)))
+        return FALSE;
+    domain->libvirt = g_strdup(definition);
+    domain->libvirt_snapshots = g_strdup(snapshots);
+    return TRUE;
 }
 
 Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
@@ -281,6 +329,8 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     json_t *layers = json_object_get(json, "layers");
     if (json && !(json_is_array(layers) && load_layers(domain, NULL, layers)))
         snap_set_error(&why, EINVAL, "its layers are not as the format says");
+    else if (json && !load_libvirt(domain, json_object_get(json, "libvirt")))
+        snap_set_error(&why, EINVAL, "what it says of libvirt is not as the format says");
     if (why)
         break_domain(domain, side, why);
     if (!load_snapshots(domain, dir, error))

@@ -53,6 +53,9 @@ void domain_free(Domain *domain)
     domain_def_free(domain->def);
     g_free(domain->name);
     g_free(domain->broken);
+    g_free(domain->libvirt);
+    g_free(domain->libvirt_snapshots);
+    g_free(domain->held);
     g_free(domain->tree);
     g_free(domain);
 }
@@ -209,6 +212,9 @@ Domain *domain_copy(const Domain *domain)
     copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
     copy->broken = g_strdup(domain->broken);
+    copy->libvirt = g_strdup(domain->libvirt);
+    copy->libvirt_snapshots = g_strdup(domain->libvirt_snapshots);
+    copy->held = g_strdup(domain->held);
     copy->last_id = domain->last_id;
     copy->last_order = domain->last_order;
     copy->changed = domain->changed;
@@ -351,9 +357,9 @@ static void use_chain(const Domain *domain, Layer *layer, GHashTable *used)
         layer = domain_find_layer(domain, layer->backing);
 }
 
-gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
+GHashTable *domain_needed_layers(const Domain *domain)
 {
-    g_autoptr(GHashTable) needed = g_hash_table_new(NULL, NULL);
+    GHashTable *needed = g_hash_table_new(NULL, NULL);
     for (guint i = 0; i < domain->snapshots->len; i++) {
         const Snapshot *snapshot = domain->snapshots->pdata[i];
         for (guint j = 0; j < snapshot->disks->len; j++) {
@@ -363,6 +369,12 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
                       needed);
         }
     }
+    return needed;
+}
+
+gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
+{
+    g_autoptr(GHashTable) needed = domain_needed_layers(domain);
     return g_hash_table_contains(needed, layer);
 }
 

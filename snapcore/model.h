@@ -83,6 +83,9 @@ struct Domain {
     Snapshot *current;
     gboolean stuck; /* broken only by an operation that could not be brought to its end: tried again */
     char *broken;   /* why it is read-only, or NULL */
+    char *libvirt;  /* of an imported one: the file in which libvirt defined it; NULL: it is ours (adopt.h) */
+    char *libvirt_snapshots; /* and the directory of its snapshots, or NULL */
+    char *held;              /* why an imported one cannot be changed, when last asked */
     gint64 changed; /* seconds */
     guint64 xml_size;
     guint64 log_size;
@@ -127,7 +130,8 @@ gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);
 GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer);
 /* Does any layer of the domain have @layer as its backing file? */
 gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
-/* Does a snapshot's state need @layer's own content: as that state, or below it? */
+/* The layers (a set, caller unrefs) whose own content the states of snapshots need: as such a state, or below it. */
+GHashTable *domain_needed_layers(const Domain *domain);
 gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);

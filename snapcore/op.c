@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "adopt.h"
 #include "error.h"
 
 /* --- jobs and busy names; all under the lock --- */
@@ -110,45 +111,85 @@ static gboolean unstick(Op *op, EngineId id, GError **error)
     return TRUE;
 }
 
-/* The domain with that id, if nothing stands in the way of a job. Under the lock. */
-static Domain *find_idle(Core *core, EngineId id, GError **error)
+/*
+ * The domain with that id, if nothing stands in the way of a job; @as_is: not the state of its images either, if it was
+ * imported, for then they are not ours. Under the lock.
+ */
+static Domain *find_idle(Core *core, EngineId id, gboolean as_is, GError **error)
 {
     Domain *domain = g_hash_table_lookup(core->domains, &id);
     if (!domain)
         snap_set_error(error, ENOENT, "the domain is gone");
     else if (!check_busy(core, domain->name, error))
         return NULL;
-    else if (domain->broken && !domain->stuck)
+    else if (domain->broken && !domain->stuck && !(as_is && domain->libvirt))
         snap_set_error(error, EROFS, "domain '%s' is read-only: %s", domain->name, domain->broken);
     else
         return domain;
     return NULL;
 }
 
-Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+/* The private copy, and the plan that its changes will be. */
+static void open_copy(Op *op, EngineId id, const char *what)
 {
-    va_list args;
-    va_start(args, format);
-    g_autofree char *what = g_strdup_vprintf(format, args);
-    va_end(args);
-
-    if (!check_writable(core, error))
-        return NULL;
-    g_mutex_lock(&core->lock);
-    const Domain *domain = find_idle(core, id, error);
-    g_autoptr(Op) op =
-        domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel)) : NULL;
-    gboolean stuck = domain && domain->stuck;
-    g_mutex_unlock(&core->lock);
-    if (!op || (stuck && !unstick(op, id, error)))
-        return NULL;
-
+    Core *core = op->core;
     g_mutex_lock(&core->lock);
     op->domain = domain_copy(g_hash_table_lookup(core->domains, &id));
     g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
-    op->plan = plan_new(core->store, core->backend, op->job->domain, op->job->what);
+    op->plan = plan_new(core->store, core->backend, op->job->domain, what);
+}
+
+/* An imported domain is adopted before anything else is done to it, in an operation of its own. */
+static gboolean adopt_first(Op *op, EngineId id, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    open_copy(op, id, "adopt");
+    if (adopt_domain(op, &why)) {
+        g_clear_pointer(&op->plan, plan_free);
+        return TRUE;
+    }
+    core_note_held(op->core, id, why->message);
+    if (snap_errno(why) == EROFS)
+        g_prefix_error(&why, "domain '%s' is read-only: ", op->job->domain);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+static Op *begin(Core *core, EngineId id, gboolean as_is, GCancellable *cancel, char *what, GError **error)
+{
+    g_autofree char *text = what;
+    if (!check_writable(core, error))
+        return NULL;
+    g_mutex_lock(&core->lock);
+    const Domain *domain = find_idle(core, id, as_is, error);
+    g_autoptr(Op) op =
+        domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&text), cancel)) : NULL;
+    gboolean stuck = domain && domain->stuck;
+    gboolean imported = domain && domain->libvirt && !as_is;
+    g_mutex_unlock(&core->lock);
+    if (!op || (stuck && !unstick(op, id, error)) || (imported && !adopt_first(op, id, error)))
+        return NULL;
+    open_copy(op, id, op->job->what);
     return g_steal_pointer(&op);
+}
+
+Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *what = g_strdup_vprintf(format, args);
+    va_end(args);
+    return begin(core, id, FALSE, cancel, what, error);
+}
+
+Op *op_begin_as_is(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *what = g_strdup_vprintf(format, args);
+    va_end(args);
+    return begin(core, id, TRUE, cancel, what, error);
 }
 
 Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **error, const char *format, ...)

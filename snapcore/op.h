@@ -60,9 +60,13 @@ typedef struct {
 
 /*
  * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason); EBUSY: another
- * job has it. The private copy's "changed" time is set.
+ * job has it. The private copy's "changed" time is set. An imported domain is adopted first (adopt.h): EROFS, EBUSY.
  */
 Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+    G_GNUC_PRINTF(5, 6);
+
+/* The same, but an imported domain stays what it is, whatever its images are: to take it out of the store. */
+Op *op_begin_as_is(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
 
 /* Begin a job on a name that no domain has yet; op->domain and op->plan are NULL. EEXIST, EBUSY. */
@@ -100,10 +104,15 @@ gboolean op_hold(Op *op, const Layer *layer, GError **error);
 /* The text of domain.xml, known to be readable again (DESIGN 9: re-read). NULL: it would not be. Caller frees. */
 char *op_definition_text(const DomainDef *def, GError **error);
 
+/*
+ * The text of @snapshot's document, which is @def with name and parent from the model; what the model knows of the text
+ * is set. NULL: it would not be readable again. Caller frees.
+ */
+char *op_snapshot_text(Snapshot *snapshot, SnapshotDef *def, GError **error);
+
 /* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
 gboolean op_write_definition(Op *op, GError **error);
 void op_write_sidecar(Op *op);
-/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
 void op_remove_snapshot(Op *op, const char *name);
 /* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
@@ -137,6 +146,9 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error);
 
 /* A domain whose images are not what is recorded: read-only from now on, with the reason. */
 void core_break(Core *core, EngineId id, const char *why);
+
+/* An imported domain that cannot be adopted: the reason, into tree and, when it is news, log. */
+void core_note_held(Core *core, EngineId id, const char *why);
 
 /* Show @domain (taken over) in the place of one with the same id, under the lock. */
 void core_show(Core *core, Domain *domain);

@@ -182,6 +182,11 @@ gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *ta
     return TRUE;
 }
 
+guint overlay_active_mode(guint mode)
+{
+    return mode & 0222 ? mode : mode | 0200;
+}
+
 gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, GError **error)
 {
     FileLook look;
@@ -192,7 +197,7 @@ gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, 
     Step *step = plan_step(op->plan, STEP_FREEZE, 1, disk, layer->path);
     step->mode = look.mode;
     layer->frozen = TRUE;
-    layer->mode = look.mode;
+    layer->mode = overlay_active_mode(look.mode);
     layer->home = home;
     g_ptr_array_add(op->unseen, layer);
     return TRUE;

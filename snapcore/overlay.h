@@ -34,6 +34,12 @@ gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, con
 gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path,
                            const char *stem, guint64 size, Layer **ret_layer, GError **error);
 
+/*
+ * The permission bits that an image of @mode has when it is written. One without any write bit came in as another
+ * store's frozen layer: thawed with these bits it could never be written again, so its owner may.
+ */
+guint overlay_active_mode(guint mode);
+
 /* Plan to freeze @layer: from the commit on its content must not change. Recorded with @home. Fine when it is frozen. */
 gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, GError **error);
 

@@ -73,9 +73,15 @@ static char *dump(json_t *json)
 
 char *store_domain_json(const Domain *domain)
 {
-    return dump(json_pack("{s:i, s:s?, s:o}", "version", 1, "current",
-                          domain->current ? domain->current->name : NULL, "layers",
-                          layers_to_json(domain, NULL)));
+    json_t *json =
+        json_pack("{s:i, s:s?, s:o}", "version", 1, "current", domain->current ? domain->current->name : NULL,
+                  "layers", layers_to_json(domain, NULL));
+    if (domain->libvirt) {
+        json_t *from = json_pack("{s:s}", "definition", domain->libvirt);
+        json_object_set_new(from, "snapshots", optional(domain->libvirt_snapshots));
+        json_object_set_new(json, "libvirt", from);
+    }
+    return dump(json);
 }
 
 char *store_snapshot_json(const Snapshot *snapshot)

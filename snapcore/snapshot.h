@@ -24,7 +24,8 @@ typedef struct {
     GPtrArray *revert_disks;  /* of SnapshotDisk, as the document says */
     xmlNode *inactive_domain; /* verbatim, or NULL; into doc */
     xmlNode *cookie;          /* likewise */
-    gboolean active;          /* <active>1</active>: only in libvirt's own files */
+    gboolean has_active;      /* <active>: only in libvirt's own files */
+    gboolean active;          /* what it says */
     xmlDoc *doc;              /* owns the verbatim nodes; NULL when there are none */
     /* Lines of the elements that only the domain can judge; 0: there is none. */
     long state_line;

@@ -183,6 +183,7 @@ static gboolean read_tail(SnapshotDef *def, const xmlNode *root, GError **error)
     if (!is_off(def->state))
         def->cookie = xml_child(root, "cookie");
     g_autofree char *active = read_text(root, "active");
+    def->has_active = active != NULL;
     def->active = g_strcmp0(active, "1") == 0;
     return read_domain(def, root, error) && read_inactive_domain(def, root, error);
 }

@@ -64,8 +64,9 @@ static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *canc
     if (!file_sync(step->path,
                    error)) /* from now on it is a state: what the guest wrote last must not be lost */
         return FALSE;
-    if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM)
-        return TRUE; /* not our file (group access): the recorded size and mtime guard it alone */
+    if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM ||
+        snap_errno(why) == EROFS)
+        return TRUE; /* not ours to change (group access): the recorded size and mtime guard it alone */
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }
@@ -73,7 +74,7 @@ static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *canc
 static gboolean freeze_undo(const Step *step, Backend *backend, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    if (file_set_mode(step->path, step->mode, &why) || snap_errno(why) == EPERM)
+    if (file_set_mode(step->path, step->mode, &why) || snap_errno(why) == EPERM || snap_errno(why) == EROFS)
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;

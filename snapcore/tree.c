@@ -95,8 +95,8 @@ char *tree_draw(const Domain *domain)
 {
     GString *out = g_string_new(NULL);
     draw_snapshots(domain, out);
-    if (domain->broken)
-        g_string_append_printf(out, "\nread-only: %s\n", domain->broken);
+    if (domain->broken || domain->held)
+        g_string_append_printf(out, "\nread-only: %s\n", domain->broken ? domain->broken : domain->held);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
     for (guint i = 0; i < missing->len; i++)
         g_string_append_printf(out, "%smissing: %s\n", i == 0 ? "\n" : "", (const char *)missing->pdata[i]);

@@ -107,12 +107,25 @@ static gboolean same_path(gconstpointer a, gconstpointer b)
 static void restore_file(const SavedFile *file)
 {
     const struct timespec times[] = {file->st.st_atim, file->st.st_mtim};
+    g_autofree char *dir = g_path_get_dirname(file->path);
+    ck_assert_int_eq(g_mkdir_with_parents(dir, 0700), 0);
     int fd = open(file->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ck_assert_msg(fd >= 0 && write(fd, file->data, file->len) == (gssize)file->len, "'%s' cannot be written",
                   file->path);
     ck_assert_int_eq(fchmod(fd, file->st.st_mode & 07777), 0);
     ck_assert_int_eq(futimens(fd, times), 0);
     close(fd);
+}
+
+/* A domain that has come since then is its directory too. */
+static void remove_empty(const char *path)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    for (const char *entry = dir ? g_dir_read_name(dir) : NULL; entry; entry = g_dir_read_name(dir)) {
+        g_autofree char *child = g_build_filename(path, entry, NULL);
+        remove_empty(child);
+        (void)rmdir(child);
+    }
 }
 
 void world_restore(World *world, const GPtrArray *saved)
@@ -123,6 +136,8 @@ void world_restore(World *world, const GPtrArray *saved)
     for (guint i = 0; i < now->len; i++)
         if (!g_ptr_array_find_with_equal_func((GPtrArray *)saved, now->pdata[i], same_path, NULL))
             ck_assert_int_eq(unlink(((SavedFile *)now->pdata[i])->path), 0);
+    g_autofree char *domains = world_store_file(world, "domains");
+    remove_empty(domains);
     for (guint i = 0; i < saved->len; i++)
         restore_file(saved->pdata[i]);
 }

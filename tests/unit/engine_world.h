@@ -63,6 +63,14 @@ void world_define(World *world, const char *name, ...) G_GNUC_NULL_TERMINATED;
 /* The machine most tests have: "web" with vda (a.qcow2, pattern 1) and vdb (b.qcow2, pattern 2). */
 World *world_web(char *dir);
 
+/*
+ * Import libvirt's directory @dir. What was told, a line each, those of what was left out after "! ". Caller frees. NULL:
+ * it failed, with *error.
+ */
+char *world_try_import(World *world, const char *dir, GError **error);
+/* The same; it must tell exactly @told. */
+void world_import(World *world, const char *dir, const char *told);
+
 /* --- gestures; the try_ ones say why not, the others assert --- */
 
 EngineId world_domain(World *world, const char *name); /* 0: none */
