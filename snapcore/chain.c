@@ -9,6 +9,7 @@
 
 /* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
 #define MAX_DEPTH 1000
+#define MAX_LINKS 40 /* the kernel's own limit */
 
 static gboolean is_under(const char *path, const char *dir)
 {
@@ -18,6 +19,44 @@ static gboolean is_under(const char *path, const char *dir)
     return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
+/*
+ * The name in /dev by which @plain leads to a block device, or NULL. It is kept as it is: what it stands for now
+ * ("/dev/dm-3" for "/dev/vg/root") may be another device after a restart.
+ */
+static char *device_name(const char *plain)
+{
+    struct stat st;
+    g_autofree char *name = g_strdup(plain);
+    if (stat(plain, &st) < 0 || !S_ISBLK(st.st_mode))
+        return NULL;
+    for (guint i = 0; i < MAX_LINKS && !file_in_dev(name); i++) {
+        g_autofree char *target = g_file_read_link(name, NULL);
+        g_autofree char *dir = g_path_get_dirname(name);
+        if (!target)
+            return NULL;
+        g_free(name);
+        name = g_canonicalize_filename(target, dir);
+    }
+    return file_in_dev(name) ? g_steal_pointer(&name) : NULL;
+}
+
+/* @plain with its symlinks resolved as far as it exists. */
+static char *resolve(const char *plain)
+{
+    char *real = realpath(plain, NULL);
+    if (real) {
+        char *copy = g_strdup(real);
+        free(real);
+        return copy;
+    }
+    g_autofree char *dir = g_path_get_dirname(plain);
+    g_autofree char *base = g_path_get_basename(plain);
+    real = realpath(dir, NULL);
+    char *copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
+    free(real);
+    return copy;
+}
+
 char *chain_real_path(const Core *core, const char *path, GError **error)
 {
     g_autofree char *plain = g_canonicalize_filename(path, "/");
@@ -25,18 +64,9 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
         return NULL;
     }
-    char *real = realpath(plain, NULL);
-    char *copy = NULL;
-    if (real) {
-        copy = g_strdup(real);
-        free(real);
-    } else { /* not there: as far as it exists */
-        g_autofree char *dir = g_path_get_dirname(plain);
-        g_autofree char *base = g_path_get_basename(plain);
-        real = realpath(dir, NULL);
-        copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
-        free(real);
-    }
+    char *copy = device_name(plain);
+    if (!copy)
+        copy = resolve(plain);
     if (core->mountpoint && is_under(copy, core->mountpoint))
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
     else if (!g_utf8_validate(copy, -1, NULL) || !xml_text_valid(copy))
@@ -103,7 +133,7 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
         FileLook look;
         if (!file_look(layer->path, &look, error))
             return FALSE;
-        if (layer->frozen && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
+        if (layer->frozen && file_changed(&layer->stamp, &look)) {
             snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
             core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
             return FALSE;
@@ -186,6 +216,7 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
         !check_info(layer->path, info, error) || !check_raw(core, layer, error))
         return FALSE;
     layer->file = look.id;
+    layer->type = look.block ? DISK_BLOCK : DISK_FILE;
     g_clear_pointer(&layer->backing, g_free);
     if (!info->backing_name)
         return TRUE;

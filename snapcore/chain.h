@@ -28,7 +28,8 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
 gboolean chain_has_clone(Core *core, const Layer *layer);
 
 /*
- * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount itself.
+ * @path made absolute and real: symlinks resolved as far as it exists, but the name of a block device in /dev is kept,
+ * since that is what stays the same over a restart. EINVAL when it is inside the mount itself.
  * Caller frees.
  */
 char *chain_real_path(const Core *core, const char *path, GError **error);

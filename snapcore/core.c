@@ -65,10 +65,7 @@ static gboolean names_image(const Domain *domain, const char *path, const FileId
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
-        gboolean same =
-            strcmp(layer->path, path) == 0 ||
-            (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino);
-        if (same && (!active_only || domain_layer_is_active(domain, layer)))
+        if (layer_is_same_file(layer, path, file) && (!active_only || domain_layer_is_active(domain, layer)))
             return TRUE;
     }
     return FALSE;

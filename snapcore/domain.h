@@ -12,7 +12,8 @@
 
 /* One level of <backingStore> as the document names it. */
 typedef struct {
-    char *path; /* file= or dev=; NULL for an empty one */
+    DiskType type;
+    char *path; /* file= or dev=; NULL for an empty one, and where the type has no local path */
     ImageFormat format;
 } BackingDef;
 
@@ -89,7 +90,7 @@ gboolean disk_def_has_media(const DiskDef *disk);
 void disk_def_free(DiskDef *disk);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskDef, disk_def_free)
 
-BackingDef *backing_def_new(const char *path, ImageFormat format);
+BackingDef *backing_def_new(DiskType type, const char *path, ImageFormat format);
 void backing_def_free(BackingDef *backing);
 
 /*

@@ -251,6 +251,12 @@ gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor)
     return FALSE;
 }
 
+gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file)
+{
+    return strcmp(layer->path, path) == 0 ||
+           (file && file_id_known(file) && file->dev == layer->file.dev && file->ino == layer->file.ino);
+}
+
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format)
 {
     Layer *layer = domain_find_layer(domain, path);
@@ -290,7 +296,7 @@ GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer)
     GPtrArray *backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
     for (; layer && backing->len < g_hash_table_size(domain->layers);
          layer = domain_find_layer(domain, layer->backing))
-        g_ptr_array_add(backing, backing_def_new(layer->path, layer->format));
+        g_ptr_array_add(backing, backing_def_new(layer->type, layer->path, layer->format));
     return backing;
 }
 

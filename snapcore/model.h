@@ -31,7 +31,8 @@ typedef struct {
  */
 typedef struct {
     Object object;
-    char *path; /* absolute and real */
+    char *path; /* absolute and real, of a device its name in /dev */
+    DiskType type; /* file or block */
     ImageFormat format;
     char *backing; /* path of the layer below as the store recorded it, or NULL */
     ImageFormat backing_format;
@@ -115,6 +116,9 @@ StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target);
 GPtrArray *domain_children(const Domain *domain, const Snapshot *parent);
 /* Is @ancestor @snapshot itself or above it? */
 gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
+
+/* Is @layer the file at @path, or (may be NULL, or not known) the file @file by another name? */
+gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file);
 
 /* The layer of @path, made known if it is not yet (with @format and nothing else said). */
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format);

@@ -200,6 +200,7 @@ gboolean overlay_record(Op *op, GError **error)
         if (!file_look(layer->path, &look, error))
             return FALSE;
         layer->file = look.id;
+        layer->type = look.block ? DISK_BLOCK : DISK_FILE;
         layer->stamp = look.stamp;
         layer->blocks = look.blocks;
     }
