@@ -311,6 +311,16 @@ gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer)
     return FALSE;
 }
 
+void domain_release_layer(Domain *domain, Layer *layer)
+{
+    for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
+        layer->released = TRUE;
+        layer->made = FALSE;
+        g_ptr_array_set_size(layer->stale, 0);
+        layer = domain_find_layer(domain, layer->backing);
+    }
+}
+
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag)
 {
     for (guint i = 0; i < domain->snapshots->len; i++) {

@@ -38,6 +38,7 @@ typedef struct {
     ImageFormat backing_format;
     FileId file;   /* the file it was when last recorded; unknown for one that was missing */
     gboolean made; /* domsnapfs made that very file: only such a one may ever be unlinked */
+    gboolean released; /* the user keeps it by hand: see domain_release_layer */
     gboolean frozen;
     FileStamp stamp;  /* of a frozen layer */
     guint mode;       /* of a frozen layer: the permission bits of its active role */
@@ -132,6 +133,12 @@ GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer);
 gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
 /* Does a snapshot's state need @layer's own content: as that state, or below it? */
 gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
+/*
+ * The user keeps @layer's content, or an internal state in it, by hand from now on, and with it all that lies below. A
+ * released layer is never unlinked, merged, or merged into, and it is not ours any more. One that is frozen stays so as
+ * long as it is known, and no tag is dropped from it.
+ */
+void domain_release_layer(Domain *domain, Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Paths (char *) of layers that are not there. Caller unrefs. */

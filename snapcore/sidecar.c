@@ -26,6 +26,8 @@ static json_t *layer_to_json(const Layer *layer)
                                       (json_int_t)layer->file.birth_sec, (json_int_t)layer->file.birth_nsec));
     if (layer->made)
         json_object_set_new(json, "made", json_true());
+    if (layer->released)
+        json_object_set_new(json, "released", json_true());
     json_object_set_new(json, "stem", optional(layer->stem));
     if (layer->frozen)
         json_object_set_new(json, "frozen",
