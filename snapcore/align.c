@@ -112,7 +112,7 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
     g_autoptr(GArray) disks = g_array_new(FALSE, TRUE, sizeof(AlignedDisk));
     for (guint i = 0; i < def->disks->len; i++) {
         const DiskDef *disk = def->disks->pdata[i];
-        AlignedDisk aligned = {.disk = disk, .mode = said_mode(disk, asked[i]), .format = FORMAT_QCOW2};
+        AlignedDisk aligned = {.disk = disk, .mode = said_mode(disk, asked[i]), .format = FORMAT_QCOW2, .reuse = request->reuse_external};
         if (asked[i]) {
             aligned.request = asked[i];
             aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;

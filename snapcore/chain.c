@@ -77,8 +77,7 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
     return NULL;
 }
 
-/* Where @name in the header of @path leads: a real path. Protocols are refused. */
-static char *resolve_backing(const Core *core, const char *path, const char *name, GError **error)
+char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error)
 {
     size_t plain = strcspn(name, ":/");
     if (name[plain] == ':') {
@@ -91,8 +90,7 @@ static char *resolve_backing(const Core *core, const char *path, const char *nam
     return chain_real_path(core, joined, error);
 }
 
-/* What no image of a chain may be. */
-static gboolean check_info(const char *path, const ImageInfo *info, GError **error)
+gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error)
 {
     if (info->data_file)
         snap_set_error(error, EOPNOTSUPP, "'%s' keeps its data in another file: not supported", path);
@@ -105,15 +103,25 @@ static gboolean check_info(const char *path, const ImageInfo *info, GError **err
     return FALSE;
 }
 
+/* Is @backing (NULL: none) the file that is recorded below @layer, by this or by another name? */
+static gboolean is_recorded(const Layer *layer, const char *backing)
+{
+    FileLook is, should;
+    if (g_strcmp0(backing, layer->backing) == 0)
+        return TRUE;
+    return backing && layer->backing && file_look(backing, &is, NULL) &&
+           file_look(layer->backing, &should, NULL) && file_id_equal(&is.id, &should.id);
+}
+
 static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error)
 {
     g_autofree char *backing = NULL;
     if (info->backing_name) {
-        backing = resolve_backing(core, layer->path, info->backing_name, error);
+        backing = chain_backing_path(core, layer->path, info->backing_name, error);
         if (!backing)
             return FALSE;
     }
-    if (g_strcmp0(backing, layer->backing) != 0 ||
+    if (!is_recorded(layer, backing) ||
         (backing && info->backing_format != FORMAT_NONE && info->backing_format != layer->backing_format)) {
         snap_set_error(error, EPERM,
                        "'%s' has the backing file '%s', the store knows '%s': redefine the domain",
@@ -149,7 +157,7 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
     g_autoptr(ImageInfo) info = NULL;
     if (!check_chain(core, domain, layer, error) ||
         !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
+        !chain_check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
         return FALSE;
     *ret_info = g_steal_pointer(&info);
     return TRUE;
@@ -213,19 +221,21 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     g_autoptr(ImageInfo) info = NULL;
     if (!core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !check_info(layer->path, info, error) || !check_raw(core, layer, error))
+        !chain_check_info(layer->path, info, error) || !check_raw(core, layer, error))
         return FALSE;
     layer->file = look.id;
     layer->type = look.block ? DISK_BLOCK : DISK_FILE;
-    g_clear_pointer(&layer->backing, g_free);
+    g_autofree char *known = g_steal_pointer(&layer->backing);
     if (!info->backing_name)
         return TRUE;
 
-    g_autofree char *below = resolve_backing(core, layer->path, info->backing_name, error);
+    g_autofree char *below = chain_backing_path(core, layer->path, info->backing_name, error);
     if (!below)
         return FALSE;
     const BackingDef *named = named_backing(disk, depth, below);
-    if (!named && !may_take(core, layer->path, below)) {
+    gboolean recorded =
+        g_strcmp0(known, below) == 0; /* taken before: an overlay that create was given, say */
+    if (!named && !recorded && !may_take(core, layer->path, below)) {
         snap_set_error(
             error, EPERM,
             "'%s' has the backing file '%s' in another directory: name it in <backingStore>, move it next "
@@ -235,6 +245,7 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     ImageFormat format = info->backing_format != FORMAT_NONE ? info->backing_format
                          : named                             ? named->format
+                         : recorded                          ? layer->backing_format
                                                              : FORMAT_NONE;
     if (format == FORMAT_NONE) {
         snap_set_error(
@@ -277,7 +288,7 @@ static gboolean stands_on(Core *core, const char *path, const FileId *below)
     FileLook look;
     if (!core->backend->ops->inspect(core->backend, path, FORMAT_QCOW2, &info, NULL) || !info->backing_name)
         return FALSE;
-    g_autofree char *backing = resolve_backing(core, path, info->backing_name, NULL);
+    g_autofree char *backing = chain_backing_path(core, path, info->backing_name, NULL);
     return backing && file_look(backing, &look, NULL) && look.id.dev == below->dev &&
            look.id.ino == below->ino;
 }

@@ -14,6 +14,12 @@
  */
 gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info, GError **error);
 
+/* What no image of a chain may be: encrypted, dirty, with a data file. EOPNOTSUPP, EIO. */
+gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error);
+
+/* Where the backing name @name in the header of @path leads: a real path (caller frees). EPERM: it names a protocol. */
+char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error);
+
 /*
  * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if the
  * definition's <backingStore> names it, if it is in the image's own directory, or if it is under one of the mount's

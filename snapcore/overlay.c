@@ -40,19 +40,48 @@ static gboolean path_taken(Op *op, const char *path)
            core_used_elsewhere(op->core, op->domain->object.id, path, NULL, FALSE, &other);
 }
 
-char *overlay_name(Op *op, const Layer *on, const char *name, char **ret_stem, GError **error)
+/* What names of overlays on @on begin with. Caller frees. */
+static char *checked_stem(const Layer *on, GError **error)
 {
     g_autofree char *stem = stem_of(on);
-    const char *base = strrchr(stem, '/') + 1;
-    gsize used = strlen(base) + 1;
-    if (g_str_has_prefix(stem, "/dev/")) {
+    if (on->type == DISK_BLOCK && file_in_dev(stem))
         snap_set_error(error, EOPNOTSUPP, "no file name can be made from the block device '%s'", on->path);
-        return NULL;
-    }
-    if (used + SUFFIX_ROOM >= NAME_MAX_BYTES) {
+    else if (strlen(strrchr(stem, '/')) + SUFFIX_ROOM >= NAME_MAX_BYTES)
         snap_set_error(error, ENAMETOOLONG, "no file name can be made from '%s': it is too long", on->path);
-        return NULL;
+    else
+        return g_steal_pointer(&stem);
+    return NULL;
+}
+
+/* @name as a part of a file's name: no slash, and nothing that a path in a definition may not have. Caller frees. */
+static char *name_part(const char *name)
+{
+    GString *part = g_string_new(NULL);
+    for (const char *p = name; *p; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+        g_string_append_unichar(part, c == '/' || g_unichar_iscntrl(c) ? '_' : c);
     }
+    return g_string_free(part, FALSE);
+}
+
+char *overlay_exact_name(const Layer *on, const char *name, char **ret_stem, GError **error)
+{
+    g_autofree char *part = name_part(name);
+    g_autofree char *stem = checked_stem(on, error);
+    if (!stem)
+        return NULL;
+    char *path = g_strdup_printf("%s.%s", stem, part);
+    *ret_stem = g_steal_pointer(&stem);
+    return path;
+}
+
+char *overlay_name(Op *op, const Layer *on, const char *wanted, char **ret_stem, GError **error)
+{
+    g_autofree char *name = name_part(wanted);
+    g_autofree char *stem = checked_stem(on, error);
+    if (!stem)
+        return NULL;
+    gsize used = strlen(strrchr(stem, '/'));
     gboolean fits = used + strlen(name) <= NAME_MAX_BYTES;
     g_autofree char *kept = cut(name, fits ? strlen(name) : NAME_MAX_BYTES - used - SUFFIX_ROOM);
     for (guint i = fits ? 0 : 1; i < MAX_SUFFIX; i++) {
@@ -106,28 +135,45 @@ static gboolean is_shown_name(const Domain *domain, const char *file)
         if (strncmp(file, target, len) == 0 && file[len] == '.')
             return TRUE;
     }
-    return g_regex_match_simple("^(?:x?vd|sd|hd|fd|ubd)[a-z]+\\.(?:qcow2|qed|raw)$", file, G_REGEX_DOLLAR_ENDONLY, 0);
+    return g_regex_match_simple("^(?:x?vd|sd|hd|fd|ubd)[a-z]+\\.(?:qcow2|qed|raw)$", file,
+                                G_REGEX_DOLLAR_ENDONLY, 0);
 }
 
-/* The name of @backing in the header of @path: "./name" in one directory, so that a moved directory stays whole. */
-static char *backing_name(const Domain *domain, const char *path, const char *backing)
+/*
+ * The name of @on in the header of @path: "./name" in one directory, so that a moved directory stays whole. Devices
+ * have several names and do not move.
+ */
+static char *backing_name(const Domain *domain, const char *path, const Layer *on)
 {
     g_autofree char *dir = g_path_get_dirname(path);
-    g_autofree char *other = g_path_get_dirname(backing);
-    const char *file = strrchr(backing, '/') + 1;
-    if (strcmp(dir, other) != 0 || is_shown_name(domain, file))
-        return g_strdup(backing);
+    g_autofree char *other = g_path_get_dirname(on->path);
+    const char *file = strrchr(on->path, '/') + 1;
+    if (on->type != DISK_FILE || strcmp(dir, other) != 0 || is_shown_name(domain, file))
+        return g_strdup(on->path);
     return g_strconcat("./", file, NULL);
 }
 
-/* What every new layer has in common: the step that makes its file, and the record of it. */
+/* A layer on @on, new in op->domain; what file it is is recorded once the steps are done. */
+static Layer *add_layer(Op *op, const char *path, DiskType type, ImageFormat format, const Layer *on,
+                        const char *stem)
+{
+    Layer *layer = domain_take_layer(op->domain, path, format);
+    layer->type = type;
+    layer->backing = g_strdup(on ? on->path : NULL);
+    layer->backing_format = on ? on->format : FORMAT_NONE;
+    layer->stem = g_strdup(stem);
+    g_ptr_array_add(op->unseen, layer);
+    return layer;
+}
+
+/* What every new file has in common: the step that makes it, and the record of it. */
 static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *like, const Layer *on,
                         const char *path, const char *stem, ImageFormat format, guint64 size,
                         Layer **ret_layer, GError **error)
 {
     g_assert(like);
     FileLook look;
-    g_autofree char *name = on ? backing_name(op->domain, path, on->path) : NULL;
+    g_autofree char *name = on ? backing_name(op->domain, path, on) : NULL;
     if (!file_look(like->path, &look, error))
         return NULL;
     if (file_exists(path)) {
@@ -147,13 +193,8 @@ static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *li
     step->backing_name = g_steal_pointer(&name);
     step->backing_format = on ? on->format : FORMAT_NONE;
 
-    Layer *layer = domain_take_layer(op->domain, path, format);
-    layer->backing = g_strdup(on ? on->path : NULL);
-    layer->backing_format = step->backing_format;
-    layer->made = TRUE;
-    layer->stem = g_strdup(stem);
-    g_ptr_array_add(op->unseen, layer);
-    *ret_layer = layer;
+    *ret_layer = add_layer(op, path, DISK_FILE, format, on, stem);
+    (*ret_layer)->made = TRUE;
     return step;
 }
 
@@ -174,6 +215,12 @@ gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *ta
     step->source = g_strdup(from->path);
     step->tag = g_strdup(tag);
     return TRUE;
+}
+
+Layer *overlay_adopt(Op *op, const Layer *on, const char *path, const char *stem, DiskType type,
+                     ImageFormat format)
+{
+    return add_layer(op, path, type, format, on, stem);
 }
 
 gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, GError **error)

@@ -14,6 +14,9 @@
  */
 char *overlay_name(Op *op, const Layer *on, const char *name, char **ret_stem, GError **error);
 
+/* The same without a suffix, whatever is there. */
+char *overlay_exact_name(const Layer *on, const char *name, char **ret_stem, GError **error);
+
 /* A free tag like @name in an image that has @info's tags. All digits never: qemu-img would take it for an id. */
 char *overlay_tag(const ImageInfo *info, const char *name);
 
@@ -27,6 +30,10 @@ gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, con
 /* Plan a new qcow2 layer @path that is a copy of the internal state @tag of @from, on the same backing. */
 gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path,
                            const char *stem, guint64 size, Layer **ret_layer, GError **error);
+
+/* Record the image @path, which is there already and is not ours, as the layer above @on. Belongs to the domain. */
+Layer *overlay_adopt(Op *op, const Layer *on, const char *path, const char *stem, DiskType type,
+                     ImageFormat format);
 
 /* Plan to freeze @layer: from the commit on its content must not change. Recorded with @home. Fine when it is frozen. */
 gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, GError **error);

@@ -68,6 +68,8 @@ World *world_web(char *dir);
 EngineId world_domain(World *world, const char *name); /* 0: none */
 EngineId world_snapshot(World *world, const char *domain, const char *name);
 /* @specs: diskspecs, comma syntax, separated by blanks; NULL or "": none. @name NULL: generated. */
+CreateRequest *world_request(const char *name, const char *specs); /* caller frees; asserts */
+gboolean world_try_request(World *world, const char *domain, const CreateRequest *request, GError **error);
 gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
                           GError **error);
 void world_create(World *world, const char *domain, const char *name, const char *specs);

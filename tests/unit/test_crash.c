@@ -108,6 +108,31 @@ static gboolean act_define(World *world, GError **error)
     return world_try_define(world, xml, error);
 }
 
+static gboolean act_no_metadata(World *world, GError **error)
+{
+    g_autoptr(CreateRequest) request =
+        world_request("kept/x", "vda,snapshot=external vdb,snapshot=internal vdc,snapshot=external");
+    request->no_metadata = TRUE;
+    return world_try_request(world, "web", request, error);
+}
+
+/* An overlay that is there already, and another one to be made. */
+static void setup_prepared(World *world)
+{
+    setup_two(world);
+    g_autofree char *over = world_path(world, "over");
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", "./a.qcow2", "-F", "qcow2", over, NULL);
+}
+
+static gboolean act_reuse(World *world, GError **error)
+{
+    g_autofree char *over = world_path(world, "over");
+    g_autofree char *specs = g_strdup_printf("vda,file=%s vdb,snapshot=internal", over);
+    g_autoptr(CreateRequest) request = world_request("s1", specs);
+    request->reuse_external = TRUE;
+    return world_try_request(world, "web", request, error);
+}
+
 static const Scenario scenarios[] = {
     {"create external", setup_three, act_external},
     {"create internal", setup_three, act_internal},
@@ -121,6 +146,8 @@ static const Scenario scenarios[] = {
     {"rename", setup_frozen, act_rename},
     {"describe", setup_internal, act_describe},
     {"redefine", setup_internal, act_define},
+    {"create without metadata", setup_three, act_no_metadata},
+    {"reuse", setup_prepared, act_reuse},
 };
 
 /* --- the runs --- */
