@@ -43,7 +43,7 @@ typedef struct {
     FileStamp stamp;  /* of a frozen layer */
     guint mode;       /* of a frozen layer: the permission bits of its active role */
     guint64 blocks;   /* of a frozen layer: what stat shows, so that looking needs no system call */
-    char *stem;       /* overlays on a made layer are named stem.SNAPSHOT; NULL: from its own path */
+    char *stem;       /* overlays on this layer are named stem.SNAPSHOT; NULL: from its own path */
     GPtrArray *stale; /* tags (char *) that no snapshot names any more and that could not be dropped yet */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */

@@ -12,14 +12,20 @@
 #define MAX_TAG 255           /* bytes; qemu-img cuts longer ones silently (facts/qemu.md A1) */
 #define SUFFIX_ROOM 12
 
-/* The path without its last extension, as libvirt cuts it (facts/libvirt-snapshots.md 3.1), but never to nothing. */
+/* @path without its last extension, as libvirt cuts it (facts/libvirt-snapshots.md 3.1), but never to nothing. */
+static char *cut_extension(const char *path)
+{
+    const char *base = strrchr(path, '/') + 1;
+    const char *dot = strrchr(base, '.');
+    return dot && dot != base ? g_strndup(path, (gsize)(dot - path)) : g_strdup(path);
+}
+
+/* What overlays on @layer are named from; NULL: it is not a file, and none stood on it or below it yet. */
 static char *stem_of(const Layer *layer)
 {
     if (layer->stem)
         return g_strdup(layer->stem);
-    const char *base = strrchr(layer->path, '/') + 1;
-    const char *dot = strrchr(base, '.');
-    return dot && dot != base ? g_strndup(layer->path, (gsize)(dot - layer->path)) : g_strdup(layer->path);
+    return layer->type == DISK_FILE ? cut_extension(layer->path) : NULL;
 }
 
 /* The longest beginning of @text of at most @max bytes that ends between characters. */
@@ -44,7 +50,7 @@ static gboolean path_taken(Op *op, const char *path)
 static char *checked_stem(const Layer *on, GError **error)
 {
     g_autofree char *stem = stem_of(on);
-    if (on->type == DISK_BLOCK && file_in_dev(stem))
+    if (!stem)
         snap_set_error(error, EOPNOTSUPP, "no file name can be made from the block device '%s'", on->path);
     else if (strlen(strrchr(stem, '/')) + SUFFIX_ROOM >= NAME_MAX_BYTES)
         snap_set_error(error, ENAMETOOLONG, "no file name can be made from '%s': it is too long", on->path);
@@ -153,21 +159,27 @@ static char *backing_name(const Domain *domain, const char *path, const Layer *o
     return g_strconcat("./", file, NULL);
 }
 
-/* A layer on @on, new in op->domain; what file it is is recorded once the steps are done. */
-static Layer *add_layer(Op *op, const char *path, DiskType type, ImageFormat format, const Layer *on,
+/*
+ * A layer on @on, new in op->domain; what file it is is recorded once the steps are done. Where one of the two is a
+ * device, names of files are made from the other one.
+ */
+static Layer *add_layer(Op *op, const char *path, DiskType type, ImageFormat format, Layer *on,
                         const char *stem)
 {
     Layer *layer = domain_take_layer(op->domain, path, format);
+    g_autofree char *below = on ? stem_of(on) : NULL;
+    if (on && !below && type == DISK_FILE)
+        on->stem = cut_extension(path);
     layer->type = type;
     layer->backing = g_strdup(on ? on->path : NULL);
     layer->backing_format = on ? on->format : FORMAT_NONE;
-    layer->stem = g_strdup(stem);
+    layer->stem = g_strdup(stem || type == DISK_FILE ? stem : below);
     g_ptr_array_add(op->unseen, layer);
     return layer;
 }
 
 /* What every new file has in common: the step that makes it, and the record of it. */
-static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *like, const Layer *on,
+static Step *plan_layer(Op *op, StepKind kind, const char *disk, const Layer *like, Layer *on,
                         const char *path, const char *stem, ImageFormat format, guint64 size,
                         Layer **ret_layer, GError **error)
 {
@@ -207,7 +219,7 @@ gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, con
 gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path,
                            const char *stem, guint64 size, Layer **ret_layer, GError **error)
 {
-    const Layer *on = domain_find_layer(op->domain, from->backing);
+    Layer *on = domain_find_layer(op->domain, from->backing);
     Step *step =
         plan_layer(op, STEP_COPY_OUT, disk, from, on, path, stem, FORMAT_QCOW2, size, ret_layer, error);
     if (!step)
@@ -217,8 +229,29 @@ gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *ta
     return TRUE;
 }
 
-Layer *overlay_adopt(Op *op, const Layer *on, const char *path, const char *stem, DiskType type,
-                     ImageFormat format)
+gboolean overlay_plan_place(Op *op, const char *disk, Layer *on, const char *path, DiskType type,
+                            ImageFormat format, guint64 size, Layer **ret_layer, GError **error)
+{
+    Backend *backend = op->core->backend;
+    const OverlaySpec spec = {
+        .path = path, .format = format, .size = size, .backing_name = on->path, .backing_format = on->format};
+    if (strlen(on->path) > MAX_BACKING_NAME) {
+        snap_set_error(error, ENAMETOOLONG, "the path '%s' is too long for a backing file", on->path);
+        return FALSE;
+    }
+    if (!backend->ops->place_check(backend, &spec, op->cancel, error))
+        return FALSE;
+    /* One after the other: were two of them one place by two names, the second would find it taken. */
+    Step *step = plan_step(op->plan, STEP_PLACE, plan_next_stage(op->plan), disk, path);
+    step->format = format;
+    step->size = size;
+    step->backing_name = g_strdup(on->path);
+    step->backing_format = on->format;
+    *ret_layer = add_layer(op, path, type, format, on, NULL);
+    return TRUE;
+}
+
+Layer *overlay_adopt(Op *op, Layer *on, const char *path, const char *stem, DiskType type, ImageFormat format)
 {
     return add_layer(op, path, type, format, on, stem);
 }

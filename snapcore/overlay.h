@@ -31,8 +31,15 @@ gboolean overlay_plan(Op *op, const char *disk, Layer *on, const char *path, con
 gboolean overlay_plan_copy(Op *op, const char *disk, Layer *from, const char *tag, const char *path,
                            const char *stem, guint64 size, Layer **ret_layer, GError **error);
 
+/*
+ * Plan an overlay on the place @path, a block device: it is there already, and must be blank (backend.h). The layer is
+ * not ours to unlink. EEXIST, EBUSY, ENOSPC, EOPNOTSUPP.
+ */
+gboolean overlay_plan_place(Op *op, const char *disk, Layer *on, const char *path, DiskType type,
+                            ImageFormat format, guint64 size, Layer **ret_layer, GError **error);
+
 /* Record the image @path, which is there already and is not ours, as the layer above @on. Belongs to the domain. */
-Layer *overlay_adopt(Op *op, const Layer *on, const char *path, const char *stem, DiskType type,
+Layer *overlay_adopt(Op *op, Layer *on, const char *path, const char *stem, DiskType type,
                      ImageFormat format);
 
 /* Plan to freeze @layer: from the commit on its content must not change. Recorded with @home. Fine when it is frozen. */

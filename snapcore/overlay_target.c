@@ -42,10 +42,24 @@ static gboolean check_unknown(const Target *target, const FileId *file, GError *
     return FALSE;
 }
 
+/* What is there is a file where a file is asked for, a device where a device is. */
+static gboolean check_kind(const Target *target, const FileLook *look, GError **error)
+{
+    const char *other = look->block ? "block" : "file";
+    if (look->block == (target->type == DISK_BLOCK))
+        return TRUE;
+    snap_set_error(error, EINVAL, "'%s' is a %s, not of type '%s': say type='%s' (stype=%s)", target->path,
+                   look->block ? "block device" : "file", disk_type_to_string(target->type), other, other);
+    return FALSE;
+}
+
 /* --- a new file --- */
 
 static gboolean plan_file(const Target *target, Layer **ret_layer, GError **error)
 {
+    FileLook look;
+    if (file_look(target->path, &look, NULL) && !check_kind(target, &look, error))
+        return FALSE;
     if (file_exists(target->path)) {
         snap_set_error(error, EEXIST,
                        "'%s' exists already, and nothing is ever overwritten (an overlay that is there to be "
@@ -58,19 +72,18 @@ static gboolean plan_file(const Target *target, Layer **ret_layer, GError **erro
                         target->disk->format, target->info->virtual_size, ret_layer, error);
 }
 
-/* --- an image that is there --- */
+/* --- a block device --- */
 
-/* What is there is a file where a file is asked for, a device where a device is. */
-static gboolean check_kind(const Target *target, const FileLook *look, GError **error)
+static gboolean plan_device(const Target *target, Layer **ret_layer, GError **error)
 {
-    gboolean block = target->type == DISK_BLOCK;
-    if (look->block == block)
-        return TRUE;
-    snap_set_error(error, EINVAL, "'%s' is a %s, the target's type is '%s': say type='%s' (stype=%s)",
-                   target->path, look->block ? "block device" : "file", disk_type_to_string(target->type),
-                   block ? "file" : "block", block ? "file" : "block");
-    return FALSE;
+    FileLook look;
+    return file_look(target->path, &look, error) && check_kind(target, &look, error) &&
+           check_unknown(target, &look.id, error) && op_take_image(target->op, target->path, error) &&
+           overlay_plan_place(target->op, target->disk->disk->target, target->on, target->path, DISK_BLOCK,
+                              target->disk->format, target->info->virtual_size, ret_layer, error);
 }
+
+/* --- an image that is there --- */
 
 static gboolean check_unused(const Target *target, GError **error)
 {
@@ -186,7 +199,10 @@ gboolean overlay_target_plan(Op *op, const AlignedDisk *disk, Layer *on, const I
     g_auto(Target) target = {.op = op, .disk = disk, .on = on, .info = info};
     if (!choose_path(&target, name, error))
         return FALSE;
-    return disk->reuse ? plan_reuse(&target, ret_layer, error) : plan_file(&target, ret_layer, error);
+    if (disk->reuse)
+        return plan_reuse(&target, ret_layer, error);
+    return target.type == DISK_BLOCK ? plan_device(&target, ret_layer, error)
+                                     : plan_file(&target, ret_layer, error);
 }
 
 void overlay_target_point(Op *op, const AlignedDisk *disk, const Layer *overlay)

@@ -5,7 +5,7 @@
  *
  * Between the engine and the backend stands a spy that only passes calls on. It can be told to end the process, to
  * fail, or to wait at the n-th point; the file operations by which the store and new layers change (rename, link,
- * unlink, chmod) are such points too, because this program's own definitions of them come before the C library's.
+ * unlink, chmod, pwrite) are such points too, because this program's own definitions of them come before the C library's.
  */
 #pragma once
 
@@ -156,6 +156,7 @@ typedef enum {
     CALL_TAG_DELETE = 1 << 6,
     CALL_COPY_OUT = 1 << 7,
     CALL_REPAIR = 1 << 8,
+    CALL_PLACE = 1 << 9,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */
