@@ -46,6 +46,8 @@ static gboolean override(CreateRequest *request, const Command *command, GError 
     request->live = (command->options & OPTION_LIVE) != 0;
     request->quiesce = (command->options & OPTION_QUIESCE) != 0;
     request->halt = (command->options & OPTION_HALT) != 0;
+    request->reuse_external = (command->options & OPTION_REUSE_EXTERNAL) != 0;
+    request->no_metadata = (command->options & OPTION_NO_METADATA) != 0;
     return TRUE;
 }
 

@@ -27,7 +27,7 @@ typedef struct {
     DocumentRule document;
     const char *help;
     const char *example;
-    OptionSpec options[12];
+    OptionSpec options[13];
 } CommandSpec;
 
 static const CommandSpec commands[] = {
@@ -47,7 +47,12 @@ static const CommandSpec commands[] = {
       {"live", NULL, OPTION_LIVE, 0, "keep the machine running meanwhile; with external memory"},
       {"quiesce", NULL, OPTION_QUIESCE, 0, "have the guest freeze its file systems; with disk-only"},
       {"halt", NULL, OPTION_HALT, 0, "leave the machine shut off afterwards"},
+      {"reuse-external", NULL, OPTION_REUSE_EXTERNAL, 0,
+       "the overlays are there already: checked, and used as they are"},
+      {"no-metadata", NULL, OPTION_NO_METADATA, 0,
+       "change the images and the definition, record no snapshot: what was is yours to keep"},
       {"atomic", NULL, OPTION_ATOMIC, 0, "all disks or none: always so, accepted for virsh's sake"},
+
       {"validate", NULL, OPTION_VALIDATE, 0, "check the document against the schema first", TRUE}}},
     {"redefine",
      CTL_DOMAIN,

@@ -8,17 +8,14 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "files.h"
 
-/* The size of an open regular file or block device; anything else (fifo, directory, tty) is no image. */
+/* The size of an open regular file or block device. */
 static gboolean file_size(int fd, const char *path, guint64 *ret_size, GError **error)
 {
     struct stat st;
     if (fstat(fd, &st) < 0) {
         snap_set_errno(error, errno, "cannot look at '%s'", path);
-        return FALSE;
-    }
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
         return FALSE;
     }
     off_t size = S_ISREG(st.st_mode) ? st.st_size : lseek(fd, 0, SEEK_END);
@@ -32,12 +29,9 @@ static gboolean file_size(int fd, const char *path, guint64 *ret_size, GError **
 
 ImageFile *image_file_open(const char *path, GError **error)
 {
-    /* O_NONBLOCK: a fifo that somebody put there must not hold us up; it means nothing to files and disks */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) {
-        snap_set_errno(error, errno, "cannot open '%s'", path);
+    int fd = file_open_image(path, O_RDONLY, error);
+    if (fd < 0)
         return NULL;
-    }
     guint64 size;
     if (!file_size(fd, path, &size, error)) {
         close(fd);

@@ -10,6 +10,7 @@
 #include "copyout.h"
 #include "error.h"
 #include "lockprobe.h"
+#include "placeimage.h"
 #include "qcow2.h"
 #include "qed.h"
 #include "qemuimg.h"
@@ -122,6 +123,23 @@ static gboolean offline_overlay_create(Backend *backend, const OverlaySpec *spec
            flush(spec->path, error);
 }
 
+static gboolean offline_place_check(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                    GError **error)
+{
+    return place_image_check(spec, cancel, error);
+}
+
+static gboolean offline_place_format(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                     GError **error)
+{
+    return place_image_format(program_of(backend), spec, cancel, error);
+}
+
+static gboolean offline_place_clear(Backend *backend, const OverlaySpec *spec, GError **error)
+{
+    return place_image_clear(program_of(backend), spec, error);
+}
+
 static gboolean offline_tag_create(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                                    GError **error)
 {
@@ -184,6 +202,9 @@ Backend *offline_backend_new(const char *qemu_img)
         .in_use = offline_in_use,
         .hold = offline_hold,
         .overlay_create = offline_overlay_create,
+        .place_check = offline_place_check,
+        .place_format = offline_place_format,
+        .place_clear = offline_place_clear,
         .tag_create = offline_tag_create,
         .tag_apply = offline_tag_apply,
         .tag_delete = offline_tag_delete,

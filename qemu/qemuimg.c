@@ -22,6 +22,7 @@
 typedef struct {
     const char *what;      /* "qemu-img create" */
     const char *path;      /* the image it is about: decides the identity */
+    gboolean nameless;     /* it works on a file in memory of our own, as ourselves; path is for messages */
     const char *long_name; /* as which qemu-img got it (json:...), or NULL: as path */
     const char *source;    /* a second image, or NULL */
     const char *long_source;
@@ -56,7 +57,7 @@ static gboolean run_raw(const Run *run, const GPtrArray *argv, GCancellable *can
         .memory_bytes = MEMORY_BYTES,
         .output_bytes = OUTPUT_BYTES,
     };
-    return process_identity_for(run->path, &spec.identity, error) &&
+    return (run->nameless || process_identity_for(run->path, &spec.identity, error)) &&
            process_run(&spec, cancel, ret_result, error);
 }
 
@@ -156,22 +157,14 @@ static gboolean check_backing(const char *name, ImageFormat format, GError **err
     return TRUE;
 }
 
-gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
-                        GCancellable *cancel, GError **error)
+/*
+ * By descriptor, not by name: a qemu-img that outlives a killed daemon must not make the file again after recovery has
+ * taken it away, and no other file can come in its place meanwhile.
+ */
+static gboolean create_on(Run *run, const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
+                          GCancellable *cancel, GError **error)
 {
-    /* By descriptor, not by name: a qemu-img that outlives a killed daemon must not make the file again after
-     * recovery has taken it away, and no other file can come in its place meanwhile. */
     g_autofree char *by_fd = g_strdup_printf("/proc/self/fd/%d", PROCESS_PASSED_FD);
-    int fd = open(spec->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        snap_set_errno(error, errno, "cannot open '%s'", spec->path);
-        return FALSE;
-    }
-    Run run = {.what = "qemu-img create",
-               .path = spec->path,
-               .long_name = by_fd,
-               .timeout_s = SHORT_S,
-               .pass_fd = fd};
     g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, spec->size);
     g_autofree char *options = g_strdup_printf("cluster_size=%" G_GUINT32_FORMAT "%s", geometry.cluster_size,
                                                geometry.extended_l2 ? ",extended_l2=on" : "");
@@ -191,10 +184,31 @@ gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeo
     argv_add(argv, by_fd);
     argv_add(argv, size);
     argv_add(argv, NULL);
-    gboolean ok = check_backing(spec->backing_name, spec->backing_format, error) &&
-                  run_checked(&run, argv, cancel, error);
+    run->long_name = by_fd;
+    return check_backing(spec->backing_name, spec->backing_format, error) &&
+           run_checked(run, argv, cancel, error);
+}
+
+gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
+                        GCancellable *cancel, GError **error)
+{
+    int fd = open(spec->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        snap_set_errno(error, errno, "cannot open '%s'", spec->path);
+        return FALSE;
+    }
+    Run run = {.what = "qemu-img create", .path = spec->path, .timeout_s = SHORT_S, .pass_fd = fd};
+    gboolean ok = create_on(&run, program, spec, geometry, cancel, error);
     close(fd);
     return ok;
+}
+
+gboolean qemuimg_create_in(const char *program, const OverlaySpec *spec, int fd, GCancellable *cancel,
+                           GError **error)
+{
+    Run run = {
+        .what = "qemu-img create", .path = spec->path, .nameless = TRUE, .timeout_s = SHORT_S, .pass_fd = fd};
+    return create_on(&run, program, spec, (QemuImgGeometry){0}, cancel, error);
 }
 
 gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path, const char *tag,
@@ -204,7 +218,11 @@ gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path
     g_autofree char *name = json_qcow2(path, json_null(), discard, error);
     if (!name)
         return FALSE;
-    Run run = {"qemu-img snapshot", path, name, NULL, NULL, SHORT_S, PROCESS_NO_FD};
+    Run run = {.what = "qemu-img snapshot",
+               .path = path,
+               .long_name = name,
+               .timeout_s = SHORT_S,
+               .pass_fd = PROCESS_NO_FD};
     const char option[] = {'-', (char)what, '\0'};
     g_autoptr(GPtrArray) argv = argv_new(program, "snapshot", "-q", option, tag, "--", name, NULL);
     argv_add(argv, NULL);
@@ -280,7 +298,13 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
     int zeros = zeros_open(target->size, error);
     if (zeros < 0)
         return FALSE;
-    Run run = {"qemu-img convert", target->path, to, source, from, LONG_S, zeros};
+    Run run = {.what = "qemu-img convert",
+               .path = target->path,
+               .long_name = to,
+               .source = source,
+               .long_source = from,
+               .timeout_s = LONG_S,
+               .pass_fd = zeros};
     gboolean ok = run_checked(&run, argv, cancel, error);
     close(zeros);
     return ok;
@@ -309,7 +333,11 @@ gboolean qemuimg_repair(const char *program, const char *path, GError **error)
     g_autofree char *name = json_qcow2(path, json_null(), FALSE, error);
     if (!name)
         return FALSE;
-    Run run = {"qemu-img check", path, name, NULL, NULL, LONG_S, PROCESS_NO_FD};
+    Run run = {.what = "qemu-img check",
+               .path = path,
+               .long_name = name,
+               .timeout_s = LONG_S,
+               .pass_fd = PROCESS_NO_FD};
     g_autoptr(GPtrArray) argv = argv_new(program, "check", "-q", "-r", "all", "--", name, NULL);
     argv_add(argv, NULL);
     g_autoptr(ProcessResult) result = NULL;

@@ -32,12 +32,6 @@ static const char *active_above(const Domain *domain, const Layer *below)
     return NULL;
 }
 
-static gboolean is_same_file(const Layer *layer, const char *path, const FileLook *look)
-{
-    return strcmp(layer->path, path) == 0 ||
-           (look && layer->file.dev == look->id.dev && layer->file.ino == look->id.ino);
-}
-
 /* Under the lock. */
 static gboolean check_against(const Domain *domain, gboolean own, const char *path, const FileLook *look,
                               GError **error)
@@ -47,7 +41,7 @@ static gboolean check_against(const Domain *domain, gboolean own, const char *pa
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
-        if (!is_same_file(layer, path, look))
+        if (!layer_is_same_file(layer, path, look ? &look->id : NULL))
             continue;
         if (!layer->frozen &&
             !(own ? domain_layer_is_needed(domain, layer) : domain_layer_is_stood_on(domain, layer)))

@@ -69,19 +69,25 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
     }
     if (aligned->mode != MODE_EXTERNAL)
         return TRUE;
-    if (asked && asked->type != DISK_FILE) {
+    if (asked && asked->type == DISK_NETWORK) {
         snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay of type '%s' is not supported", disk->target,
                        disk_type_to_string(asked->type));
         return FALSE;
     }
-    if (disk->device == DEVICE_LUN || disk->shareable) {
+    if (asked && asked->type == DISK_BLOCK && !asked->source) {
+        snap_set_error(error, EINVAL,
+                       "disk '%s': name the block device for its overlay (file=PATH, <source dev=>)",
+                       disk->target);
+        return FALSE;
+    }
+    if (disk->device == DEVICE_LUN || (disk->shareable && !disk->readonly)) {
         snap_set_error(error, EOPNOTSUPP, "disk '%s': no external snapshot of a %s disk", disk->target,
                        disk->device == DEVICE_LUN ? "lun" : "shareable");
         return FALSE;
     }
     if (disk->type == DISK_BLOCK && !(asked && asked->source)) {
         snap_set_error(error, EOPNOTSUPP,
-                       "disk '%s' is a block device: name a file for its overlay (--diskspec %s,file=PATH)",
+                       "disk '%s' is a block device: say where its overlay goes (--diskspec %s,file=PATH)",
                        disk->target, disk->target);
         return FALSE;
     }
@@ -112,7 +118,10 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
     g_autoptr(GArray) disks = g_array_new(FALSE, TRUE, sizeof(AlignedDisk));
     for (guint i = 0; i < def->disks->len; i++) {
         const DiskDef *disk = def->disks->pdata[i];
-        AlignedDisk aligned = {.disk = disk, .mode = said_mode(disk, asked[i]), .format = FORMAT_QCOW2};
+        AlignedDisk aligned = {.disk = disk,
+                               .mode = said_mode(disk, asked[i]),
+                               .format = FORMAT_QCOW2,
+                               .reuse = request->reuse_external};
         if (asked[i]) {
             aligned.request = asked[i];
             aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;

@@ -21,7 +21,8 @@ typedef struct {
     SnapMode mode;               /* no, internal, external, manual: never default */
     ImageFormat format;          /* of the overlay of an external one */
     const SnapshotDisk *request; /* what the request says of this disk, or NULL; belongs to the request */
-    gboolean asked;              /* that names a mode, a path or a driver */
+    gboolean asked;              /* that names a mode, an image or a driver */
+    gboolean reuse;              /* the overlay is there already */
 } AlignedDisk;
 
 /*

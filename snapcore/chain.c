@@ -9,6 +9,7 @@
 
 /* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
 #define MAX_DEPTH 1000
+#define MAX_LINKS 40 /* the kernel's own limit */
 
 static gboolean is_under(const char *path, const char *dir)
 {
@@ -18,6 +19,44 @@ static gboolean is_under(const char *path, const char *dir)
     return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
+/*
+ * The name in /dev by which @plain leads to a block device, or NULL. It is kept as it is: what it stands for now
+ * ("/dev/dm-3" for "/dev/vg/root") may be another device after a restart.
+ */
+static char *device_name(const char *plain)
+{
+    struct stat st;
+    g_autofree char *name = g_strdup(plain);
+    if (stat(plain, &st) < 0 || !S_ISBLK(st.st_mode))
+        return NULL;
+    for (guint i = 0; i < MAX_LINKS && !file_in_dev(name); i++) {
+        g_autofree char *target = g_file_read_link(name, NULL);
+        g_autofree char *dir = g_path_get_dirname(name);
+        if (!target)
+            return NULL;
+        g_free(name);
+        name = g_canonicalize_filename(target, dir);
+    }
+    return file_in_dev(name) ? g_steal_pointer(&name) : NULL;
+}
+
+/* @plain with its symlinks resolved as far as it exists. */
+static char *resolve(const char *plain)
+{
+    char *real = realpath(plain, NULL);
+    if (real) {
+        char *copy = g_strdup(real);
+        free(real);
+        return copy;
+    }
+    g_autofree char *dir = g_path_get_dirname(plain);
+    g_autofree char *base = g_path_get_basename(plain);
+    real = realpath(dir, NULL);
+    char *copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
+    free(real);
+    return copy;
+}
+
 char *chain_real_path(const Core *core, const char *path, GError **error)
 {
     g_autofree char *plain = g_canonicalize_filename(path, "/");
@@ -25,18 +64,9 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
         return NULL;
     }
-    char *real = realpath(plain, NULL);
-    char *copy = NULL;
-    if (real) {
-        copy = g_strdup(real);
-        free(real);
-    } else { /* not there: as far as it exists */
-        g_autofree char *dir = g_path_get_dirname(plain);
-        g_autofree char *base = g_path_get_basename(plain);
-        real = realpath(dir, NULL);
-        copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
-        free(real);
-    }
+    char *copy = device_name(plain);
+    if (!copy)
+        copy = resolve(plain);
     if (core->mountpoint && is_under(copy, core->mountpoint))
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
     else if (!g_utf8_validate(copy, -1, NULL) || !xml_text_valid(copy))
@@ -47,8 +77,7 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
     return NULL;
 }
 
-/* Where @name in the header of @path leads: a real path. Protocols are refused. */
-static char *resolve_backing(const Core *core, const char *path, const char *name, GError **error)
+char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error)
 {
     size_t plain = strcspn(name, ":/");
     if (name[plain] == ':') {
@@ -61,8 +90,7 @@ static char *resolve_backing(const Core *core, const char *path, const char *nam
     return chain_real_path(core, joined, error);
 }
 
-/* What no image of a chain may be. */
-static gboolean check_info(const char *path, const ImageInfo *info, GError **error)
+gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error)
 {
     if (info->data_file)
         snap_set_error(error, EOPNOTSUPP, "'%s' keeps its data in another file: not supported", path);
@@ -75,15 +103,25 @@ static gboolean check_info(const char *path, const ImageInfo *info, GError **err
     return FALSE;
 }
 
+/* Is @backing (NULL: none) the file that is recorded below @layer, by this or by another name? */
+static gboolean is_recorded(const Layer *layer, const char *backing)
+{
+    FileLook is, should;
+    if (g_strcmp0(backing, layer->backing) == 0)
+        return TRUE;
+    return backing && layer->backing && file_look(backing, &is, NULL) &&
+           file_look(layer->backing, &should, NULL) && file_id_equal(&is.id, &should.id);
+}
+
 static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error)
 {
     g_autofree char *backing = NULL;
     if (info->backing_name) {
-        backing = resolve_backing(core, layer->path, info->backing_name, error);
+        backing = chain_backing_path(core, layer->path, info->backing_name, error);
         if (!backing)
             return FALSE;
     }
-    if (g_strcmp0(backing, layer->backing) != 0 ||
+    if (!is_recorded(layer, backing) ||
         (backing && info->backing_format != FORMAT_NONE && info->backing_format != layer->backing_format)) {
         snap_set_error(error, EPERM,
                        "'%s' has the backing file '%s', the store knows '%s': redefine the domain",
@@ -103,7 +141,7 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
         FileLook look;
         if (!file_look(layer->path, &look, error))
             return FALSE;
-        if (layer->frozen && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
+        if (layer->frozen && file_changed(&layer->stamp, &look)) {
             snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
             core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
             return FALSE;
@@ -119,7 +157,7 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
     g_autoptr(ImageInfo) info = NULL;
     if (!check_chain(core, domain, layer, error) ||
         !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
+        !chain_check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
         return FALSE;
     *ret_info = g_steal_pointer(&info);
     return TRUE;
@@ -183,18 +221,21 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     g_autoptr(ImageInfo) info = NULL;
     if (!core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !check_info(layer->path, info, error) || !check_raw(core, layer, error))
+        !chain_check_info(layer->path, info, error) || !check_raw(core, layer, error))
         return FALSE;
     layer->file = look.id;
-    g_clear_pointer(&layer->backing, g_free);
+    layer->type = look.block ? DISK_BLOCK : DISK_FILE;
+    g_autofree char *known = g_steal_pointer(&layer->backing);
     if (!info->backing_name)
         return TRUE;
 
-    g_autofree char *below = resolve_backing(core, layer->path, info->backing_name, error);
+    g_autofree char *below = chain_backing_path(core, layer->path, info->backing_name, error);
     if (!below)
         return FALSE;
     const BackingDef *named = named_backing(disk, depth, below);
-    if (!named && !may_take(core, layer->path, below)) {
+    gboolean recorded =
+        g_strcmp0(known, below) == 0; /* taken before: an overlay that create was given, say */
+    if (!named && !recorded && !may_take(core, layer->path, below)) {
         snap_set_error(
             error, EPERM,
             "'%s' has the backing file '%s' in another directory: name it in <backingStore>, move it next "
@@ -204,6 +245,7 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     ImageFormat format = info->backing_format != FORMAT_NONE ? info->backing_format
                          : named                             ? named->format
+                         : recorded                          ? layer->backing_format
                                                              : FORMAT_NONE;
     if (format == FORMAT_NONE) {
         snap_set_error(
@@ -259,7 +301,7 @@ static gboolean stands_on(Core *core, const char *path, const Layer *below)
     g_autofree char *name = backing_name_of(core, path);
     if (!name)
         return FALSE;
-    g_autofree char *backing = resolve_backing(core, path, name, NULL);
+    g_autofree char *backing = chain_backing_path(core, path, name, NULL);
     if (!backing)
         return strstr(name, strrchr(below->path, '/') + 1) != NULL;
     return file_look(backing, &look, NULL) && look.id.dev == below->file.dev &&

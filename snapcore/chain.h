@@ -12,7 +12,14 @@
  * marked dirty; that all files below it are there; and that no frozen one changed, which breaks the domain. EIO,
  * EINVAL, EOPNOTSUPP, ENOENT.
  */
-gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info, GError **error);
+gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info,
+                       GError **error);
+
+/* What no image of a chain may be: encrypted, dirty, with a data file. EOPNOTSUPP, EIO. */
+gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error);
+
+/* Where the backing name @name in the header of @path leads: a real path (caller frees). EPERM: it names a protocol. */
+char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error);
 
 /*
  * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if the
@@ -32,7 +39,8 @@ gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, char
 gboolean chain_has_clone(Core *core, const Layer *layer);
 
 /*
- * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount itself.
+ * @path made absolute and real: symlinks resolved as far as it exists, but the name of a block device in /dev is kept,
+ * since that is what stays the same over a restart. EINVAL when it is inside the mount itself.
  * Caller frees.
  */
 char *chain_real_path(const Core *core, const char *path, GError **error);

@@ -98,6 +98,19 @@ void op_write_home(Op *op, const Layer *layer)
     store_write_free(write);
 }
 
+void op_write_released(Op *op)
+{
+    g_autoptr(GHashTable) homes = g_hash_table_new(NULL, NULL);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (layer->released && layer->home && g_hash_table_add(homes, layer->home))
+            op_write_home(op, layer);
+    }
+}
+
 static gboolean stale_tag(const Layer *layer, const char *tag, guint *ret_at)
 {
     return g_ptr_array_find_with_equal_func(layer->stale, tag, g_str_equal, ret_at);
@@ -116,8 +129,16 @@ static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *
     step->mode = layer->frozen ? layer->mode | 0200 : 0;
 }
 
+/* Is the file with all its tags the user's to keep? */
+static gboolean is_kept(const Layer *layer)
+{
+    return layer->released && layer->frozen;
+}
+
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 {
+    if (is_kept(layer))
+        return;
     if (!op_is_shared(op, layer)) {
         plan_drop(op, disk, layer, tag);
         return;
@@ -211,7 +232,7 @@ static void retry_stale(Op *op)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         forget_named(op, layer);
-        for (guint i = 0; i < layer->stale->len && !op_is_shared(op, layer); i++)
+        for (guint i = 0; i < layer->stale->len && !is_kept(layer) && !op_is_shared(op, layer); i++)
             plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
     }
 }

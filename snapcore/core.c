@@ -75,29 +75,24 @@ void core_note_held(Core *core, EngineId id, const char *why)
         core_log(core, name, "read-only: %s", why);
 }
 
-static gboolean is_image(const Layer *layer, const char *path, const FileId *file)
-{
-    return layer &&
-           (strcmp(layer->path, path) == 0 ||
-            (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino));
-}
-
 static gboolean names_image(const Domain *domain, const char *path, const FileId *file)
 {
     GHashTableIter iter;
     gpointer layer;
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (is_image(layer, path, file))
+        if (layer_is_same_file(layer, path, file))
             return TRUE;
     return FALSE;
 }
 
 static gboolean has_disk_in(const Domain *domain, const char *path, const FileId *file)
 {
-    for (guint i = 0; i < domain->def->disks->len; i++)
-        if (is_image(domain_active_layer(domain, domain->def->disks->pdata[i]), path, file))
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const Layer *layer = domain_active_layer(domain, domain->def->disks->pdata[i]);
+        if (layer && layer_is_same_file(layer, path, file))
             return TRUE;
+    }
     return FALSE;
 }
 

@@ -167,7 +167,8 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
     guint n = op->domain->snapshots->len;
     if (n > 0 && !snapshots_metadata)
         snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
-    else if ((op->domain->libvirt || op_require_off(op, error)) && store_remove_domain(core->store, name, error)) {
+    else if ((op->domain->libvirt || op_require_off(op, error)) &&
+             store_remove_domain(core->store, name, error)) {
         core_hide(core, id);
         core_log(core, NULL, "undefine '%s'", name);
         core_tell_gone(core, 0, name);

@@ -10,9 +10,10 @@
 
 #define MAX_TARGET 64
 
-BackingDef *backing_def_new(const char *path, ImageFormat format)
+BackingDef *backing_def_new(DiskType type, const char *path, ImageFormat format)
 {
     BackingDef *backing = g_new0(BackingDef, 1);
+    backing->type = type;
     backing->path = g_strdup(path);
     backing->format = format;
     return backing;
@@ -137,7 +138,7 @@ static gboolean read_level(const xmlNode *store, GPtrArray *list, GError **error
     if (!read_type(store, &type, error) || !read_path(source, type, &path, error) ||
         !read_format(word, path != NULL, &format, error))
         return FALSE;
-    g_ptr_array_add(list, backing_def_new(path, format));
+    g_ptr_array_add(list, backing_def_new(type, path, format));
     return TRUE;
 }
 

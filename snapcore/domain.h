@@ -12,7 +12,8 @@
 
 /* One level of <backingStore> as the document names it. */
 typedef struct {
-    char *path; /* file= or dev=; NULL for an empty one */
+    DiskType type;
+    char *path; /* file= or dev=; NULL for an empty one, and where the type has no local path */
     ImageFormat format;
 } BackingDef;
 
@@ -21,26 +22,28 @@ typedef struct {
     char *bus;    /* <target bus=>, NULL when absent */
     DiskType type;
     DiskDevice device;
-    ImageFormat format; /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
-    char *source;       /* file= or dev=; NULL for an empty drive and for network and volume disks */
+    ImageFormat
+        format;   /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
+    char *source; /* file= or dev=; NULL for an empty drive and for network and volume disks */
     gboolean has_source;
     SnapMode snapshot; /* the snapshot= attribute, MODE_DEFAULT when absent */
     gboolean readonly; /* <readonly/>; always set for a cdrom */
     gboolean shareable;
     gboolean transient;
-    GPtrArray *backing; /* of BackingDef, nearest first: what <backingStore> names; empty when it names nothing */
-    xmlNode *node;      /* into the document */
+    GPtrArray
+        *backing;  /* of BackingDef, nearest first: what <backingStore> names; empty when it names nothing */
+    xmlNode *node; /* into the document */
     long line;
 } DiskDef;
 
 typedef struct {
     char *name;
-    char *uuid; /* lower case with dashes */
+    char *uuid;         /* lower case with dashes */
     gboolean uuid_made; /* the document had none */
-    char *type; /* kvm, qemu, ... */
-    char *nvram; /* path in <os><nvram>, or NULL */
-    gboolean secret; /* the document holds a secret (passwd= and the like) */
-    GPtrArray *disks; /* of DiskDef, in document order */
+    char *type;         /* kvm, qemu, ... */
+    char *nvram;        /* path in <os><nvram>, or NULL */
+    gboolean secret;    /* the document holds a secret (passwd= and the like) */
+    GPtrArray *disks;   /* of DiskDef, in document order */
     xmlDoc *doc;
 } DomainDef;
 
@@ -94,7 +97,7 @@ gboolean disk_def_has_media(const DiskDef *disk);
 void disk_def_free(DiskDef *disk);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskDef, disk_def_free)
 
-BackingDef *backing_def_new(const char *path, ImageFormat format);
+BackingDef *backing_def_new(DiskType type, const char *path, ImageFormat format);
 void backing_def_free(BackingDef *backing);
 
 /*

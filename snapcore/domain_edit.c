@@ -9,7 +9,7 @@ static GPtrArray *copy_backing(const GPtrArray *backing)
     GPtrArray *copy = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
     for (guint i = 0; backing != NULL && i < backing->len; i++) {
         const BackingDef *level = g_ptr_array_index(backing, i);
-        g_ptr_array_add(copy, backing_def_new(level->path, level->format));
+        g_ptr_array_add(copy, backing_def_new(level->type, level->path, level->format));
     }
     return copy;
 }
@@ -102,17 +102,16 @@ static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
     return driver;
 }
 
-/* One level in @parent, behind @after. BackingDef has no type: devices are recognised by where they are. */
+/* One level in @parent, behind @after. */
 static xmlNode *add_level(xmlNode *parent, xmlNode *after, const BackingDef *level)
 {
-    DiskType type = g_str_has_prefix(level->path, "/dev/") ? DISK_BLOCK : DISK_FILE;
     xmlNode *store = xml_new_child(parent, after, "backingStore");
-    xml_set_attr(store, "type", disk_type_to_string(type));
+    xml_set_attr(store, "type", disk_type_to_string(level->type));
     xmlNode *format = xml_new_child(store, NULL, "format");
     /* The format is mandatory here; where none is said, libvirt takes an image as raw. */
     xml_set_attr(format, "type",
                  image_format_to_string(level->format != FORMAT_NONE ? level->format : FORMAT_RAW));
-    name_image(xml_new_child(store, format, "source"), type, level->path);
+    name_image(xml_new_child(store, format, "source"), level->type, level->path);
     return store;
 }
 

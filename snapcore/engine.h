@@ -104,6 +104,7 @@ typedef struct {
                          GError **error);
     /* Rename a domain or a snapshot. EEXIST. */
     gboolean (*rename)(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
+    /* @ret_snapshot (may be NULL): 0 when none was recorded (no_metadata). */
     gboolean (*create)(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
                        EngineId *ret_snapshot, GError **error);
     gboolean (*revert)(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,

@@ -57,21 +57,25 @@ static gboolean load_frozen(Layer *layer, json_t *frozen)
 
 static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
 {
-    const char *path, *format_word, *backing = NULL, *backing_word = NULL, *stem = NULL;
+    const char *path, *format_word, *type_word = "file", *backing = NULL, *backing_word = NULL, *stem = NULL;
     json_t *file = NULL, *frozen = NULL, *stale = NULL;
-    int made = FALSE;
+    int made = FALSE, released = FALSE;
     ImageFormat format, backing_format = FORMAT_NONE;
-    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o}", "path", &path, "format",
-                    &format_word, "backing", &backing, "backing_format", &backing_word, "file", &file, "made",
-                    &made, "stem", &stem, "frozen", &frozen, "stale", &stale) < 0 ||
-        !image_format_from_string(format_word, &format) || !g_path_is_absolute(path) ||
-        (backing && !image_format_from_string(backing_word, &backing_format)))
+    DiskType type;
+    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?s, s?o, s?b, s?b, s?s, s?o, s?o}", "path", &path, "format",
+                    &format_word, "type", &type_word, "backing", &backing, "backing_format", &backing_word,
+                    "file", &file, "made", &made, "released", &released, "stem", &stem, "frozen", &frozen,
+                    "stale", &stale) < 0 ||
+        !image_format_from_string(format_word, &format) || !disk_type_from_string(type_word, &type) ||
+        !g_path_is_absolute(path) || (backing && !image_format_from_string(backing_word, &backing_format)))
         return FALSE;
     Layer *layer = domain_take_layer(domain, path, format);
+    layer->type = type;
     layer->format = format;
     layer->backing = g_strdup(backing);
     layer->backing_format = backing_format;
     layer->made = made;
+    layer->released = released;
     layer->stem = g_strdup(stem);
     layer->home = home;
     json_int_t ino, sec, nsec;
@@ -288,7 +292,8 @@ static void check_layer(Domain *domain, Layer *layer)
     if (layer->made && !same_file(&layer->file, &look.id))
         layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
     layer->file = look.id;
-    if (layer->frozen && !look.block && !file_stamp_equal(&layer->stamp, &look.stamp) && !domain->broken)
+    layer->type = look.block ? DISK_BLOCK : DISK_FILE;
+    if (layer->frozen && file_changed(&layer->stamp, &look) && !domain->broken)
         domain->broken = g_strdup_printf("'%s' was changed from outside: snapshots stand on it", layer->path);
 }
 

@@ -219,10 +219,7 @@ int core_open_layer(Engine *engine, EngineId id, GError **error)
         snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
         return -1;
     }
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        snap_set_errno(error, errno, "open '%s'", path);
-    return fd;
+    return file_open_image(path, O_RDONLY, error);
 }
 
 /* --- texts --- */

@@ -263,6 +263,12 @@ gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor)
     return FALSE;
 }
 
+gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file)
+{
+    return strcmp(layer->path, path) == 0 ||
+           (file && file_id_known(file) && file->dev == layer->file.dev && file->ino == layer->file.ino);
+}
+
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format)
 {
     Layer *layer = domain_find_layer(domain, path);
@@ -302,7 +308,7 @@ GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer)
     GPtrArray *backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
     for (; layer && backing->len < g_hash_table_size(domain->layers);
          layer = domain_find_layer(domain, layer->backing))
-        g_ptr_array_add(backing, backing_def_new(layer->path, layer->format));
+        g_ptr_array_add(backing, backing_def_new(layer->type, layer->path, layer->format));
     return backing;
 }
 
@@ -315,6 +321,16 @@ gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer)
         if (g_strcmp0(((Layer *)other)->backing, layer->path) == 0)
             return TRUE;
     return FALSE;
+}
+
+void domain_release_layer(Domain *domain, Layer *layer)
+{
+    for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
+        layer->released = TRUE;
+        layer->made = FALSE;
+        g_ptr_array_set_size(layer->stale, 0);
+        layer = domain_find_layer(domain, layer->backing);
+    }
 }
 
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag)

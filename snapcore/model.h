@@ -31,17 +31,19 @@ typedef struct {
  */
 typedef struct {
     Object object;
-    char *path; /* absolute and real */
+    char *path;    /* absolute and real, of a device its name in /dev */
+    DiskType type; /* file or block */
     ImageFormat format;
     char *backing; /* path of the layer below as the store recorded it, or NULL */
     ImageFormat backing_format;
-    FileId file;   /* the file it was when last recorded; unknown for one that was missing */
-    gboolean made; /* domsnapfs made that very file: only such a one may ever be unlinked */
+    FileId file;       /* the file it was when last recorded; unknown for one that was missing */
+    gboolean made;     /* domsnapfs made that very file: only such a one may ever be unlinked */
+    gboolean released; /* the user keeps it by hand: see domain_release_layer */
     gboolean frozen;
     FileStamp stamp;  /* of a frozen layer */
     guint mode;       /* of a frozen layer: the permission bits of its active role */
     guint64 blocks;   /* of a frozen layer: what stat shows, so that looking needs no system call */
-    char *stem;       /* overlays on a made layer are named stem.SNAPSHOT; NULL: from its own path */
+    char *stem;       /* overlays on this layer are named stem.SNAPSHOT; NULL: from its own path */
     GPtrArray *stale; /* tags (char *) that no snapshot names any more and that could not be dropped yet */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
@@ -86,7 +88,7 @@ struct Domain {
     char *libvirt;  /* of an imported one: the file in which libvirt defined it; NULL: it is ours (adopt.h) */
     char *libvirt_snapshots; /* and the directory of its snapshots, or NULL */
     char *held;              /* why an imported one cannot be changed, when last asked */
-    gint64 changed; /* seconds */
+    gint64 changed;          /* seconds */
     guint64 xml_size;
     guint64 log_size;
     char *tree; /* drawn text, NULL: draw again */
@@ -120,6 +122,9 @@ GPtrArray *domain_children(const Domain *domain, const Snapshot *parent);
 /* Is @ancestor @snapshot itself or above it? */
 gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
 
+/* Is @layer the file at @path, or (may be NULL, or not known) the file @file by another name? */
+gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file);
+
 /* The layer of @path, made known if it is not yet (with @format and nothing else said). */
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format);
 Layer *domain_find_layer(const Domain *domain, const char *path);
@@ -133,6 +138,12 @@ gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
 /* The layers (a set, caller unrefs) whose own content the states of snapshots need: as such a state, or below it. */
 GHashTable *domain_needed_layers(const Domain *domain);
 gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
+/*
+ * The user keeps @layer's content, or an internal state in it, by hand from now on, and with it all that lies below. A
+ * released layer is never unlinked, merged, or merged into, and it is not ours any more. One that is frozen stays so as
+ * long as it is known, and no tag is dropped from it.
+ */
+void domain_release_layer(Domain *domain, Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Paths (char *) of layers that are not there. Caller unrefs. */

@@ -313,7 +313,9 @@ const char *op_other_disk(const Op *op, const Layer *layer, const char *target)
     const GPtrArray *disks = op->domain->def->disks;
     for (guint i = 0; i < disks->len; i++) {
         const DiskDef *disk = disks->pdata[i];
-        if (strcmp(disk->target, target) != 0 && domain_active_layer(op->domain, disk) == layer)
+        const Layer *other = domain_active_layer(op->domain, disk);
+        if (strcmp(disk->target, target) != 0 && other &&
+            layer_is_same_file(other, layer->path, &layer->file))
             return disk->target;
     }
     return NULL;

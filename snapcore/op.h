@@ -49,7 +49,7 @@ typedef struct {
 typedef struct {
     Core *core;
     Job *job;
-    Domain *domain; /* the private copy; NULL for a definition not yet parsed */
+    Domain *domain;   /* the private copy; NULL for a definition not yet parsed */
     GPtrArray *names; /* further names kept busy: of domains, and of images (they begin with a slash) */
     Plan *plan;
     GCancellable *cancel;
@@ -118,12 +118,16 @@ void op_remove_snapshot(Op *op, const char *name);
 /* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
 void op_write_home(Op *op, const Layer *layer);
 
+/* The sidecars of snapshots that record released layers: any of these may have been released just now. */
+void op_write_released(Op *op);
+
 /* Rewrite the stored document of @snapshot, whose parent has another name now. */
 gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 
 /*
  * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
- * written into it), it is remembered as stale and tried again with a later operation.
+ * written into it), it is remembered as stale and tried again with a later operation. A released frozen layer keeps it:
+ * the file is in its user's hands.
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
 

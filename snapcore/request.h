@@ -14,7 +14,9 @@ typedef struct {
     gboolean live;
     gboolean quiesce;
     gboolean halt;
-    gboolean plain; /* made by mkdir: the mount's snapshot= option applies */
+    gboolean reuse_external; /* external disks' overlays are there already */
+    gboolean no_metadata;    /* the images are changed, the definition is switched, no snapshot is recorded */
+    gboolean plain;          /* made by mkdir: the mount's snapshot= option applies */
 } CreateRequest;
 
 typedef struct {

@@ -110,9 +110,7 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
 static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, const Layer *layer)
 {
     g_autoptr(GPtrArray) backing = domain_backing_list(domain, domain_find_layer(domain, layer->backing));
-    DiskType type =
-        disk->type == DISK_BLOCK && g_strcmp0(disk->source, layer->path) == 0 ? DISK_BLOCK : DISK_FILE;
-    domain_def_set_source(def, disk, type, layer->path, layer->format, backing);
+    domain_def_set_source(def, disk, layer->type, layer->path, layer->format, backing);
 }
 
 /*

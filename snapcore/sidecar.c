@@ -13,6 +13,8 @@ static json_t *layer_to_json(const Layer *layer)
 {
     json_t *json =
         json_pack("{s:s, s:s}", "path", layer->path, "format", image_format_to_string(layer->format));
+    if (layer->type != DISK_FILE)
+        json_object_set_new(json, "type", json_string(disk_type_to_string(layer->type)));
     if (layer->backing) {
         json_object_set_new(json, "backing", json_string(layer->backing));
         json_object_set_new(json, "backing_format",
@@ -24,6 +26,8 @@ static json_t *layer_to_json(const Layer *layer)
                                       (json_int_t)layer->file.birth_sec, (json_int_t)layer->file.birth_nsec));
     if (layer->made)
         json_object_set_new(json, "made", json_true());
+    if (layer->released)
+        json_object_set_new(json, "released", json_true());
     json_object_set_new(json, "stem", optional(layer->stem));
     if (layer->frozen)
         json_object_set_new(json, "frozen",

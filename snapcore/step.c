@@ -56,6 +56,22 @@ static gboolean new_file_finish(const Step *step, Backend *backend, GError **err
     return file_remove(step->temp, error);
 }
 
+/* --- places --- */
+
+static gboolean place_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    spec.path = step->path;
+    return backend->ops->place_format(backend, &spec, cancel, error);
+}
+
+static gboolean place_undo(const Step *step, Backend *backend, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    spec.path = step->path;
+    return backend->ops->place_clear(backend, &spec, error);
+}
+
 /* --- write bits --- */
 
 static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
@@ -127,6 +143,7 @@ static const StepClass classes[] = {
     [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE,
                        NEEDS_FILE | NEEDS_SOURCE | NEEDS_TAG},
+    [STEP_PLACE] = {"place", place_do, place_undo, NULL, FALSE, 0},
     [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE, 0},
     [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE, NEEDS_TAG},
     [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},

@@ -85,4 +85,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlFeed, xml_feed_free)
  * with the last of these; whatever follows is not part of the document. EINVAL when it cannot be well-formed XML any
  * more or has a DOCTYPE, E2BIG when over XML_MAX_BYTES; the feed is then spent.
  */
-gboolean xml_feed(XmlFeed *feed, const char *data, gsize len, gsize *ret_used, gboolean *ret_done, GError **error);
+gboolean xml_feed(XmlFeed *feed, const char *data, gsize len, gsize *ret_used, gboolean *ret_done,
+                  GError **error);

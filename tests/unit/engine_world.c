@@ -301,21 +301,31 @@ EngineId world_snapshot(World *world, const char *domain, const char *name)
     return id ? world->engine->ops->find(world->engine, id, name) : 0;
 }
 
-gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
-                          GError **error)
+CreateRequest *world_request(const char *name, const char *specs)
 {
-    g_autoptr(CreateRequest) request = create_request_new();
+    CreateRequest *request = create_request_new();
     g_auto(GStrv) words = g_strsplit(specs ? specs : "", " ", -1);
     request->name = g_strdup(name);
     for (guint i = 0; words[i]; i++) {
-        if (!*words[i])
-            continue;
-        SnapshotDisk *disk = create_request_parse_diskspec(words[i], error);
-        if (!disk)
-            return FALSE;
-        g_ptr_array_add(request->disks, disk);
+        g_autoptr(GError) error = NULL;
+        SnapshotDisk *disk = *words[i] ? create_request_parse_diskspec(words[i], &error) : NULL;
+        ck_assert_msg(!error, "%s", error ? error->message : "");
+        if (disk)
+            g_ptr_array_add(request->disks, disk);
     }
+    return request;
+}
+
+gboolean world_try_request(World *world, const char *domain, const CreateRequest *request, GError **error)
+{
     return world->engine->ops->create(world->engine, world_domain(world, domain), request, NULL, NULL, error);
+}
+
+gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
+                          GError **error)
+{
+    g_autoptr(CreateRequest) request = world_request(name, specs);
+    return world_try_request(world, domain, request, error);
 }
 
 void world_create(World *world, const char *domain, const char *name, const char *specs)

@@ -5,7 +5,7 @@
  *
  * Between the engine and the backend stands a spy that only passes calls on. It can be told to end the process, to
  * fail, or to wait at the n-th point; the file operations by which the store and new layers change (rename, link,
- * unlink, chmod) are such points too, because this program's own definitions of them come before the C library's.
+ * unlink, chmod, pwrite) are such points too, because this program's own definitions of them come before the C library's.
  */
 #pragma once
 
@@ -76,6 +76,8 @@ void world_import(World *world, const char *dir, const char *told);
 EngineId world_domain(World *world, const char *name); /* 0: none */
 EngineId world_snapshot(World *world, const char *domain, const char *name);
 /* @specs: diskspecs, comma syntax, separated by blanks; NULL or "": none. @name NULL: generated. */
+CreateRequest *world_request(const char *name, const char *specs); /* caller frees; asserts */
+gboolean world_try_request(World *world, const char *domain, const CreateRequest *request, GError **error);
 gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
                           GError **error);
 void world_create(World *world, const char *domain, const char *name, const char *specs);
@@ -162,6 +164,7 @@ typedef enum {
     CALL_TAG_DELETE = 1 << 6,
     CALL_COPY_OUT = 1 << 7,
     CALL_REPAIR = 1 << 8,
+    CALL_PLACE = 1 << 9,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */

@@ -103,7 +103,7 @@ static const Case cases[] = {
      "vda=external"},
     {LUN("sda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'sda': no external snapshot of a lun disk"},
     {BLOCK("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
-     "disk 'vda' is a block device: name a file for its overlay"},
+     "disk 'vda' is a block device: say where its overlay goes"},
     {BLOCK("vda"), "vda,file=/i/over", MODE_DEFAULT, "vda=external:/i/over"},
     {BLOCK("vda"), "vda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda'"},
     {NETWORK("vda", ""), "", MODE_DEFAULT, NULL, EOPNOTSUPP,

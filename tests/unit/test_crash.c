@@ -8,12 +8,14 @@
 #include <sys/wait.h>
 
 #include "engine_world.h"
+#include "loops.h"
 #include "runner.h"
 
 typedef struct {
     const char *name;
     void (*setup)(World *world);
     gboolean (*act)(World *world, GError **error);
+    gboolean device; /* needs loop devices */
 } Scenario;
 
 /* --- scenarios; the domain is "web" --- */
@@ -108,6 +110,47 @@ static gboolean act_define(World *world, GError **error)
     return world_try_define(world, xml, error);
 }
 
+static gboolean act_no_metadata(World *world, GError **error)
+{
+    g_autoptr(CreateRequest) request =
+        world_request("kept/x", "vda,snapshot=external vdb,snapshot=internal vdc,snapshot=external");
+    request->no_metadata = TRUE;
+    return world_try_request(world, "web", request, error);
+}
+
+/* An overlay that is there already, and another one to be made. */
+static void setup_prepared(World *world)
+{
+    setup_two(world);
+    g_autofree char *over = world_path(world, "over");
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", "./a.qcow2", "-F", "qcow2", over, NULL);
+}
+
+static gboolean act_reuse(World *world, GError **error)
+{
+    g_autofree char *over = world_path(world, "over");
+    g_autofree char *specs = g_strdup_printf("vda,file=%s vdb,snapshot=internal", over);
+    g_autoptr(CreateRequest) request = world_request("s1", specs);
+    request->reuse_external = TRUE;
+    return world_try_request(world, "web", request, error);
+}
+
+static char device_specs[256];
+
+static void setup_device(World *world)
+{
+    setup_three(world);
+    g_autofree char *path = world_path(world, "dev.img");
+    g_autofree char *device = loop_attach(path, 2 * 1024 * 1024);
+    g_snprintf(device_specs, sizeof device_specs,
+               "vda,stype=block,file=%s vdb,snapshot=external vdc,snapshot=internal", device);
+}
+
+static gboolean act_device(World *world, GError **error)
+{
+    return world_try_create(world, "web", "s1", device_specs, error);
+}
+
 static const Scenario scenarios[] = {
     {"create external", setup_three, act_external},
     {"create internal", setup_three, act_internal},
@@ -121,6 +164,9 @@ static const Scenario scenarios[] = {
     {"rename", setup_frozen, act_rename},
     {"describe", setup_internal, act_describe},
     {"redefine", setup_internal, act_define},
+    {"create without metadata", setup_three, act_no_metadata},
+    {"reuse", setup_prepared, act_reuse},
+    {"device", setup_device, act_device, TRUE},
 };
 
 /* --- the runs --- */
@@ -140,6 +186,8 @@ static void fresh(Trial *trial)
         return;
     world_close(trial->world);
     world_restore(trial->world, trial->saved);
+    if (trial->scenario->device)
+        loops_refresh();
     world_open(trial->world);
     trial->used = FALSE;
 }
@@ -233,8 +281,15 @@ static gboolean dies_at(Trial *trial, guint n)
     return WEXITSTATUS(status) == TRAP_EXIT_CODE;
 }
 
+static gboolean cannot(const Scenario *scenario)
+{
+    return scenario->device && !loops_work() && skip("no loop devices here");
+}
+
 START_TEST(killed)
 {
+    if (cannot(&scenarios[_i]))
+        return;
     ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     guint n = 0;
@@ -328,6 +383,8 @@ static void fail_everywhere(Trial *trial, TrapKind kind, int err)
 
 START_TEST(fails_once)
 {
+    if (cannot(&scenarios[_i]))
+        return;
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     fail_everywhere(&trial, TRAP_FAIL, _i % 2 ? ENOSPC : EIO);
     trial_clear(&trial);
@@ -389,7 +446,7 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *suite = suite_create("crash");
-    TCase *tcase = scratch_case(suite, "every point");
+    TCase *tcase = loops_case(suite, "every point");
     tcase_add_loop_test(tcase, killed, 0, G_N_ELEMENTS(scenarios));
     tcase_add_loop_test(tcase, fails_once, 0, G_N_ELEMENTS(scenarios));
     tcase_add_loop_test(tcase, fails_from_then_on, 0, 4);

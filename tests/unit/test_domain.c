@@ -366,8 +366,8 @@ START_TEST(set_source_backed)
     g_autoptr(DomainDef) def = fedora();
     DiskDef *disk = disk_at(def, 0);
     g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    g_ptr_array_add(backing, backing_def_new(disk->source, disk->format));
-    g_ptr_array_add(backing, backing_def_new("/dev/vg0/template", FORMAT_RAW));
+    g_ptr_array_add(backing, backing_def_new(disk->type, disk->source, disk->format));
+    g_ptr_array_add(backing, backing_def_new(DISK_BLOCK, "/dev/vg0/template", FORMAT_RAW));
     domain_def_set_source(def, disk, DISK_FILE, "/var/lib/libvirt/images/fedora.s'2", FORMAT_QCOW2, backing);
     g_autofree char *text = disk_text(def, 0);
     ck_assert_str_eq(text, "<disk type='file' device='disk'>\n"
@@ -406,7 +406,7 @@ START_TEST(set_source_plain)
         "<disk device='cdrom'><target dev='sda'/></disk>");
     g_autoptr(DomainDef) def = must_parse(xml);
     g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    g_ptr_array_add(backing, backing_def_new("/dev/a", FORMAT_RAW));
+    g_ptr_array_add(backing, backing_def_new(DISK_BLOCK, "/dev/a", FORMAT_RAW));
     domain_def_set_source(def, disk_at(def, 0), DISK_FILE, "/a.s1", FORMAT_QCOW2, backing);
     domain_def_set_source(def, disk_at(def, 1), DISK_BLOCK, "/dev/sr0", FORMAT_RAW, NULL);
     g_autofree char *first = disk_text(def, 0);
