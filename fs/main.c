@@ -46,26 +46,30 @@ static Engine *open_engine(const Options *options, const char *store, const char
     return core_engine_new(&core, offline_backend_new(NULL), error);
 }
 
-static void tell_import(gpointer left_out, gboolean bad, const char *sentence)
+typedef struct {
+    gboolean quiet; /* about what is done */
+    gboolean left_out;
+} Tell;
+
+static void tell_import(gpointer user, gboolean bad, const char *sentence)
 {
+    Tell *tell = user;
     if (bad)
         fprintf(stderr, "domsnapfs: %s\n", sentence);
-    else
+    else if (!tell->quiet)
         printf("%s\n", sentence);
-    *(gboolean *)left_out |= bad;
+    tell->left_out |= bad;
 }
 
 /* Fill @store from libvirt's directory. */
-static gboolean import(const Options *options, const char *store, const char *mountpoint,
-                       gboolean *ret_left_out, GError **error)
+static gboolean import(const Options *options, const char *store, const char *mountpoint, Tell *tell,
+                       GError **error)
 {
     Engine *engine = open_engine(options, store, mountpoint, FALSE, error);
     if (engine == NULL)
         return FALSE;
-    *ret_left_out = FALSE;
-    gboolean ok = import_libvirt(engine, options->libvirt_dir, tell_import, ret_left_out, error);
+    gboolean ok = import_libvirt(engine, options->libvirt_dir, tell_import, tell, error);
     engine->ops->free(engine);
-    fflush(stdout); /* before a daemon leaves the terminal */
     return ok;
 }
 
@@ -73,10 +77,10 @@ static int run_import(const Options *options)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *store = options_store(options);
-    gboolean left_out;
-    if (!import(options, store, NULL, &left_out, &error))
+    Tell tell = {0};
+    if (!import(options, store, NULL, &tell, &error))
         return fail(EXIT_STORE, error);
-    return left_out ? EXIT_LEFT_OUT : EXIT_OK;
+    return tell.left_out ? EXIT_LEFT_OUT : EXIT_OK;
 }
 
 static struct fuse_session *new_session(const Options *options, Fs *fs)
@@ -171,9 +175,9 @@ static int run_view(const Options *options, const char *mountpoint, int report)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(View) view = view_new(&error);
-    gboolean left_out;
+    Tell tell = {.quiet = TRUE};
     if (view == NULL || !mountpoint_check_store(mountpoint, view_store(view), &error) ||
-        !import(options, view_store(view), mountpoint, &left_out, &error))
+        !import(options, view_store(view), mountpoint, &tell, &error))
         return fail(EXIT_STORE, error);
     return run_store(options, view_store(view), mountpoint, report);
 }

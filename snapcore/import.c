@@ -261,6 +261,14 @@ static void record_frozen(Import *import)
     settle_homes(domain);
 }
 
+/* Nothing that keeps the domain out, but better known before libvirt is told to forget it. */
+static void say_missing(Import *import)
+{
+    g_autoptr(GPtrArray) missing = domain_missing_images(import->domain);
+    for (guint i = 0; i < missing->len; i++)
+        say(import, "missing image: '%s'", (const char *)missing->pdata[i]);
+}
+
 /* --- into the store --- */
 
 static gboolean write_texts(Import *import, const char *old_name, GError **error)
@@ -332,16 +340,15 @@ static gboolean import_domain(Import *import, const LibvirtDirs *dirs, const Lib
         return FALSE;
     add_snapshots(import, dirs);
     record_frozen(import);
+    say_missing(import);
     if (!put_into_store(import, error))
         return FALSE;
     *ret_summary = summary_of(import->domain);
     EngineId id = import->domain->object.id;
-    g_autoptr(GPtrArray) missing = domain_missing_images(import->domain);
     g_autoptr(GError) held = NULL;
     core_hide(core, import->old);
     core_show(core, g_steal_pointer(&import->domain));
     log_import(import, file->def->name, *ret_summary);
-    core_log_missing(core, file->def->name, missing);
     if (!adopt_check_released(g_hash_table_lookup(core->domains, &id), &held))
         core_note_held(core, id, held->message);
     return TRUE;

@@ -81,7 +81,10 @@ START_TEST(missing_image)
     import_world_three(both.web);
     libvirt_machine_edit(both.web, "s1", "/a.qcow2'", "/nowhere/a.qcow2'");
     libvirt_machine_edit(both.web, "s3", "/b.s2'", "/gone.qcow2'");
-    world_import(both.world, both.host->root, THREE);
+    g_autofree char *told = both_import(&both);
+    assert_has(told, "nowhere/a.qcow2'\n");
+    assert_has(told, "! web: missing image: '");
+    assert_has(told, "\n" THREE);
     g_autofree char *tree = world_tree(both.world, "web");
     assert_has(tree, "img/nowhere/a.qcow2\n");
     assert_has(tree, "img/gone.qcow2\n");
