@@ -124,6 +124,8 @@ static gboolean plan_external(Op *op, Snapshot *snapshot, const AlignedDisk *dis
 
     g_autoptr(GPtrArray) backing = domain_backing_list(op->domain, state->layer);
     domain_def_set_source(op->domain->def, def, DISK_FILE, path, disk->format, backing);
+    if (disk->request)
+        domain_def_describe_image(def, disk->request->cache_size, disk->request->source_node);
     return TRUE;
 }
 

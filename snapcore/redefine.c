@@ -56,7 +56,7 @@ static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, co
     if (!real)
         return FALSE;
     if (strcmp(real, at->source) != 0)
-        domain_def_set_source(def->domain, at, at->type, real, at->format, NULL);
+        domain_def_set_path(at, real);
     if (!chain_record(op->core, op->domain, at, error)) {
         g_prefix_error(error, "disk '%s': ", disk->name);
         return FALSE;
