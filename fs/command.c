@@ -9,23 +9,27 @@
 #include "schema.h"
 #include "snapshot.h"
 
-/* Put @disk into the request, in the place of one for the same name. Takes @disk. */
-static void put_disk(CreateRequest *request, SnapshotDisk *disk)
+/*
+ * Put @disk into the request, in the place of one that the document has under that name. Not of one of @line, what the
+ * line has said before: a disk that it names twice stays there twice, and is refused. Takes @disk.
+ */
+static void put_disk(CreateRequest *request, GPtrArray *line, SnapshotDisk *disk)
 {
-    for (guint i = 0; i < request->disks->len; i++) {
-        const SnapshotDisk *old = request->disks->pdata[i];
-        if (g_strcmp0(old->name, disk->name) == 0) {
-            g_ptr_array_remove_index(request->disks, i);
-            g_ptr_array_insert(request->disks, (int)i, disk);
-            return;
-        }
-    }
-    g_ptr_array_add(request->disks, disk);
+    guint at = 0;
+    while (at < request->disks->len &&
+           (g_strcmp0(((SnapshotDisk *)request->disks->pdata[at])->name, disk->name) != 0 ||
+            g_ptr_array_find(line, request->disks->pdata[at], NULL)))
+        at++;
+    if (at < request->disks->len)
+        g_ptr_array_remove_index(request->disks, at);
+    g_ptr_array_insert(request->disks, (int)at, disk);
+    g_ptr_array_add(line, disk);
 }
 
 /* Lay what the line says over what the document says. */
 static gboolean override(CreateRequest *request, const Command *command, GError **error)
 {
+    g_autoptr(GPtrArray) line = g_ptr_array_new();
     if (command->operand != NULL) {
         g_free(request->name);
         request->name = g_strdup(command->operand);
@@ -40,7 +44,7 @@ static gboolean override(CreateRequest *request, const Command *command, GError 
         SnapshotDisk *disk = create_request_parse_diskspec(command->diskspecs->pdata[i], error);
         if (disk == NULL)
             return FALSE;
-        put_disk(request, disk);
+        put_disk(request, line, disk);
     }
     request->disk_only = (command->options & OPTION_DISK_ONLY) != 0;
     request->live = (command->options & OPTION_LIVE) != 0;

@@ -39,7 +39,7 @@ static const CommandSpec commands[] = {
      DOCUMENT_MAY,
      "take a snapshot; a <domainsnapshot> document may follow, options go before what it says",
      "create before-upgrade --description 'all well' --diskspec vdb,snapshot=no",
-     {{"disk-only", NULL, OPTION_DISK_ONLY, 0, "leave the memory of a running machine out"},
+     {{"disk-only", NULL, OPTION_DISK_ONLY, 0, "no memory; where disks are named, the others are external"},
       {"memspec", "M", OPTION_MEMSPEC, 0, "[file=]PATH[,snapshot=MODE]: where the memory goes"},
       {"diskspec", "D", OPTION_DISKSPEC, 0,
        "DISK[,snapshot=MODE][,driver=FORMAT][,stype=TYPE][,file=PATH]; may be repeated"},

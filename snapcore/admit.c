@@ -13,7 +13,7 @@ gboolean admit_path(Core *core, DomainDef *def, DiskDef *disk, GError **error)
     if (!real)
         return FALSE;
     if (strcmp(real, disk->source) != 0)
-        domain_def_set_source(def, disk, disk->type, real, disk->format, disk->backing);
+        domain_def_set_path(disk, real);
     return TRUE;
 }
 

@@ -38,8 +38,8 @@ static SnapMode said_mode(const DiskDef *disk, const SnapshotDisk *asked)
         return MODE_NO;
     if (disk->snapshot != MODE_DEFAULT)
         return disk->snapshot;
-    /* Media that the guest cannot write need no snapshot, unless they are asked for by name. */
-    return disk->readonly && !asked ? MODE_NO : MODE_DEFAULT;
+    /* Media that the guest cannot write need no snapshot, unless the request says how, not just which disk. */
+    return disk->readonly ? MODE_NO : MODE_DEFAULT;
 }
 
 static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked, const DiskAbility *ability,
@@ -99,9 +99,25 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
     return TRUE;
 }
 
-/* DESIGN 3: internal where every participating silent disk can, external otherwise. */
-static SnapMode silent_mode(const GArray *disks, const DiskAbility *abilities)
+/*
+ * As libvirt's --disk-only: a request for files besides the disks, so that those it does not speak of are external too.
+ * Where it names no disk at all, or asks for an internal one, the combination table says otherwise.
+ */
+static gboolean wants_files(const CreateRequest *request)
 {
+    if (!request->disk_only || !request->disks || request->disks->len == 0)
+        return FALSE;
+    for (guint i = 0; i < request->disks->len; i++)
+        if (((SnapshotDisk *)request->disks->pdata[i])->mode == MODE_INTERNAL)
+            return FALSE;
+    return TRUE;
+}
+
+/* DESIGN 3: internal where every participating silent disk can, external otherwise. */
+static SnapMode silent_mode(const CreateRequest *request, const GArray *disks, const DiskAbility *abilities)
+{
+    if (wants_files(request))
+        return MODE_EXTERNAL;
     for (guint i = 0; i < disks->len; i++)
         if (g_array_index(disks, AlignedDisk, i).mode == MODE_DEFAULT &&
             (!abilities[i].can_internal || abilities[i].crowded))
@@ -130,7 +146,7 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
         }
         g_array_append_val(disks, aligned);
     }
-    SnapMode rest = silent == MODE_DEFAULT ? silent_mode(disks, abilities) : silent;
+    SnapMode rest = silent == MODE_DEFAULT ? silent_mode(request, disks, abilities) : silent;
     for (guint i = 0; i < disks->len; i++) {
         AlignedDisk *aligned = &g_array_index(disks, AlignedDisk, i);
         if (aligned->mode == MODE_DEFAULT)

@@ -78,18 +78,28 @@ void domain_def_set_uuid(DomainDef *def, const char *uuid);
 
 /*
  * Point @disk at @path with @format: type, <source> and driver type change, everything else stays (of <source>: its
- * startupPolicy= and <seclabel>; what belongs to the image, such as <encryption>, does not). @path is UTF-8. If the document
+ * startupPolicy=; what belongs to the image, such as <seclabel>, <encryption>, <metadata_cache>, goes, as with libvirt). @path is UTF-8. If the document
  * names a <backingStore> for the disk, it is replaced by what @backing (of BackingDef, nearest first, may be NULL or
- * empty) lists; a document without one gets none.
+ * empty) lists; a document without one gets none, and one that said only that nothing is below loses it when something
+ * is (libvirt does so: what is not listed is found out).
  */
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing);
+
+/* Call the local image that @disk has by another path: nothing else changes. */
+void domain_def_set_path(DiskDef *disk, const char *path);
 
 /*
  * Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none.
  * A disk that is another device there (a cdrom, say) becomes that device.
  */
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);
+
+/*
+ * What was asked of the image that @disk has just been pointed at: the size of its metadata cache (0: nothing), and the
+ * <seclabel>s of @source (may be NULL).
+ */
+void domain_def_describe_image(DiskDef *disk, guint64 cache_size, const xmlNode *source);
 
 /* Does @disk hold media that a snapshot could be about? (not an empty drive) */
 gboolean disk_def_has_media(const DiskDef *disk);

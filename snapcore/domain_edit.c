@@ -61,34 +61,41 @@ void domain_def_set_uuid(DomainDef *def, const char *uuid)
     xml_set_text(xml_child(xmlDocGetRootElement(def->doc), "uuid"), copy);
 }
 
-/* What of <source> belongs to the disk and not to the image that it names. */
-static gboolean stays_with_disk(const xmlAttr *attr)
-{
-    return attr->ns == NULL && strcmp((const char *)attr->name, "startupPolicy") == 0;
-}
-
-static void clear_source(xmlNode *source)
-{
-    for (xmlAttr *attr = source->properties, *next; attr != NULL; attr = next) {
-        next = attr->next;
-        if (!stays_with_disk(attr))
-            xmlRemoveProp(attr);
-    }
-    for (xmlNode *child = source->children, *next; child != NULL; child = next) {
-        next = child->next;
-        if (!xml_is(child, "seclabel"))
-            xml_remove_node(child);
-    }
-}
-
 static void name_image(xmlNode *source, DiskType type, const char *path)
 {
     xml_set_attr(source, type == DISK_BLOCK ? "dev" : "file", path);
 }
 
+/* Let <source> name another image: of what it says, startupPolicy= alone is the disk's. In libvirt's order. */
+static void rename_image(xmlNode *source, DiskType type, const char *path)
+{
+    g_autofree char *policy = xml_attr(source, "startupPolicy");
+    while (source->properties != NULL)
+        xmlRemoveProp(source->properties);
+    while (source->children != NULL)
+        xml_remove_node(source->children);
+    name_image(source, type, path);
+    if (policy != NULL)
+        xml_set_attr(source, "startupPolicy", policy);
+}
+
+/* An element that loses its last child element loses the line breaks in it too. */
+static void remove_only_child(xmlNode *node, const char *name)
+{
+    xmlNode *child = xml_child(node, name);
+    if (child == NULL)
+        return;
+    xml_remove_node(child);
+    if (xml_first_element(node) == NULL)
+        while (node->children != NULL)
+            xml_remove_node(node->children);
+}
+
+/* Type and cache size of <driver> are the image's, all else is the disk's. */
 static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
 {
     xmlNode *driver = xml_child(disk, "driver");
+    remove_only_child(driver, "metadata_cache");
     if (driver == NULL && format == FORMAT_NONE)
         return NULL;
     if (driver == NULL) {
@@ -115,14 +122,18 @@ static xmlNode *add_level(xmlNode *parent, xmlNode *after, const BackingDef *lev
     return store;
 }
 
-/* Replace <backingStore> of @disk, if it has one, by what @backing lists and an empty one that ends the
- * chain. */
-static void set_backing(xmlNode *disk, xmlNode *source, const GPtrArray *backing)
+/*
+ * Replace <backingStore> of @disk, if it has one, by what @backing lists and an empty one that ends the chain. As libvirt:
+ * where it said only that there is nothing below, and now there is, the disk gets none.
+ */
+static void set_backing(xmlNode *disk, xmlNode *source, gboolean was_empty, const GPtrArray *backing)
 {
     xmlNode *old = xml_child(disk, "backingStore");
     if (old == NULL)
         return;
     xml_remove_node(old);
+    if (was_empty && backing->len > 0)
+        return;
     xmlNode *parent = disk;
     xmlNode *after = source;
     for (guint i = 0; i < backing->len; i++) {
@@ -135,6 +146,14 @@ static void set_backing(xmlNode *disk, xmlNode *source, const GPtrArray *backing
     xml_new_child(parent, after, "backingStore");
 }
 
+void domain_def_set_path(DiskDef *disk, const char *path)
+{
+    char *copy = g_strdup(path); /* @path may be disk->source */
+    g_free(disk->source);
+    disk->source = copy;
+    name_image(xml_child(disk->node, "source"), disk->type, copy);
+}
+
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing)
 {
@@ -145,11 +164,10 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
     xmlNode *source = xml_child(disk->node, "source");
     if (source == NULL)
         source = xml_new_child(disk->node, driver, "source");
-    clear_source(source);
-    name_image(source, type, source_path);
+    rename_image(source, type, source_path);
     xml_set_attr(disk->node, "type", disk_type_to_string(type));
+    set_backing(disk->node, source, disk->backing->len == 0, levels);
     gboolean listed = xml_child(disk->node, "backingStore") != NULL;
-    set_backing(disk->node, source, levels);
 
     g_free(disk->source);
     g_ptr_array_unref(disk->backing);
@@ -162,16 +180,15 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
         g_ptr_array_unref(levels);
 }
 
-/* Replace the children of @disk called @name by copies of those @from has. */
-static void take_children(xmlNode *disk, const xmlNode *from, const char *name)
+/* Replace the children of @node called @name by copies of those @from has, behind its child @after (NULL: at the end). */
+static void take_children(xmlNode *node, xmlNode *after, const xmlNode *from, const char *name)
 {
     xmlNode *old;
-    xmlNode *after = xml_child(disk, "driver");
-    while ((old = xml_child(disk, name)) != NULL)
+    while ((old = xml_child(node, name)) != NULL)
         xml_remove_node(old);
-    for (xmlNode *node = xml_child(from, name); node != NULL; node = xml_next(node, name)) {
-        xmlNode *copy = xmlDocCopyNode(node, disk->doc, 1);
-        after = after != NULL ? xmlAddNextSibling(after, copy) : xmlAddChild(disk, copy);
+    for (xmlNode *child = xml_child(from, name); child != NULL; child = xml_next(child, name)) {
+        xmlNode *copy = xmlDocCopyNode(child, node->doc, 1);
+        after = after != NULL ? xmlAddNextSibling(after, copy) : xmlAddChild(node, copy);
     }
 }
 
@@ -186,6 +203,18 @@ static void take_element(DiskDef *disk, const DiskDef *from)
     disk_def_free(copy);
 }
 
+void domain_def_describe_image(DiskDef *disk, guint64 cache_size, const xmlNode *source)
+{
+    take_children(xml_child(disk->node, "source"), NULL, source, "seclabel");
+    xmlNode *driver = xml_child(disk->node, "driver");
+    if (driver == NULL || cache_size == 0)
+        return;
+    g_autofree char *bytes = g_strdup_printf("%" G_GUINT64_FORMAT, cache_size);
+    xmlNode *size = xml_new_child(xml_new_child(driver, NULL, "metadata_cache"), NULL, "max_size");
+    xml_set_attr(size, "unit", "bytes");
+    xml_set_text(size, bytes);
+}
+
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
 {
     /* A drive can be empty, a disk cannot. */
@@ -193,9 +222,11 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
         take_element(disk, from);
         return;
     }
-    set_driver(disk->node, from->format);
-    take_children(disk->node, from->node, "backingStore");
-    take_children(disk->node, from->node, "source");
+    xmlNode *driver = set_driver(disk->node, from->format);
+    if (driver != NULL)
+        take_children(driver, NULL, xml_child(from->node, "driver"), "metadata_cache");
+    take_children(disk->node, driver, from->node, "backingStore");
+    take_children(disk->node, driver, from->node, "source");
     xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
 
     g_free(disk->source);

@@ -212,4 +212,6 @@ void overlay_target_point(Op *op, const AlignedDisk *disk, const Layer *overlay)
     g_autoptr(GPtrArray) backing =
         domain_backing_list(op->domain, domain_find_layer(op->domain, overlay->backing));
     domain_def_set_source(def, now, overlay->type, overlay->path, overlay->format, backing);
+    if (disk->request)
+        domain_def_describe_image(now, disk->request->cache_size, disk->request->source_node);
 }

@@ -106,10 +106,25 @@ static gboolean plan_internal(Op *op, const Snapshot *snapshot, const StateDisk 
                              ret_layer, error);
 }
 
+/* Does the definition say it already: this image, and of what lies below it nothing else than @backing? */
+static gboolean is_pointed_at(const DiskDef *disk, const Layer *layer, const GPtrArray *backing)
+{
+    if (g_strcmp0(disk->source, layer->path) != 0 || disk->format != layer->format ||
+        disk->backing->len > backing->len)
+        return FALSE;
+    for (guint i = 0; i < disk->backing->len; i++)
+        if (g_strcmp0(((BackingDef *)disk->backing->pdata[i])->path,
+                      ((BackingDef *)backing->pdata[i])->path) != 0)
+            return FALSE;
+    return TRUE;
+}
+
 /* Point @disk of the new definition at @layer. */
 static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, const Layer *layer)
 {
     g_autoptr(GPtrArray) backing = domain_backing_list(domain, domain_find_layer(domain, layer->backing));
+    if (is_pointed_at(disk, layer, backing))
+        return;
     domain_def_set_source(def, disk, layer->type, layer->path, layer->format, backing);
 }
 

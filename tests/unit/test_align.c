@@ -67,6 +67,8 @@ static const Case cases[] = {
     {QCOW2_SAYS("vda", "external") QCOW2("vdb"), "vda", MODE_DEFAULT, "vda=external vdb=internal"},
     {QCOW2_SAYS("vda", "no") QCOW2("vdb"), "vda", MODE_DEFAULT, "vda=no vdb=internal"},
     {QCOW2("vda") QCOW2("vdb"), "vda vdb", MODE_DEFAULT, "vda=internal vdb=internal"},
+    {QCOW2("vda") CDROM("sda"), "vda sda", MODE_DEFAULT, "vda=internal sda=no"},
+    {QCOW2("vda") CDROM("sda"), "sda,snapshot=external", MODE_DEFAULT, "vda=internal sda=external"},
     /* listed with a path or a driver: external */
     {QCOW2("vda") QCOW2("vdb"), "vda,file=/n/x", MODE_DEFAULT, "vda=external:/n/x vdb=internal"},
     {QCOW2("vda"), "vda,driver=qed", MODE_DEFAULT, "vda=external/qed"},
@@ -235,6 +237,28 @@ START_TEST(crowded)
 }
 END_TEST
 
+/* Files besides the disks: what the request does not speak of is external too, as in libvirt. */
+START_TEST(disk_only)
+{
+    static const char *const rows[][2] = {
+        {"", "vda=internal vdb=internal"}, /* the combination table */
+        {"vda,snapshot=external", "vda=external vdb=external"},
+        {"vda,snapshot=no", "vda=no vdb=external"},
+        {"vda", "vda=external vdb=external"},
+        {"vda,snapshot=internal", "vda=internal vdb=internal"},
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) def = parse(QCOW2("vda") QCOW2("vdb"));
+    g_autofree DiskAbility *abilities = abilities_of(def);
+    g_autoptr(CreateRequest) request = ask(rows[_i][0]);
+    request->disk_only = TRUE;
+    g_autoptr(GArray) disks = align_disks(def, request, abilities, MODE_DEFAULT, &error);
+    ck_assert_msg(disks != NULL, "%s", error ? error->message : "?");
+    g_autofree char *got = print(disks);
+    ck_assert_str_eq(got, rows[_i][1]);
+}
+END_TEST
+
 /* The request itself is only read, and nothing of the domain changes. */
 START_TEST(pure)
 {
@@ -290,6 +314,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, each_case, 0, G_N_ELEMENTS(cases));
     tcase_add_loop_test(tcase, path_without_external, 0, 3);
     tcase_add_test(tcase, crowded);
+    tcase_add_loop_test(tcase, disk_only, 0, 5);
     tcase_add_test(tcase, pure);
     tcase_add_loop_test(tcase, what_is_asked, 0, G_N_ELEMENTS(asks));
     suite_add_tcase(suite, tcase);

@@ -400,8 +400,9 @@ END_TEST
 START_TEST(set_source_plain)
 {
     g_autofree char *xml = with_disk(
-        "<disk type='block'><driver name='qemu' cache='none'/><source dev='/dev/a' startupPolicy='optional' "
-        "index='3'>\n"
+        "<disk type='block'><driver name='qemu' "
+        "cache='none'>\n<metadata_cache><max_size>9</max_size></metadata_cache>\n"
+        "</driver><source dev='/dev/a' startupPolicy='optional' index='3'>\n"
         "<encryption format='luks'/><seclabel model='dac' relabel='no'/></source><target dev='vda'/></disk>"
         "<disk device='cdrom'><target dev='sda'/></disk>");
     g_autoptr(DomainDef) def = must_parse(xml);
@@ -413,9 +414,7 @@ START_TEST(set_source_plain)
     g_autofree char *second = disk_text(def, 1);
     ck_assert_str_eq(first, "<disk type='file'>\n"
                             "  <driver name='qemu' cache='none' type='qcow2'/>\n"
-                            "  <source startupPolicy='optional' file='/a.s1'>\n"
-                            "    <seclabel model='dac' relabel='no'/>\n"
-                            "  </source>\n"
+                            "  <source file='/a.s1' startupPolicy='optional'/>\n"
                             "  <target dev='vda'/>\n"
                             "</disk>\n");
     ck_assert_str_eq(second, "<disk device='cdrom' type='block'>\n"
@@ -456,6 +455,44 @@ START_TEST(take_source)
                              "  <target dev='vdb' bus='sata'/>\n"
                              "  <readonly/>\n"
                              "</disk>\n");
+    assert_in_step(def);
+}
+END_TEST
+
+/* A chain that was said to end here, and now does not: nothing is said. What is asked of the new image is. */
+START_TEST(set_source_described)
+{
+    g_autofree char *xml =
+        with_disk("<disk type='file'><driver type='qcow2'><metadata_cache><max_size>9</max_size>"
+                  "</metadata_cache></driver><source file='/a'><seclabel model='dac'/></source>"
+                  "<backingStore/><target dev='vda'/></disk>");
+    static const char source_xml[] =
+        "<source file='/x'><seclabel model='selinux' relabel='no'/><seclabel/></source>";
+    g_autoptr(DomainDef) def = must_parse(xml);
+    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    g_autoptr(xmlDoc) source = xml_parse(source_xml, strlen(source_xml), "source", NULL);
+    g_ptr_array_add(backing, backing_def_new(DISK_FILE, "/a", FORMAT_QCOW2));
+    domain_def_set_path(disk_at(def, 0), "/b"); /* the same image: all stays */
+    g_autofree char *renamed = disk_text(def, 0);
+    ck_assert_ptr_nonnull(strstr(renamed, "<source file='/b'>\n    <seclabel model='dac'/>\n"));
+    ck_assert_ptr_nonnull(strstr(renamed, "<max_size>9</max_size>"));
+    ck_assert_ptr_nonnull(strstr(renamed, "<backingStore/>"));
+    assert_in_step(def);
+    domain_def_set_source(def, disk_at(def, 0), DISK_FILE, "/a.s1", FORMAT_QCOW2, backing);
+    domain_def_describe_image(disk_at(def, 0), 65536, xmlDocGetRootElement(source));
+    g_autofree char *text = disk_text(def, 0);
+    ck_assert_str_eq(text, "<disk type='file'>\n"
+                           "  <driver type='qcow2'>\n"
+                           "    <metadata_cache>\n"
+                           "      <max_size unit='bytes'>65536</max_size>\n"
+                           "    </metadata_cache>\n"
+                           "  </driver>\n"
+                           "  <source file='/a.s1'>\n"
+                           "    <seclabel model='selinux' relabel='no'/>\n"
+                           "    <seclabel/>\n"
+                           "  </source>\n"
+                           "  <target dev='vda'/>\n"
+                           "</disk>\n");
     assert_in_step(def);
 }
 END_TEST
@@ -565,6 +602,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, set_source_backed);
     tcase_add_test(tcase, set_source_plain);
     tcase_add_test(tcase, take_source);
+    tcase_add_test(tcase, set_source_described);
     tcase_add_test(tcase, strip);
     tcase_add_test(tcase, restore);
     tcase_add_test(tcase, restore_moved);
