@@ -95,41 +95,6 @@ static gboolean take_definition(Import *import, DomainDef *def, GError **error)
 
 /* --- snapshots --- */
 
-static gboolean has_tag(Core *core, const Layer *layer, const char *name)
-{
-    g_autoptr(ImageInfo) info = NULL;
-    if (layer->format != FORMAT_QCOW2 ||
-        !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, NULL))
-        return FALSE;
-    for (guint i = 0; i < info->tags->len; i++)
-        if (strcmp(((ImageTag *)info->tags->pdata[i])->name, name) == 0)
-            return TRUE;
-    return FALSE;
-}
-
-/*
- * A snapshot from before libvirt stored the whole <domain> does not say where its states are. They were all internal
- * then: those are they that have its name in the images of today.
- */
-static void find_states(Import *import, Snapshot *snapshot)
-{
-    const Domain *domain = import->domain;
-    for (guint i = 0; i < domain->def->disks->len; i++) {
-        const DiskDef *disk = domain->def->disks->pdata[i];
-        Layer *layer = disk->readonly ? NULL : domain_active_layer(domain, disk);
-        for (guint n = 0; layer && n < g_hash_table_size(domain->layers); n++) {
-            if (has_tag(import->core, layer, snapshot->name)) {
-                snapshot_add_disk(snapshot, disk->target, layer, snapshot->name);
-                break;
-            }
-            layer = domain_find_layer(domain, layer->backing);
-        }
-    }
-    if (snapshot->disks->len == 0)
-        say(import, "snapshot '%s' has no whole <domain>, and no image has an internal snapshot of that name",
-            snapshot->name);
-}
-
 static gboolean take_states(Import *import, Snapshot *snapshot, SnapshotDef *def, GError **error)
 {
     for (guint i = 0; i < def->disks->len && def->domain; i++) {
@@ -143,8 +108,12 @@ static gboolean take_states(Import *import, Snapshot *snapshot, SnapshotDef *def
         layer->frozen |=
             disk->mode == MODE_EXTERNAL; /* known: the chains that stand on it need not look again */
     }
-    if (!def->domain)
-        find_states(import, snapshot);
+    if (def->domain)
+        return TRUE;
+    state_find_tags(import->core, snapshot);
+    if (snapshot->disks->len == 0)
+        say(import, "snapshot '%s' has no whole <domain>, and no image has an internal snapshot of that name",
+            snapshot->name);
     return TRUE;
 }
 

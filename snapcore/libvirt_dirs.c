@@ -323,7 +323,7 @@ static gboolean search(const char *dir, gboolean definitions, const char *uuid, 
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(GPtrArray) entries = read_dir(dir, &why);
-    if (!entries) {
+    if (why) {
         if (!definitions && snap_errno(why) == ENOENT)
             return TRUE;
         snap_set_error(error, EROFS, "whether libvirt still defines it cannot be known: %s", why->message);
