@@ -176,8 +176,9 @@ static int run_view(const Options *options, const char *mountpoint, int report)
     g_autoptr(GError) error = NULL;
     g_autoptr(View) view = view_new(&error);
     Tell tell = {.quiet = TRUE};
-    if (view == NULL || !mountpoint_check_store(mountpoint, view_store(view), &error) ||
-        !import(options, view_store(view), mountpoint, &tell, &error))
+    if (view != NULL && !mountpoint_check_store(mountpoint, view_store(view), &error))
+        return fail(EXIT_USAGE, error);
+    if (view == NULL || !import(options, view_store(view), mountpoint, &tell, &error))
         return fail(EXIT_STORE, error);
     return run_store(options, view_store(view), mountpoint, report);
 }

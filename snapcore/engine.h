@@ -99,7 +99,8 @@ typedef struct {
      */
     gboolean (*define)(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
                        EngineId *ret_domain, GError **error);
-    /* ENOTEMPTY while it has snapshots, unless @snapshots_metadata. Images are never touched. */
+    /* ENOTEMPTY while it has snapshots, unless @snapshots_metadata. Images are never touched. Also of a domain that was
+     * imported and is not ours to change yet: it drops the copy. */
     gboolean (*undefine)(Engine *engine, EngineId domain, gboolean snapshots_metadata, GCancellable *cancel,
                          GError **error);
     /* Rename a domain or a snapshot. EEXIST. */

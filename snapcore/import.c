@@ -95,41 +95,6 @@ static gboolean take_definition(Import *import, DomainDef *def, GError **error)
 
 /* --- snapshots --- */
 
-static gboolean has_tag(Core *core, const Layer *layer, const char *name)
-{
-    g_autoptr(ImageInfo) info = NULL;
-    if (layer->format != FORMAT_QCOW2 ||
-        !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, NULL))
-        return FALSE;
-    for (guint i = 0; i < info->tags->len; i++)
-        if (strcmp(((ImageTag *)info->tags->pdata[i])->name, name) == 0)
-            return TRUE;
-    return FALSE;
-}
-
-/*
- * A snapshot from before libvirt stored the whole <domain> does not say where its states are. They were all internal
- * then: those are they that have its name in the images of today.
- */
-static void find_states(Import *import, Snapshot *snapshot)
-{
-    const Domain *domain = import->domain;
-    for (guint i = 0; i < domain->def->disks->len; i++) {
-        const DiskDef *disk = domain->def->disks->pdata[i];
-        Layer *layer = disk->readonly ? NULL : domain_active_layer(domain, disk);
-        for (guint n = 0; layer && n < g_hash_table_size(domain->layers); n++) {
-            if (has_tag(import->core, layer, snapshot->name)) {
-                snapshot_add_disk(snapshot, disk->target, layer, snapshot->name);
-                break;
-            }
-            layer = domain_find_layer(domain, layer->backing);
-        }
-    }
-    if (snapshot->disks->len == 0)
-        say(import, "snapshot '%s' has no whole <domain>, and no image has an internal snapshot of that name",
-            snapshot->name);
-}
-
 static gboolean take_states(Import *import, Snapshot *snapshot, SnapshotDef *def, GError **error)
 {
     for (guint i = 0; i < def->disks->len && def->domain; i++) {
@@ -143,8 +108,12 @@ static gboolean take_states(Import *import, Snapshot *snapshot, SnapshotDef *def
         layer->frozen |=
             disk->mode == MODE_EXTERNAL; /* known: the chains that stand on it need not look again */
     }
-    if (!def->domain)
-        find_states(import, snapshot);
+    if (def->domain)
+        return TRUE;
+    state_find_tags(import->core, snapshot);
+    if (snapshot->disks->len == 0)
+        say(import, "snapshot '%s' has no whole <domain>, and no image has an internal snapshot of that name",
+            snapshot->name);
     return TRUE;
 }
 
@@ -354,8 +323,22 @@ static gboolean import_domain(Import *import, const LibvirtDirs *dirs, const Lib
     return TRUE;
 }
 
-static void import_one(Core *core, const LibvirtDirs *dirs, const LibvirtDomain *file, ImportTell tell,
-                       gpointer user)
+typedef struct {
+    ImportTell tell;
+    gpointer user;
+} Teller;
+
+/* One line a sentence, whatever names and paths hold. */
+static void tell(const Teller *teller, gboolean bad, const char *name, const char *text)
+{
+    g_autofree char *sentence = g_strdup_printf("%s%s%s", name ? name : "", name ? ": " : "", text);
+    g_autofree char *line = g_utf8_make_valid(sentence, -1);
+    for (char *p = line; *p; p++)
+        *p = g_ascii_iscntrl(*p) ? ' ' : *p;
+    teller->tell(teller->user, bad, line);
+}
+
+static void import_one(Core *core, const LibvirtDirs *dirs, const LibvirtDomain *file, const Teller *teller)
 {
     g_autoptr(GError) why = NULL;
     g_autofree char *summary = NULL;
@@ -364,32 +347,33 @@ static void import_one(Core *core, const LibvirtDirs *dirs, const LibvirtDomain 
                      .writes = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free)};
     const char *name = file->def->name;
     gboolean ok = import_domain(&import, dirs, file, &summary, &why);
-    for (guint i = 0; i < import.said->len; i++) {
-        g_autofree char *sentence = g_strconcat(name, ": ", import.said->pdata[i], NULL);
-        tell(user, TRUE, sentence);
-    }
-    g_autofree char *result = g_strconcat(name, ": ", ok ? summary : why->message, NULL);
+    for (guint i = 0; i < import.said->len; i++)
+        tell(teller, TRUE, name, import.said->pdata[i]);
     if (!ok)
-        core_log(core, NULL, "FAILED import from libvirt: %s", result);
-    tell(user, !ok, result);
+        core_log(core, NULL, "FAILED import from libvirt: %s: %s", name, why->message);
+    tell(teller, !ok, name, ok ? summary : why->message);
     domain_free(import.domain);
     g_ptr_array_unref(import.said);
     g_ptr_array_unref(import.writes);
 }
 
-gboolean import_libvirt(Engine *engine, const char *dir, ImportTell tell, gpointer user, GError **error)
+gboolean import_libvirt(Engine *engine, const char *dir, ImportTell function, gpointer user, GError **error)
 {
     Core *core = (Core *)engine;
+    const Teller teller = {function, user};
     g_autoptr(GPtrArray) said = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(LibvirtDirs) dirs = libvirt_dirs_find(dir, error);
     g_autoptr(GPtrArray) domains = dirs ? libvirt_dirs_domains(dirs, said, error) : NULL;
     if (!domains)
         return FALSE;
     for (guint i = 0; i < said->len; i++) {
-        tell(user, TRUE, said->pdata[i]);
+        tell(&teller, TRUE, NULL, said->pdata[i]);
         core_log(core, NULL, "import from libvirt: %s", (const char *)said->pdata[i]);
     }
     for (guint i = 0; i < domains->len; i++)
-        import_one(core, dirs, domains->pdata[i], tell, user);
+        import_one(core, dirs, domains->pdata[i], &teller);
+    g_autofree char *nothing = g_strdup_printf("no domain is defined in '%s'", dirs->definitions);
+    if (domains->len == 0)
+        tell(&teller, FALSE, NULL, nothing);
     return TRUE;
 }

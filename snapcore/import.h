@@ -22,4 +22,4 @@ typedef void (*ImportTell)(gpointer user, gboolean bad, const char *sentence);
  * nobody else uses meanwhile. A domain that an earlier import brought is brought up to date; one that has become ours is
  * left alone, and that is told. FALSE when there is nothing to read in @dir.
  */
-gboolean import_libvirt(Engine *engine, const char *dir, ImportTell tell, gpointer user, GError **error);
+gboolean import_libvirt(Engine *engine, const char *dir, ImportTell function, gpointer user, GError **error);

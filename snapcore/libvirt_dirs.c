@@ -106,6 +106,23 @@ static GPtrArray *read_dir(const char *path, GError **error)
     return entries;
 }
 
+static gboolean mentions(const char *text, const char *uuid)
+{
+    g_autofree char *lower = g_ascii_strdown(text, -1);
+    return strstr(lower, uuid) != NULL;
+}
+
+/* Is the document @text the definition of the domain @uuid? One that cannot be parsed is if it mentions the uuid. */
+static gboolean is_definition(const char *text, gsize len, const char *uuid)
+{
+    g_autoptr(xmlDoc) doc = xml_parse(text, len, "domain", NULL);
+    if (!doc)
+        return mentions(text, uuid);
+    g_autofree char *said = xml_text(xml_child(xmlDocGetRootElement(doc), "uuid"));
+    g_autofree char *plain = said ? domain_uuid_normalize(said) : NULL;
+    return g_strcmp0(plain, uuid) == 0;
+}
+
 static void domain_free_file(gpointer data)
 {
     LibvirtDomain *file = data;
@@ -120,14 +137,18 @@ static LibvirtDomain *read_domain(const char *path, GError **error)
     gsize len;
     if (!file_load(path, XML_MAX_BYTES, &text, &len, error))
         return NULL;
-    DomainDef *def = domain_def_parse(text, len, error);
+    g_autoptr(DomainDef) def = domain_def_parse(text, len, error);
+    if (def && !is_definition(text, len, def->uuid)) { /* one was made up: nobody would know it again */
+        snap_set_error(error, EINVAL, "the domain has no <uuid>");
+        g_clear_pointer(&def, domain_def_free);
+    }
     if (!def) {
         g_prefix_error(error, "'%s': ", path);
         return NULL;
     }
     LibvirtDomain *file = g_new0(LibvirtDomain, 1);
     file->path = g_strdup(path);
-    file->def = def;
+    file->def = g_steal_pointer(&def);
     return file;
 }
 
@@ -297,29 +318,12 @@ static char *load_any(const char *path, gsize *ret_len, GError **error)
     return text;
 }
 
-static gboolean mentions(const char *text, const char *uuid)
-{
-    g_autofree char *lower = g_ascii_strdown(text, -1);
-    return strstr(lower, uuid) != NULL;
-}
-
-/* Is the document @text the definition of the domain @uuid? One that cannot be parsed is if it mentions the uuid. */
-static gboolean is_definition(const char *text, gsize len, const char *uuid)
-{
-    g_autoptr(xmlDoc) doc = xml_parse(text, len, "domain", NULL);
-    if (!doc)
-        return mentions(text, uuid);
-    g_autofree char *said = xml_text(xml_child(xmlDocGetRootElement(doc), "uuid"));
-    g_autofree char *plain = said ? domain_uuid_normalize(said) : NULL;
-    return g_strcmp0(plain, uuid) == 0;
-}
-
 /* The first file in @dir that is about the domain. FALSE: it cannot be known. */
 static gboolean search(const char *dir, gboolean definitions, const char *uuid, char **ret_by, GError **error)
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(GPtrArray) entries = read_dir(dir, &why);
-    if (!entries) {
+    if (why) {
         if (!definitions && snap_errno(why) == ENOENT)
             return TRUE;
         snap_set_error(error, EROFS, "whether libvirt still defines it cannot be known: %s", why->message);

@@ -10,3 +10,9 @@
  * EOPNOTSUPP: @then names no local image for the disk.
  */
 Layer *state_layer(Core *core, Domain *domain, DomainDef *then, const char *target, GError **error);
+
+/*
+ * Say where the states of @snapshot are whose document is from before libvirt stored the whole <domain>. They were all
+ * internal then: what has its name in the images of today. A disk in whose chain there is none gets no state.
+ */
+void state_find_tags(Core *core, Snapshot *snapshot);

@@ -123,8 +123,8 @@ END_TEST
 START_TEST(no_definitions)
 {
     g_auto(Both) both = both_new(PATH("world"));
-    static const char *const files[] = {"pipe.xml",    "link.xml",   "sub.xml",
-                                        "doctype.xml", "broken.xml", "slash.xml"};
+    static const char *const files[] = {"pipe.xml",   "link.xml",  "sub.xml", "doctype.xml",
+                                        "broken.xml", "slash.xml", "uuid.xml"};
     g_autofree char *paths[G_N_ELEMENTS(files)];
     for (gsize i = 0; i < G_N_ELEMENTS(files); i++)
         paths[i] = g_build_filename(both.host->definitions, files[i], NULL);
@@ -135,6 +135,7 @@ START_TEST(no_definitions)
                                   NULL));
     ck_assert(g_file_set_contents(paths[4], "<domain", -1, NULL));
     ck_assert(g_file_set_contents(paths[5], "<domain type='kvm'><name>../x</name></domain>", -1, NULL));
+    ck_assert(g_file_set_contents(paths[6], "<domain type='kvm'><name>u</name></domain>", -1, NULL));
     g_autofree char *autostart = g_build_filename(both.host->definitions, "autostart", NULL);
     g_autofree char *stray = g_build_filename(both.host->snapshots, "stray", NULL);
     g_autofree char *left = g_build_filename(stray, "s1.xml", NULL);
@@ -148,6 +149,7 @@ START_TEST(no_definitions)
         paths[i] = NULL;
     }
     assert_has(told, "DOCTYPE");
+    assert_has(told, "uuid.xml': the domain has no <uuid>: skipped\n");
     assert_has(told, "/stray': no domain of that name is defined, 1 file skipped\n");
     ck_assert_ptr_null(strstr(told, "autostart"));
     ck_assert_ptr_null(strstr(told, "/empty"));
@@ -156,6 +158,20 @@ START_TEST(no_definitions)
     ck_assert_str_eq(names, "web");
     g_autofree char *log = world_log(both.world, NULL);
     assert_has(log, "import from libvirt: '");
+}
+END_TEST
+
+/* What is told is one line each, whatever stands in the files. */
+START_TEST(control_characters)
+{
+    g_auto(Both) both = both_new(PATH("world"));
+    libvirt_machine_put(both.web, "evil\n\033[31m", "<domainsnapshot/>");
+    g_autofree char *told = both_import(&both);
+    assert_has(told, "/evil  [31m': line 1: ");
+    ck_assert_ptr_null(strchr(told, '\033'));
+    libvirt_machine_undefine(both.web);
+    g_autofree char *nothing = g_strdup_printf("no domain is defined in '%s'\n", both.host->definitions);
+    world_import(both.world, both.host->root, nothing);
 }
 END_TEST
 
@@ -292,6 +308,7 @@ static Suite *suite(void)
     tcase_add_test(files, no_files);
     tcase_add_test(files, no_definitions);
     tcase_add_test(files, twice);
+    tcase_add_test(files, control_characters);
     TCase *trees = scratch_case(suite, "trees");
     tcase_add_test(trees, several_current);
     tcase_add_test(trees, no_current);
