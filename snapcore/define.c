@@ -177,12 +177,23 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
     return FALSE;
 }
 
+/* The definition under another name; it must be readable again. */
+static char *renamed_text(const DomainDef *def, const char *name, GError **error)
+{
+    g_autoptr(DomainDef) copy = domain_def_copy(def);
+    domain_def_set_name(copy, name);
+    return op_definition_text(copy, error);
+}
+
 static gboolean rename_domain(Op *op, const char *name, GError **error)
 {
     Core *core = op->core;
     g_autofree char *old = g_strdup(op->domain->name);
     if (!name_check_new(name, NAME_DOMAIN, error) || !op_take_name(op, name, error) ||
-        !op_require_off(op, error) || !store_rename_domain(core->store, old, name, error))
+        !op_require_off(op, error))
+        return FALSE;
+    g_autofree char *text = renamed_text(op->domain->def, name, error);
+    if (!text || !store_rename_domain(core->store, old, name, error))
         return FALSE;
     Domain *domain = g_steal_pointer(&op->domain);
     g_free(domain->name);
@@ -190,7 +201,6 @@ static gboolean rename_domain(Op *op, const char *name, GError **error)
     domain_def_set_name(domain->def, name);
     /* The directory has the new name: that is the commit. A document that cannot be written is mended at the
      * start. */
-    g_autofree char *text = domain_def_format(domain->def);
     g_autofree char *path = store_domain_file(core->store, name, "domain.xml");
     g_autoptr(GError) why = NULL;
     if (file_replace(path, text, strlen(text), &why))

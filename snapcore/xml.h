@@ -57,6 +57,8 @@ void xml_remove_node(xmlNode *node);
  * Append @node to @out in libvirt's layout, its first line indented by @indent spaces, ended by LF. Elements that hold
  * only elements and comments are laid out afresh, one a line; mixed content is kept verbatim. Comments, processing
  * instructions, namespaces and prefixes are carried. Writing what was parsed from the output gives the output again.
+ * Lines that begin behind XML_MAX_BYTES are left out: such a text is refused by xml_parse in any case, and the indentation
+ * could make a hundred times as much of a document.
  */
 void xml_write_node(GString *out, const xmlNode *node, int indent);
 

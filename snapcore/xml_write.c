@@ -250,6 +250,8 @@ static gboolean preserves_space(const xmlNode *node, gboolean around)
 /* @name: what an element is called, NULL: as it is. */
 static void write_line(const Writer *outer, const xmlNode *node, const char *name, int indent)
 {
+    if (outer->out->len > XML_MAX_BYTES)
+        return;
     Writer writer = {.out = outer->out, .dump = outer->dump || is_domain_metadata(node)};
     writer.preserve = writer.dump && preserves_space(node, outer->preserve);
     g_string_append_printf(writer.out, "%*s", indent, "");

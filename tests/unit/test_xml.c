@@ -252,6 +252,24 @@ START_TEST(layout)
 }
 END_TEST
 
+/* Deep and wide: indented it would be 130 MB. What is written is not much more than what can be read, and is not read. */
+START_TEST(indentation_bomb)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (int i = 0; i < 250; i++)
+        g_string_append(text, "<a>");
+    while (text->len < XML_MAX_BYTES - 2000)
+        g_string_append(text, "<b/>");
+    for (int i = 0; i < 250; i++)
+        g_string_append(text, "</a>");
+    g_autofree char *written = rewrite(text->str, "a");
+    gsize len = strlen(written);
+    ck_assert_uint_gt(len, XML_MAX_BYTES);
+    ck_assert_uint_lt(len, 2 * XML_MAX_BYTES);
+    ck_assert_ptr_null(xml_parse(written, len, "a", NULL));
+}
+END_TEST
+
 /* As libvirt 9.0 printed it: <metadata> goes through libxml2's printer, everything else does not. */
 START_TEST(metadata)
 {
@@ -485,6 +503,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, accessors);
     tcase_add_test(tcase, change);
     tcase_add_loop_test(tcase, layout, 0, G_N_ELEMENTS(layouts));
+    tcase_add_test(tcase, indentation_bomb);
     tcase_add_test(tcase, metadata);
     tcase_add_test(tcase, write_as);
     tcase_add_test(tcase, valid_text);
