@@ -58,19 +58,6 @@ void core_break(Core *core, EngineId id, const char *why)
         core_log(core, name, "read-only: %s", why);
 }
 
-static gboolean names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only)
-{
-    GHashTableIter iter;
-    gpointer value;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Layer *layer = value;
-        if (layer_is_same_file(layer, path, file) && (!active_only || domain_layer_is_active(domain, layer)))
-            return TRUE;
-    }
-    return FALSE;
-}
-
 gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
                              gboolean active_only, char **ret_domain)
 {
@@ -80,7 +67,7 @@ gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const Fi
     g_hash_table_iter_init(&iter, core->domains);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Domain *domain = value;
-        if (domain->object.id != id && names_image(domain, path, file, active_only)) {
+        if (domain->object.id != id && domain_names_image(domain, path, file, active_only)) {
             *ret_domain = g_strdup(domain->name);
             return TRUE;
         }

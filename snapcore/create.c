@@ -59,7 +59,7 @@ static GArray *look_at_disks(Op *op, DiskAbility *abilities)
     for (guint i = 0; i < disks->len; i++) {
         DiskState state = {.layer = domain_active_layer(op->domain, disks->pdata[i])};
         DiskAbility *ability = &abilities[i];
-        if (state.layer)
+        if (state.layer && layer_is_local(state.layer))
             (void)chain_inspect(op->core, op->domain, state.layer, &state.info, &state.error);
         g_array_append_val(states, state);
         if (!state.info)
@@ -107,7 +107,8 @@ static gboolean check_rules(const CreateRequest *request, const GArray *disks, G
             !rules_check(FALSE, ask_memory(request), ask, request->disk_only, &rule, error))
             return FALSE;
     if (request->reuse_external && !any_external(disks)) {
-        snap_set_error(error, EINVAL, "reuse-external: no disk is external (--diskspec DISK,snapshot=external)");
+        snap_set_error(error, EINVAL,
+                       "reuse-external: no disk is external (--diskspec DISK,snapshot=external)");
         return FALSE;
     }
     if (request->live || request->quiesce) {

@@ -24,6 +24,7 @@ typedef struct {
     DiskDevice device;
     ImageFormat format; /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
     char *source;       /* file= or dev=; NULL for an empty drive and for network and volume disks */
+    char *uri;          /* of an NBD export (remote.h); NULL: it is none, or one that we would not open */
     gboolean has_source;
     SnapMode snapshot; /* the snapshot= attribute, MODE_DEFAULT when absent */
     gboolean readonly; /* <readonly/>; always set for a cdrom */
@@ -80,6 +81,16 @@ void domain_def_set_uuid(DomainDef *def, const char *uuid);
  */
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing);
+
+/* The same with a copy of the network <source> @source in the place of the old one, and type='network'. */
+void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode *source, ImageFormat format,
+                                   const GPtrArray *backing);
+
+/*
+ * What belongs to @disk's new image besides its name: the size of its metadata cache (0: as before; only a qcow2 image
+ * has one), and the <seclabel>s in @labels, a <source> (may be NULL; without any: as before).
+ */
+void domain_def_set_image_options(DomainDef *def, DiskDef *disk, guint64 cache_size, const xmlNode *labels);
 
 /* Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none. */
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);

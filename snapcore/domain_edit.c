@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "remote.h"
 
 static GPtrArray *copy_backing(const GPtrArray *backing)
 {
@@ -20,6 +21,7 @@ static DiskDef *copy_disk(const DiskDef *disk, xmlNode *node)
     copy->target = g_strdup(disk->target);
     copy->bus = g_strdup(disk->bus);
     copy->source = g_strdup(disk->source);
+    copy->uri = g_strdup(disk->uri);
     copy->backing = copy_backing(disk->backing);
     copy->node = node;
     return copy;
@@ -99,6 +101,8 @@ static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
         xml_remove_attr(driver, "type");
     else
         xml_set_attr(driver, "type", image_format_to_string(format));
+    if (format != FORMAT_QCOW2)
+        xml_remove_node(xml_child(driver, "metadata_cache"));
     return driver;
 }
 
@@ -136,12 +140,28 @@ static void set_backing(xmlNode *disk, xmlNode *source, const GPtrArray *backing
     xml_new_child(parent, after, "backingStore");
 }
 
+/* The fields of @disk after its document was changed. Takes @path and @uri. */
+static void set_fields(DiskDef *disk, DiskType type, char *path, char *uri, ImageFormat format,
+                       const GPtrArray *backing)
+{
+    gboolean listed = xml_child(disk->node, "backingStore") != NULL;
+    g_free(disk->source);
+    g_free(disk->uri);
+    g_ptr_array_unref(disk->backing);
+    disk->type = type;
+    disk->source = path;
+    disk->uri = uri;
+    disk->has_source = TRUE;
+    disk->format = format;
+    disk->backing = copy_backing(listed ? backing : NULL);
+}
+
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing)
 {
     /* The arguments may be the disk's own: copy before anything is freed. */
     char *source_path = g_strdup(path);
-    GPtrArray *levels = copy_backing(backing);
+    g_autoptr(GPtrArray) levels = copy_backing(backing);
     xmlNode *driver = set_driver(disk->node, format);
     xmlNode *source = xml_child(disk->node, "source");
     if (source == NULL)
@@ -149,18 +169,50 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
     clear_source(source);
     name_image(source, type, source_path);
     xml_set_attr(disk->node, "type", disk_type_to_string(type));
-    gboolean listed = xml_child(disk->node, "backingStore") != NULL;
     set_backing(disk->node, source, levels);
+    set_fields(disk, type, source_path, NULL, format, levels);
+}
 
-    g_free(disk->source);
-    g_ptr_array_unref(disk->backing);
-    disk->type = type;
-    disk->source = source_path;
-    disk->has_source = TRUE;
-    disk->format = format;
-    disk->backing = listed ? levels : copy_backing(NULL);
-    if (!listed)
-        g_ptr_array_unref(levels);
+void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode *source, ImageFormat format,
+                                   const GPtrArray *backing)
+{
+    xmlNode *driver = set_driver(disk->node, format);
+    xmlNode *old = xml_child(disk->node, "source");
+    xmlNode *copy = xmlDocCopyNode((xmlNode *)source, disk->node->doc, 1);
+    if (old != NULL)
+        xml_remove_node(xmlReplaceNode(old, copy));
+    else
+        xmlAddNextSibling(driver, copy);
+    xml_set_attr(disk->node, "type", disk_type_to_string(DISK_NETWORK));
+    set_backing(disk->node, copy, backing);
+    set_fields(disk, DISK_NETWORK, NULL, remote_uri(copy, NULL), format, backing);
+}
+
+static void set_cache_size(xmlNode *driver, guint64 bytes)
+{
+    xmlNode *cache = xml_child(driver, "metadata_cache");
+    if (cache == NULL)
+        cache = xml_new_child(driver, NULL, "metadata_cache");
+    xmlNode *size = xml_child(cache, "max_size");
+    if (size == NULL)
+        size = xml_new_child(cache, NULL, "max_size");
+    g_autofree char *text = g_strdup_printf("%" G_GUINT64_FORMAT, bytes);
+    xml_set_attr(size, "unit", "bytes");
+    xml_set_text(size, text);
+}
+
+void domain_def_set_image_options(DomainDef *def, DiskDef *disk, guint64 cache_size, const xmlNode *labels)
+{
+    xmlNode *source = xml_child(disk->node, "source");
+    if (cache_size > 0 && disk->format == FORMAT_QCOW2)
+        set_cache_size(xml_child(disk->node, "driver"), cache_size);
+    if (source == NULL || xml_child(labels, "seclabel") == NULL)
+        return;
+    xmlNode *old;
+    while ((old = xml_child(source, "seclabel")) != NULL)
+        xml_remove_node(old);
+    for (xmlNode *label = xml_child(labels, "seclabel"); label != NULL; label = xml_next(label, "seclabel"))
+        xmlAddChild(source, xmlDocCopyNode(label, source->doc, 1));
 }
 
 /* Replace the children of @disk called @name by copies of those @from has. */
@@ -184,10 +236,12 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
     xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
 
     g_free(disk->source);
+    g_free(disk->uri);
     g_ptr_array_unref(disk->backing);
     disk->type = from->type;
     disk->format = from->format;
     disk->source = g_strdup(from->source);
+    disk->uri = g_strdup(from->uri);
     disk->has_source = from->has_source;
     disk->backing = copy_backing(from->backing);
 }
