@@ -51,6 +51,7 @@ look()
     library_of libglib2.0-dev gio-unix-2.0
     command_of libglib2.0-dev-bin glib-compile-resources
     library_of libjansson-dev jansson
+    library_of libnbd-dev libnbd
     command_of qemu-utils qemu-img
     command_of fuse3 fusermount3
     command_of e2fsprogs debugfs

@@ -11,6 +11,8 @@
 #include "error.h"
 #include "files.h"
 #include "lockprobe.h"
+#include "nbdplace.h"
+#include "remote.h"
 
 typedef struct {
     Place base;
@@ -124,7 +126,8 @@ static Place *device_open(const char *path, PlaceAccess access, GError **error)
 
 Place *place_open(const char *path, PlaceAccess access, GCancellable *cancel, GError **error)
 {
-    return device_open(path, access, error);
+    return remote_is_uri(path) ? nbd_place_open(path, access, cancel, error)
+                               : device_open(path, access, error);
 }
 
 void place_close(Place *place)

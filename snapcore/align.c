@@ -32,7 +32,7 @@ static SnapMode said_mode(const DiskDef *disk, const SnapshotDisk *asked)
 {
     if (asked && asked->mode != MODE_DEFAULT)
         return asked->mode;
-    if (asked && (asked->source || asked->format != FORMAT_NONE))
+    if (asked && (snapshot_disk_names_image(asked) || asked->format != FORMAT_NONE))
         return MODE_EXTERNAL;
     if (!disk_def_has_media(disk))
         return MODE_NO;
@@ -46,7 +46,7 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
                            GError **error)
 {
     const DiskDef *disk = aligned->disk;
-    if (asked && asked->source && aligned->mode != MODE_EXTERNAL) {
+    if (asked && snapshot_disk_names_image(asked) && aligned->mode != MODE_EXTERNAL) {
         snap_set_error(error, EINVAL, "disk '%s': a file is named, but its snapshot is '%s'", disk->target,
                        snap_mode_to_string(aligned->mode));
         return FALSE;
@@ -58,8 +58,12 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
         return FALSE;
     }
     if (disk->type != DISK_FILE && disk->type != DISK_BLOCK) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': snapshots of a disk of type '%s' are not supported",
-                       disk->target, disk_type_to_string(disk->type));
+        g_autofree char *word = xml_attr(disk->node, "type"); /* the document's own: DISK_OTHER has several */
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "disk '%s' is of type '%s', of which no snapshot can be taken: leave it out (--diskspec "
+            "%s,snapshot=no, or snapshot='no' in the domain's <disk>)",
+            disk->target, word, disk->target);
         return FALSE;
     }
     if (aligned->mode == MODE_INTERNAL && !ability->can_internal) {
@@ -69,15 +73,10 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
     }
     if (aligned->mode != MODE_EXTERNAL)
         return TRUE;
-    if (asked && asked->type == DISK_NETWORK) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay of type '%s' is not supported", disk->target,
-                       disk_type_to_string(asked->type));
-        return FALSE;
-    }
-    if (asked && asked->type == DISK_BLOCK && !asked->source) {
+    if (asked && asked->type != DISK_FILE && !snapshot_disk_names_image(asked)) {
         snap_set_error(error, EINVAL,
-                       "disk '%s': name the block device for its overlay (file=PATH, <source dev=>)",
-                       disk->target);
+                       "disk '%s': an overlay of type '%s' needs a <source> (--diskspec %s,file=PATH)",
+                       disk->target, disk_type_to_string(asked->type), disk->target);
         return FALSE;
     }
     if (disk->device == DEVICE_LUN || (disk->shareable && !disk->readonly)) {
@@ -85,7 +84,7 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
                        disk->device == DEVICE_LUN ? "lun" : "shareable");
         return FALSE;
     }
-    if (disk->type == DISK_BLOCK && !(asked && asked->source)) {
+    if (disk->type == DISK_BLOCK && !(asked && snapshot_disk_names_image(asked))) {
         snap_set_error(error, EOPNOTSUPP,
                        "disk '%s' is a block device: say where its overlay goes (--diskspec %s,file=PATH)",
                        disk->target, disk->target);
@@ -141,8 +140,8 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
         if (asked[i]) {
             aligned.request = asked[i];
             aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;
-            aligned.asked =
-                asked[i]->mode != MODE_DEFAULT || asked[i]->source || asked[i]->format != FORMAT_NONE;
+            aligned.asked = asked[i]->mode != MODE_DEFAULT || snapshot_disk_names_image(asked[i]) ||
+                            asked[i]->format != FORMAT_NONE;
         }
         g_array_append_val(disks, aligned);
     }

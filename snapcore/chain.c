@@ -139,6 +139,10 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
 {
     for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
         FileLook look;
+        if (!layer_is_local(layer)) {
+            layer = domain_find_layer(domain, layer->backing);
+            continue;
+        }
         if (!file_look(layer->path, &look, error))
             return FALSE;
         if (layer->frozen && file_changed(&layer->stamp, &look)) {

@@ -75,27 +75,6 @@ void core_note_held(Core *core, EngineId id, const char *why)
         core_log(core, name, "read-only: %s", why);
 }
 
-static gboolean names_image(const Domain *domain, const char *path, const FileId *file)
-{
-    GHashTableIter iter;
-    gpointer layer;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (layer_is_same_file(layer, path, file))
-            return TRUE;
-    return FALSE;
-}
-
-static gboolean has_disk_in(const Domain *domain, const char *path, const FileId *file)
-{
-    for (guint i = 0; i < domain->def->disks->len; i++) {
-        const Layer *layer = domain_active_layer(domain, domain->def->disks->pdata[i]);
-        if (layer && layer_is_same_file(layer, path, file))
-            return TRUE;
-    }
-    return FALSE;
-}
-
 gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
                              gboolean active_only, char **ret_domain)
 {
@@ -105,8 +84,7 @@ gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const Fi
     g_hash_table_iter_init(&iter, core->domains);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Domain *domain = value;
-        if (domain->object.id != id &&
-            (active_only ? has_disk_in(domain, path, file) : names_image(domain, path, file))) {
+        if (domain->object.id != id && domain_names_image(domain, path, file, active_only)) {
             *ret_domain = g_strdup(domain->name);
             return TRUE;
         }

@@ -59,7 +59,7 @@ static GArray *look_at_disks(Op *op, DiskAbility *abilities)
     for (guint i = 0; i < disks->len; i++) {
         DiskState state = {.layer = domain_active_layer(op->domain, disks->pdata[i])};
         DiskAbility *ability = &abilities[i];
-        if (state.layer)
+        if (state.layer && layer_is_local(state.layer))
             (void)chain_inspect(op->core, op->domain, state.layer, &state.info, &state.error);
         g_array_append_val(states, state);
         if (!state.info)

@@ -7,6 +7,7 @@
 
 #include "error.h"
 #include "names.h"
+#include "remote.h"
 
 #define MAX_TARGET 64
 
@@ -39,6 +40,7 @@ void disk_def_free(DiskDef *disk)
     g_free(disk->target);
     g_free(disk->bus);
     g_free(disk->source);
+    g_free(disk->uri);
     g_ptr_array_unref(disk->backing);
     g_free(disk);
 }
@@ -214,6 +216,8 @@ static gboolean read_image(DiskDef *disk, GError **error)
                       "it has no <source>; only the drive of a cdrom or floppy can be empty");
         return FALSE;
     }
+    if (disk->type == DISK_NETWORK && source != NULL)
+        disk->uri = remote_uri(source, NULL);
     /* A slice is a part of a file; an overlay on the whole file would show another content. */
     const xmlNode *slices = disk->source != NULL ? xml_child(source, "slices") : NULL;
     if (slices != NULL) {

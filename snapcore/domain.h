@@ -22,9 +22,9 @@ typedef struct {
     char *bus;    /* <target bus=>, NULL when absent */
     DiskType type;
     DiskDevice device;
-    ImageFormat
-        format;   /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
-    char *source; /* file= or dev=; NULL for an empty drive and for network and volume disks */
+    ImageFormat format; /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
+    char *source;       /* file= or dev=; NULL for an empty drive and for network and volume disks */
+    char *uri;          /* of an NBD export (remote.h); NULL: it is none, or one that we would not open */
     gboolean has_source;
     SnapMode snapshot; /* the snapshot= attribute, MODE_DEFAULT when absent */
     gboolean readonly; /* <readonly/>; always set for a cdrom */
@@ -88,6 +88,10 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
 
 /* Call the local image that @disk has by another path: nothing else changes. */
 void domain_def_set_path(DiskDef *disk, const char *path);
+
+/* The same with a copy of the network <source> @source in the place of the old one, and type='network'. */
+void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode *source, ImageFormat format,
+                                   const GPtrArray *backing);
 
 /*
  * Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none.

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "domain.h"
+#include "remote.h"
 
 static GPtrArray *copy_backing(const GPtrArray *backing)
 {
@@ -20,6 +21,7 @@ static DiskDef *copy_disk(const DiskDef *disk, xmlNode *node)
     copy->target = g_strdup(disk->target);
     copy->bus = g_strdup(disk->bus);
     copy->source = g_strdup(disk->source);
+    copy->uri = g_strdup(disk->uri);
     copy->backing = copy_backing(disk->backing);
     copy->node = node;
     return copy;
@@ -106,6 +108,8 @@ static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
         xml_remove_attr(driver, "type");
     else
         xml_set_attr(driver, "type", image_format_to_string(format));
+    if (format != FORMAT_QCOW2)
+        xml_remove_node(xml_child(driver, "metadata_cache"));
     return driver;
 }
 
@@ -154,12 +158,28 @@ void domain_def_set_path(DiskDef *disk, const char *path)
     name_image(xml_child(disk->node, "source"), disk->type, copy);
 }
 
+/* The fields of @disk after its document was changed. Takes @path and @uri. */
+static void set_fields(DiskDef *disk, DiskType type, char *path, char *uri, ImageFormat format,
+                       const GPtrArray *backing)
+{
+    gboolean listed = xml_child(disk->node, "backingStore") != NULL;
+    g_free(disk->source);
+    g_free(disk->uri);
+    g_ptr_array_unref(disk->backing);
+    disk->type = type;
+    disk->source = path;
+    disk->uri = uri;
+    disk->has_source = TRUE;
+    disk->format = format;
+    disk->backing = copy_backing(listed ? backing : NULL);
+}
+
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing)
 {
     /* The arguments may be the disk's own: copy before anything is freed. */
     char *source_path = g_strdup(path);
-    GPtrArray *levels = copy_backing(backing);
+    g_autoptr(GPtrArray) levels = copy_backing(backing);
     xmlNode *driver = set_driver(disk->node, format);
     xmlNode *source = xml_child(disk->node, "source");
     if (source == NULL)
@@ -167,17 +187,22 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
     rename_image(source, type, source_path);
     xml_set_attr(disk->node, "type", disk_type_to_string(type));
     set_backing(disk->node, source, disk->backing->len == 0, levels);
-    gboolean listed = xml_child(disk->node, "backingStore") != NULL;
+    set_fields(disk, type, source_path, NULL, format, levels);
+}
 
-    g_free(disk->source);
-    g_ptr_array_unref(disk->backing);
-    disk->type = type;
-    disk->source = source_path;
-    disk->has_source = TRUE;
-    disk->format = format;
-    disk->backing = listed ? levels : copy_backing(NULL);
-    if (!listed)
-        g_ptr_array_unref(levels);
+void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode *source, ImageFormat format,
+                                   const GPtrArray *backing)
+{
+    xmlNode *driver = set_driver(disk->node, format);
+    xmlNode *old = xml_child(disk->node, "source");
+    xmlNode *copy = xmlDocCopyNode((xmlNode *)source, disk->node->doc, 1);
+    if (old != NULL)
+        xml_remove_node(xmlReplaceNode(old, copy));
+    else
+        xmlAddNextSibling(driver, copy);
+    xml_set_attr(disk->node, "type", disk_type_to_string(DISK_NETWORK));
+    set_backing(disk->node, copy, disk->backing->len == 0, backing);
+    set_fields(disk, DISK_NETWORK, NULL, remote_uri(copy, NULL), format, backing);
 }
 
 /* Replace the children of @node called @name by copies of those @from has, behind its child @after (NULL: at the end). */
@@ -230,10 +255,12 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
     xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
 
     g_free(disk->source);
+    g_free(disk->uri);
     g_ptr_array_unref(disk->backing);
     disk->type = from->type;
     disk->format = from->format;
     disk->source = g_strdup(from->source);
+    disk->uri = g_strdup(from->uri);
     disk->has_source = from->has_source;
     disk->backing = copy_backing(from->backing);
 }

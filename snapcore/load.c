@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "names.h"
+#include "remote.h"
 #include "store.h"
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(json_t, json_decref)
@@ -67,7 +68,8 @@ static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
                     "file", &file, "made", &made, "released", &released, "stem", &stem, "frozen", &frozen,
                     "stale", &stale) < 0 ||
         !image_format_from_string(format_word, &format) || !disk_type_from_string(type_word, &type) ||
-        !g_path_is_absolute(path) || (backing && !image_format_from_string(backing_word, &backing_format)))
+        !(type == DISK_NETWORK ? remote_is_uri(path) : g_path_is_absolute(path)) ||
+        (backing && !image_format_from_string(backing_word, &backing_format)))
         return FALSE;
     Layer *layer = domain_take_layer(domain, path, format);
     layer->type = type;
@@ -282,6 +284,8 @@ char *store_changed_since_import(const Domain *domain, const Layer *layer, const
 static void check_layer(Domain *domain, Layer *layer)
 {
     FileLook look;
+    if (!layer_is_local(layer))
+        return;
     gboolean there = file_look(layer->path, &look, NULL);
     if (!domain->broken)
         domain->broken = store_changed_since_import(domain, layer, there ? &look : NULL);

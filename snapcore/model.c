@@ -263,6 +263,11 @@ gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor)
     return FALSE;
 }
 
+gboolean layer_is_local(const Layer *layer)
+{
+    return layer->type != DISK_NETWORK;
+}
+
 gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file)
 {
     return strcmp(layer->path, path) == 0 ||
@@ -290,15 +295,27 @@ Layer *domain_find_layer(const Domain *domain, const char *path)
 
 Layer *domain_active_layer(const Domain *domain, const DiskDef *disk)
 {
-    if (disk->type != DISK_FILE && disk->type != DISK_BLOCK)
-        return NULL;
-    return domain_find_layer(domain, disk->source);
+    return domain_find_layer(domain, disk->type == DISK_NETWORK ? disk->uri : disk->source);
 }
 
 gboolean domain_layer_is_active(const Domain *domain, const Layer *layer)
 {
     for (guint i = 0; i < domain->def->disks->len; i++)
         if (domain_active_layer(domain, domain->def->disks->pdata[i]) == layer)
+            return TRUE;
+    return FALSE;
+}
+
+gboolean domain_names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only)
+{
+    GHashTableIter iter;
+    gpointer layer;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &layer))
+        if (layer_is_same_file(layer, path, file) && (!active_only || domain_layer_is_active(domain, layer)))
+            return TRUE;
+    for (guint i = 0; i < domain->def->disks->len; i++)
+        if (g_strcmp0(((DiskDef *)domain->def->disks->pdata[i])->uri, path) == 0)
             return TRUE;
     return FALSE;
 }
@@ -361,7 +378,7 @@ GPtrArray *domain_missing_images(const Domain *domain)
     gpointer layer;
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (!file_id_known(&((Layer *)layer)->file))
+        if (layer_is_local(layer) && !file_id_known(&((Layer *)layer)->file))
             g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
     return missing;
 }
@@ -409,7 +426,7 @@ static GHashTable *used_layers(const Domain *domain)
     }
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (((Layer *)layer)->made)
+        if (((Layer *)layer)->made || !layer_is_local(layer))
             use_chain(domain, layer, used);
     return used;
 }

@@ -31,8 +31,8 @@ typedef struct {
  */
 typedef struct {
     Object object;
-    char *path;    /* absolute and real, of a device its name in /dev */
-    DiskType type; /* file or block */
+    char *path; /* absolute and real, of a device its name in /dev; of a remote one its URI (remote.h) */
+    DiskType type; /* file, block, or network: a remote one has no file here, and is never missing nor changed */
     ImageFormat format;
     char *backing; /* path of the layer below as the store recorded it, or NULL */
     ImageFormat backing_format;
@@ -122,15 +122,20 @@ GPtrArray *domain_children(const Domain *domain, const Snapshot *parent);
 /* Is @ancestor @snapshot itself or above it? */
 gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
 
+/* Is it on this host? */
+gboolean layer_is_local(const Layer *layer);
+
 /* Is @layer the file at @path, or (may be NULL, or not known) the file @file by another name? */
 gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file);
 
 /* The layer of @path, made known if it is not yet (with @format and nothing else said). */
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format);
 Layer *domain_find_layer(const Domain *domain, const char *path);
-/* The layer that the guest writes of @disk, or NULL (no local image). */
+/* The layer that the guest writes of @disk, or NULL: an empty drive, or an image that is not known. */
 Layer *domain_active_layer(const Domain *domain, const DiskDef *disk);
 gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);
+/* Does the domain know the image, as a layer (@active_only: as one that the guest writes) or as an export of a disk? */
+gboolean domain_names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only);
 /* @layer (may be NULL) and all below it, as BackingDefs, nearest first; bounded even if records were a loop. */
 GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer);
 /* Does any layer of the domain have @layer as its backing file? */
@@ -151,8 +156,9 @@ GPtrArray *domain_missing_images(const Domain *domain);
 /* Under how many names the tree shows @layer (at least 1). */
 guint domain_layer_names(const Domain *domain, const Layer *layer);
 /*
- * Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. Returns them (of
- * Layer); caller unrefs.
+ * Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. A remote one is
+ * never forgotten: nobody can tell whether it is still there and needs what lies below it. Returns them (of Layer);
+ * caller unrefs.
  */
 GPtrArray *domain_prune_layers(Domain *domain);
 

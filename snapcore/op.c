@@ -9,6 +9,7 @@
 
 #include "adopt.h"
 #include "error.h"
+#include "remote.h"
 
 /* --- jobs and busy names; all under the lock --- */
 
@@ -221,7 +222,8 @@ gboolean op_take_image(Op *op, const char *path, GError **error)
 {
     FileLook look;
     g_autofree char *name =
-        file_look(path, &look, NULL)
+        remote_is_uri(path) ? g_strconcat("/", path, NULL)
+        : file_look(path, &look, NULL)
             ? g_strdup_printf("/%" G_GUINT64_FORMAT ":%" G_GUINT64_FORMAT, look.id.dev, look.id.ino)
             : g_strdup(path);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
@@ -291,8 +293,8 @@ gboolean op_require_off(Op *op, GError **error)
         const Layer *layer = domain_active_layer(op->domain, disk);
         ImageUse use;
         g_autoptr(GError) why = NULL;
-        if (!layer || disk->readonly)
-            continue;
+        if (!layer || !layer_is_local(layer) || disk->readonly)
+            continue; /* NBD has no locks */
         if (!op->core->backend->ops->in_use(op->core->backend, layer->path, &use, &why)) {
             if (snap_errno(why) == ENOENT)
                 continue; /* only what needs the image fails, and says so itself */

@@ -288,6 +288,8 @@ gboolean overlay_record(Op *op, GError **error)
     for (guint i = 0; i < op->unseen->len; i++) {
         Layer *layer = op->unseen->pdata[i];
         FileLook look;
+        if (!layer_is_local(layer))
+            continue;
         if (!file_look(layer->path, &look, error))
             return FALSE;
         layer->file = look.id;

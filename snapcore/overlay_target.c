@@ -6,6 +6,7 @@
 
 #include "chain.h"
 #include "error.h"
+#include "remote.h"
 
 /* What is known of one target while it is looked at. */
 typedef struct {
@@ -25,18 +26,14 @@ static void target_clear(Target *target)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Target, target_clear)
 
-/* Is the file at the path, or of the same identity, a layer that some domain of the store knows? */
+/* Does some domain of the store know the image at the path, or (may be NULL) the file @file? */
 static gboolean check_unknown(const Target *target, const FileId *file, GError **error)
 {
     Op *op = target->op;
     g_autofree char *other = NULL;
-    GHashTableIter iter;
-    gpointer layer;
-    g_hash_table_iter_init(&iter, op->domain->layers);
-    while (!other && g_hash_table_iter_next(&iter, NULL, &layer))
-        if (layer_is_same_file(layer, target->path, file))
-            other = g_strdup(op->domain->name);
-    if (!other && !core_used_elsewhere(op->core, op->domain->object.id, target->path, file, FALSE, &other))
+    if (domain_names_image(op->domain, target->path, file, FALSE))
+        other = g_strdup(op->domain->name);
+    else if (!core_used_elsewhere(op->core, op->domain->object.id, target->path, file, FALSE, &other))
         return TRUE;
     snap_set_error(error, EEXIST, "'%s' is an image of domain '%s' already", target->path, other);
     return FALSE;
@@ -80,6 +77,15 @@ static gboolean plan_device(const Target *target, Layer **ret_layer, GError **er
     return file_look(target->path, &look, error) && check_kind(target, &look, error) &&
            check_unknown(target, &look.id, error) && op_take_image(target->op, target->path, error) &&
            overlay_plan_place(target->op, target->disk->disk->target, target->on, target->path, DISK_BLOCK,
+                              target->disk->format, target->info->virtual_size, ret_layer, error);
+}
+
+/* --- an NBD export --- */
+
+static gboolean plan_export(const Target *target, Layer **ret_layer, GError **error)
+{
+    return check_unknown(target, NULL, error) && op_take_image(target->op, target->path, error) &&
+           overlay_plan_place(target->op, target->disk->disk->target, target->on, target->path, DISK_NETWORK,
                               target->disk->format, target->info->virtual_size, ret_layer, error);
 }
 
@@ -152,30 +158,35 @@ static gboolean check_free(const Target *target, const FileLook *look, GError **
     return FALSE;
 }
 
+static gboolean check_local(const Target *target, GError **error)
+{
+    FileLook look;
+    g_autoptr(GError) why = NULL;
+    if (file_look(target->path, &look, &why))
+        return check_kind(target, &look, error) && check_free(target, &look, error);
+    snap_set_error(
+        error, snap_errno(why),
+        "%s: with --reuse-external the overlay must be there already (qemu-img create -f %s -b '%s' "
+        "-F %s)",
+        why->message, image_format_to_string(target->disk->format), target->on->path,
+        image_format_to_string(target->on->format));
+    return FALSE;
+}
+
 /* libvirt takes what it finds when the domain is off; a wrong backing file is then found by the guest. */
 static gboolean plan_reuse(const Target *target, Layer **ret_layer, GError **error)
 {
     Backend *backend = target->op->core->backend;
-    FileLook look;
+    gboolean local = target->type != DISK_NETWORK;
     g_autoptr(ImageInfo) above = NULL;
-    g_autoptr(GError) why = NULL;
-    if (!file_look(target->path, &look, &why)) {
-        snap_set_error(
-            error, snap_errno(why),
-            "%s: with --reuse-external the overlay must be there already (qemu-img create -f %s -b "
-            "'%s' -F %s)",
-            why->message, image_format_to_string(target->disk->format), target->on->path,
-            image_format_to_string(target->on->format));
-        return FALSE;
-    }
-    if (!check_kind(target, &look, error) || !check_free(target, &look, error) ||
+    if (!(local ? check_local(target, error)
+                : check_unknown(target, NULL, error) && op_take_image(target->op, target->path, error)) ||
         !backend->ops->inspect(backend, target->path, target->disk->format, &above, error) ||
         !check_above(target, above, error))
         return FALSE;
-    Layer *layer =
+    *ret_layer =
         overlay_adopt(target->op, target->on, target->path, target->stem, target->type, target->disk->format);
-    *ret_layer = layer;
-    return op_hold(target->op, layer, error);
+    return !local || op_hold(target->op, *ret_layer, error);
 }
 
 /* --- choosing --- */
@@ -184,7 +195,9 @@ static gboolean choose_path(Target *target, const char *name, GError **error)
 {
     const SnapshotDisk *request = target->disk->request;
     target->type = request ? request->type : DISK_FILE;
-    if (request && request->source)
+    if (target->type == DISK_NETWORK)
+        target->path = remote_uri(request->source_node, error);
+    else if (request && request->source)
         target->path = chain_real_path(target->op->core, request->source, error);
     else if (target->disk->reuse)
         target->path = overlay_exact_name(target->on, name, &target->stem, error);
@@ -201,17 +214,27 @@ gboolean overlay_target_plan(Op *op, const AlignedDisk *disk, Layer *on, const I
         return FALSE;
     if (disk->reuse)
         return plan_reuse(&target, ret_layer, error);
-    return target.type == DISK_BLOCK ? plan_device(&target, ret_layer, error)
-                                     : plan_file(&target, ret_layer, error);
+    switch (target.type) {
+    case DISK_BLOCK:
+        return plan_device(&target, ret_layer, error);
+    case DISK_NETWORK:
+        return plan_export(&target, ret_layer, error);
+    default:
+        return plan_file(&target, ret_layer, error);
+    }
 }
 
 void overlay_target_point(Op *op, const AlignedDisk *disk, const Layer *overlay)
 {
     DomainDef *def = op->domain->def;
     DiskDef *now = domain_def_find_disk(def, disk->disk->target);
+    const SnapshotDisk *request = disk->request;
     g_autoptr(GPtrArray) backing =
         domain_backing_list(op->domain, domain_find_layer(op->domain, overlay->backing));
-    domain_def_set_source(def, now, overlay->type, overlay->path, overlay->format, backing);
-    if (disk->request)
-        domain_def_describe_image(now, disk->request->cache_size, disk->request->source_node);
+    if (overlay->type == DISK_NETWORK)
+        domain_def_set_network_source(def, now, request->source_node, overlay->format, backing);
+    else
+        domain_def_set_source(def, now, overlay->type, overlay->path, overlay->format, backing);
+    if (request)
+        domain_def_describe_image(now, request->cache_size, request->source_node);
 }

@@ -5,6 +5,7 @@
  *
  *   nothing said        a generated name beside the image
  *   a path              of a file that does not exist yet, or of a block device that is blank
+ *   a network <source>  an NBD export that is blank
  *   reuse_external      the same names, but the image must be there and is used as it is: an overlay on exactly the
  *                       layer that the disk has now, made by whoever asks, and used by nobody
  */

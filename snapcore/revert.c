@@ -151,6 +151,12 @@ static gboolean plan_absent(Op *op, const Snapshot *snapshot, DomainDef *def, Di
     return TRUE;
 }
 
+static const Layer *local_layer(const Domain *domain, const DiskDef *disk)
+{
+    const Layer *layer = domain_active_layer(domain, disk);
+    return layer && layer_is_local(layer) ? layer : NULL;
+}
+
 /* One disk of the snapshot's definition; a disk that did not take part stays as it is now. */
 static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, DiskDef *disk, GArray *targets,
                           GError **error)
@@ -163,7 +169,7 @@ static gboolean plan_disk(Op *op, const Snapshot *snapshot, DomainDef *def, Disk
         ok = plan_internal(op, snapshot, state, &target.layer, error);
     else if (state)
         ok = plan_overlay(op, snapshot, state, &target.layer, error);
-    else if (now && !domain_active_layer(op->domain, now))
+    else if (now && !local_layer(op->domain, now))
         domain_def_take_source(def, disk, now); /* empty by now, or not a file */
     else if (now)
         target.layer = domain_active_layer(op->domain, now);

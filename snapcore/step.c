@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "remote.h"
 
 typedef struct {
     const char *word; /* in the journal */
@@ -256,7 +257,7 @@ static gboolean is_whole(const Step *step)
         if (texts[i].value ? texts[i].path && !g_path_is_absolute(texts[i].value)
                            : (needs & texts[i].need) != 0)
             return FALSE;
-    return g_path_is_absolute(step->path);
+    return g_path_is_absolute(step->path) || (step->kind == STEP_PLACE && remote_is_uri(step->path));
 }
 
 Step *step_from_json(json_t *json, GError **error)

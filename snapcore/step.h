@@ -12,7 +12,7 @@
 typedef enum {
     STEP_OVERLAY,  /* make the empty overlay path by way of temp; undo: take both away; finish: temp */
     STEP_COPY_OUT, /* the same, filled with the state tag of source */
-    STEP_PLACE,    /* make the empty overlay on the block device path; undo: blank again, if it was made */
+    STEP_PLACE,    /* make the empty overlay on the device or export path; undo: blank again, if it was made */
     STEP_FREEZE,   /* take the write bits of path; undo: set mode again */
     STEP_TAG,      /* take internal snapshot tag of path; undo: delete it */
     STEP_KEEP,     /* the same, only for the time of the operation: undo and finish delete it */

@@ -18,7 +18,7 @@
  * from the document. What the XML says is the truth about names, parents, times and states; the JSON holds what
  * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
- * LAYER: {"path", "type"?: "block", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true,
+ * LAYER: {"path", "type"?: "block"|"network", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true,
  * "released"?: true, "stem"?,
  * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a snapshot froze is
  * recorded with that snapshot, every other one in domain.json.

@@ -109,11 +109,12 @@ static const Case cases[] = {
     {BLOCK("vda"), "vda,file=/i/over", MODE_DEFAULT, "vda=external:/i/over"},
     {BLOCK("vda"), "vda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda'"},
     {NETWORK("vda", ""), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
-     "disk 'vda': snapshots of a disk of type 'network'"},
+     "disk 'vda' is of type 'network', of which no snapshot can be taken: leave it out (--diskspec "
+     "vda,snapshot=no, or snapshot='no' in the domain's <disk>)"},
     {NETWORK("vda", " snapshot='no'") QCOW2("vdb"), "", MODE_DEFAULT, "vda=no vdb=internal"},
     {NETWORK("vda", "") QCOW2("vdb"), "vda,snapshot=no", MODE_DEFAULT, "vda=no vdb=internal"},
     {NETWORK("vda", ""), "vda,snapshot=external,file=/x", MODE_DEFAULT, NULL, EOPNOTSUPP, "type 'network'"},
-    {VOLUME("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda': snapshots of a disk of type 'volume'"},
+    {VOLUME("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda' is of type 'volume', of which"},
     /* a disk is named by target or by the path it has now, once */
     {QCOW2("vda") QCOW2("vdb"), "/i/vda.qcow2,snapshot=no", MODE_DEFAULT, "vda=no vdb=internal"},
     {QCOW2("vda"), "vdz,snapshot=no", MODE_DEFAULT, NULL, EINVAL, "domain 'd' has no disk 'vdz'"},
