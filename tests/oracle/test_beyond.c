@@ -84,6 +84,24 @@ START_TEST(two_unnamed_in_one_second)
 }
 END_TEST
 
+/* qemu-img, and so libvirt, takes a tag of digits for an id when it applies it: here such a name gets another tag. */
+START_TEST(names_of_digits)
+{
+    g_autoptr(World) w = world_new(NULL);
+    g_autoptr(Twin) t = twin_new(w, "vda:qcow2", NULL);
+    twin_touch(t);
+    twin_create(t, "two", NULL);
+    twin_touch(t);
+    twin_create(t, "1", NULL);
+    ck_assert_str_eq(tags_of(w, in_dir(w, "ours/disk-vda.qcow2")), "snap-1\ntwo");
+    ck_assert_str_eq(tags_of(w, in_dir(w, "virt/disk-vda.qcow2")), "1\ntwo");
+    virsh_ok(w, "snapshot-revert", t->domain, "1"); /* to "two", whose id is 1 */
+    command(w, t->domain, "revert 1");
+    ck_assert_str_eq(twin_holds(t, twin_our_xml(t, NULL), "vda"), twin_remembered(t, "1", "vda"));
+    ck_assert_str_eq(twin_holds(t, twin_their_xml(t, NULL), "vda"), twin_remembered(t, "two", "vda"));
+}
+END_TEST
+
 /* Nothing that exists is ever written into, be it empty; and no two disks into one file. */
 START_TEST(files_that_are_there)
 {
@@ -207,6 +225,7 @@ static Suite *suite(void)
     tcase_add_test(modes, disk_only_internal);
     TCase *files = add_case(s, "names and files");
     tcase_add_test(files, two_unnamed_in_one_second);
+    tcase_add_test(files, names_of_digits);
     tcase_add_loop_test(files, files_that_are_there, 0, 2);
     tcase_add_test(files, backing_names);
     tcase_add_test(files, names_refused_here);

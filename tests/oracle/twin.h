@@ -24,8 +24,8 @@ typedef struct {
 } Twin;
 
 /*
- * A machine on both sides. @disks: words "target:format[:flag]...", flags: ro, share, cdrom, floppy, empty, or a word for snapshot=. @extra: more
- * of <devices>, or NULL. The machine is called "web".
+ * A machine on both sides. @disks: words "target:format[:flag]...", flags: ro, share, cdrom, floppy, empty, or a word for
+ * snapshot=. @extra: more of <devices>, or NULL.
  */
 Twin *twin_new(World *w, const char *disks, const char *extra);
 /* Define @xml (with libvirt's directory in it) on both sides: libvirt first, here what it makes of it. */
@@ -62,9 +62,6 @@ void twin_delete(Twin *t, const char *name, const char *option);
 
 /* From now on our documents may say @ours where libvirt's say @theirs. */
 void twin_differs(Twin *t, const char *ours, const char *theirs);
-
-/* libvirt 9 doubles the commas of a new overlay's name on the disk, not in its document: give it the name that it says. */
-void twin_mend_commas(Twin *t);
 
 /* Compare every document, the tree and what is current. */
 void twin_compare(Twin *t);
