@@ -42,6 +42,31 @@ static SnapMode said_mode(const DiskDef *disk, const SnapshotDisk *asked)
     return disk->readonly ? MODE_NO : MODE_DEFAULT;
 }
 
+static gboolean check_external(const AlignedDisk *aligned, const SnapshotDisk *asked, GError **error)
+{
+    const DiskDef *disk = aligned->disk;
+    gboolean named = asked && snapshot_disk_names_image(asked);
+    if (asked && asked->type != DISK_FILE && !named)
+        snap_set_error(error, EINVAL,
+                       "disk '%s': an overlay of type '%s' needs a <source> (--diskspec %s,file=PATH)",
+                       disk->target, disk_type_to_string(asked->type), disk->target);
+    else if (disk->device == DEVICE_LUN || (disk->shareable && !disk->readonly))
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "disk '%s': no external snapshot of a %s disk: leave it out (--diskspec %s,snapshot=no)",
+            disk->target, disk->device == DEVICE_LUN ? "lun" : "shareable", disk->target);
+    else if (disk->type == DISK_BLOCK && !named)
+        snap_set_error(error, EOPNOTSUPP,
+                       "disk '%s' is a block device: say where its overlay goes (--diskspec %s,file=PATH)",
+                       disk->target, disk->target);
+    else if (aligned->format != FORMAT_QCOW2 && aligned->format != FORMAT_QED)
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay cannot be of type '%s'", disk->target,
+                       image_format_to_string(aligned->format));
+    else
+        return TRUE;
+    return FALSE;
+}
+
 static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked, const DiskAbility *ability,
                            GError **error)
 {
@@ -71,31 +96,7 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
                        ability->why_not);
         return FALSE;
     }
-    if (aligned->mode != MODE_EXTERNAL)
-        return TRUE;
-    if (asked && asked->type != DISK_FILE && !snapshot_disk_names_image(asked)) {
-        snap_set_error(error, EINVAL,
-                       "disk '%s': an overlay of type '%s' needs a <source> (--diskspec %s,file=PATH)",
-                       disk->target, disk_type_to_string(asked->type), disk->target);
-        return FALSE;
-    }
-    if (disk->device == DEVICE_LUN || (disk->shareable && !disk->readonly)) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': no external snapshot of a %s disk", disk->target,
-                       disk->device == DEVICE_LUN ? "lun" : "shareable");
-        return FALSE;
-    }
-    if (disk->type == DISK_BLOCK && !(asked && snapshot_disk_names_image(asked))) {
-        snap_set_error(error, EOPNOTSUPP,
-                       "disk '%s' is a block device: say where its overlay goes (--diskspec %s,file=PATH)",
-                       disk->target, disk->target);
-        return FALSE;
-    }
-    if (aligned->format != FORMAT_QCOW2 && aligned->format != FORMAT_QED) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay cannot be of type '%s'", disk->target,
-                       image_format_to_string(aligned->format));
-        return FALSE;
-    }
-    return TRUE;
+    return aligned->mode != MODE_EXTERNAL || check_external(aligned, asked, error);
 }
 
 /*

@@ -108,8 +108,6 @@ static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
         xml_remove_attr(driver, "type");
     else
         xml_set_attr(driver, "type", image_format_to_string(format));
-    if (format != FORMAT_QCOW2)
-        xml_remove_node(xml_child(driver, "metadata_cache"));
     return driver;
 }
 

@@ -155,6 +155,9 @@ gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *
 GPtrArray *domain_missing_images(const Domain *domain);
 /* Under how many names the tree shows @layer (at least 1). */
 guint domain_layer_names(const Domain *domain, const Layer *layer);
+/* Layers that something refers to (a set; caller unrefs): those that domain_prune_layers does not forget. */
+GHashTable *domain_used_layers(const Domain *domain);
+
 /*
  * Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. A remote one is
  * never forgotten: nobody can tell whether it is still there and needs what lies below it. Returns them (of Layer);

@@ -102,12 +102,12 @@ START_TEST(command_create)
 
     g_autoptr(Command) full =
         parse(CTL_DOMAIN, "create s1 --disk-only --memspec f,snapshot=no --diskspec vda "
-                          "--description 'two words' --live --quiesce --halt --atomic "
+                          "--description 'two words' --live --quiesce --halt --atomic --reuse-external --no-metadata "
                           "--diskspec=vdb,snapshot=no");
     ck_assert_str_eq(full->operand, "s1");
     ck_assert_uint_eq(full->options, OPTION_DISK_ONLY | OPTION_MEMSPEC | OPTION_DISKSPEC |
                                          OPTION_DESCRIPTION | OPTION_LIVE | OPTION_QUIESCE | OPTION_HALT |
-                                         OPTION_ATOMIC);
+                                         OPTION_ATOMIC | OPTION_REUSE_EXTERNAL | OPTION_NO_METADATA);
     ck_assert_str_eq(full->memspec, "f,snapshot=no");
     ck_assert_str_eq(full->description, "two words");
     ck_assert_uint_eq(full->diskspecs->len, 2);

@@ -222,6 +222,35 @@ START_TEST(raw_device)
 }
 END_TEST
 
+/* An overlay that somebody made on the device. */
+START_TEST(prepared_device)
+{
+    NEED_LOOPS();
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_autofree char *a = world_path(world, "a.qcow2");
+    g_autofree char *device = attach(world, "dev.img");
+    g_autofree char *specs = on_device(device, "vdb,snapshot=no");
+    g_autofree char *as_file = g_strdup_printf("vda,file=%s vdb,snapshot=no", device);
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", a, "-F", "qcow2", device, NULL);
+    write_pattern(device, 74, "0 64k");
+    g_autoptr(CreateRequest) wrong = world_request("s1", as_file);
+    wrong->reuse_external = TRUE;
+    ck_assert(!world_try_request(world, "web", wrong, &error));
+    expect_error(&error, EINVAL, "is a block device, not of type 'file'");
+    g_autoptr(CreateRequest) request = world_request("s1", specs);
+    request->reuse_external = TRUE;
+    ASSERT_OK(world_try_request(world, "web", request, &error), error);
+    world_reopen(world);
+    assert_layer(world, NULL, device);
+    world_assert_hash(world, NULL, "vda", 74, 1);
+    world_assert_hash(world, "s1", "vda", 1, 1);
+    world_revert(world, "web", "s1");
+    world_assert_hash(world, NULL, "vda", 1, 1);
+    world_check_clean(world, "web");
+}
+END_TEST
+
 /* Nothing but devices: there is no directory that an overlay could be made in. */
 START_TEST(only_devices)
 {
@@ -646,6 +675,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, file_below);
     tcase_add_test(tcase, device_below);
     tcase_add_test(tcase, raw_device);
+    tcase_add_test(tcase, prepared_device);
     tcase_add_test(tcase, only_devices);
     tcase_add_test(tcase, qcow2_device);
     tcase_add_loop_test(tcase, each_bad, 0, G_N_ELEMENTS(bad));

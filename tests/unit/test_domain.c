@@ -497,6 +497,45 @@ START_TEST(set_source_described)
 }
 END_TEST
 
+/* To an export and back: the <source> is carried as it is, what belongs to the old one goes. */
+START_TEST(set_source_network)
+{
+    static const char source_text[] = "<source protocol='nbd' name='exp'><host name='h' port='1'/>"
+                                      "<reconnect delay='10'/></source>";
+    g_autofree char *xml =
+        with_disk("<disk type='file'><driver name='qemu' type='qcow2'><metadata_cache><max_size unit='KiB'>7"
+                  "</max_size></metadata_cache></driver><source file='/a' startupPolicy='optional'>"
+                  "<seclabel model='dac' relabel='no'/></source><backingStore/><target dev='vda'/></disk>");
+    g_autoptr(DomainDef) def = must_parse(xml);
+    g_autoptr(xmlDoc) doc = xml_parse(source_text, strlen(source_text), "source", NULL);
+    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    DiskDef *disk = disk_at(def, 0);
+    g_ptr_array_add(backing, backing_def_new(DISK_FILE, "/a", FORMAT_QCOW2));
+    domain_def_set_network_source(def, disk, xmlDocGetRootElement(doc), FORMAT_QCOW2, backing);
+    g_autofree char *text = disk_text(def, 0);
+    ck_assert_str_eq(text, "<disk type='network'>\n"
+                           "  <driver name='qemu' type='qcow2'/>\n"
+                           "  <source protocol='nbd' name='exp'>\n"
+                           "    <host name='h' port='1'/>\n"
+                           "    <reconnect delay='10'/>\n"
+                           "  </source>\n"
+                           "  <target dev='vda'/>\n"
+                           "</disk>\n");
+    ck_assert_ptr_null(disk->source);
+    ck_assert_str_eq(disk->uri, "nbd://h:1/exp");
+    assert_in_step(def);
+    domain_def_set_source(def, disk, DISK_FILE, "/b", FORMAT_QED, NULL);
+    g_autofree char *back = disk_text(def, 0);
+    ck_assert_str_eq(back, "<disk type='file'>\n"
+                           "  <driver name='qemu' type='qed'/>\n"
+                           "  <source file='/b'/>\n"
+                           "  <target dev='vda'/>\n"
+                           "</disk>\n");
+    ck_assert_ptr_null(disk->uri);
+    assert_in_step(def);
+}
+END_TEST
+
 /* --- secrets --- */
 
 START_TEST(strip)
@@ -603,6 +642,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, set_source_plain);
     tcase_add_test(tcase, take_source);
     tcase_add_test(tcase, set_source_described);
+    tcase_add_test(tcase, set_source_network);
     tcase_add_test(tcase, strip);
     tcase_add_test(tcase, restore);
     tcase_add_test(tcase, restore_moved);
