@@ -23,6 +23,8 @@ static void snapshot_free(Snapshot *snapshot)
 static void layer_free(Layer *layer)
 {
     g_ptr_array_unref(layer->stale);
+    g_clear_pointer(&layer->tags, g_ptr_array_unref);
+    g_free(layer->unreadable);
     g_free(layer->path);
     g_free(layer->backing);
     g_free(layer->stem);
@@ -158,6 +160,8 @@ static Layer *copy_layer(const Layer *layer)
     copy->stale = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < layer->stale->len; i++)
         g_ptr_array_add(copy->stale, g_strdup(layer->stale->pdata[i]));
+    copy->tags = layer->tags ? g_ptr_array_ref(layer->tags) : NULL;
+    copy->unreadable = g_strdup(layer->unreadable);
     copy->home = NULL; /* set by the caller, in terms of the new domain */
     copy->names = 0;   /* counted as the states are copied */
     return copy;
@@ -332,6 +336,11 @@ guint domain_layer_names(const Domain *domain, const Layer *layer)
     return MAX(names, 1);
 }
 
+static int compare_texts(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 GPtrArray *domain_missing_images(const Domain *domain)
 {
     GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
@@ -341,6 +350,7 @@ GPtrArray *domain_missing_images(const Domain *domain)
     while (g_hash_table_iter_next(&iter, NULL, &layer))
         if (!file_id_known(&((Layer *)layer)->file))
             g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
+    g_ptr_array_sort(missing, compare_texts);
     return missing;
 }
 

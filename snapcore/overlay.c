@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "names.h"
+#include "strays.h"
 
 #define MAX_SUFFIX 100000
 #define MAX_BACKING_NAME 1023 /* bytes, of the qcow2 format */
@@ -208,6 +209,8 @@ gboolean overlay_record(Op *op, GError **error)
         layer->file = look.id;
         layer->stamp = look.stamp;
         layer->blocks = look.blocks;
+        if (layer->frozen) /* once and for all */
+            strays_look_layer(op->core->backend, layer);
     }
     return TRUE;
 }

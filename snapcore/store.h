@@ -19,7 +19,9 @@
  * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
  * LAYER: {"path", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true, "stem"?,
- * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a snapshot froze is
+ * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks", "tags"?: [[id, name, s]...]}, "stale"?: [TAG...]}. tags: the
+ * internal snapshots in the file, so that a frozen one need not be opened at the start to know of them; without it, it
+ * is. stale: of these, tags that no snapshot names any more and that are to go. A layer that a snapshot froze is
  * recorded with that snapshot, every other one in domain.json.
  *
  * Every file is replaced as a whole, durably; files that belong together change by way of the journal. A definition
