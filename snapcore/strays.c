@@ -217,30 +217,39 @@ static char *describe_tag(const ImageTag *tag)
     return g_strdup_printf("'%s' (id %s, %s)", name, id, when);
 }
 
+/* LOST, TWICE */
+static char *describe_state(const Stray *stray)
+{
+    g_autofree char *name = one_line(stray->snapshot->name);
+    g_autofree char *tag = one_line(stray->disk->tag);
+    g_autofree char *count = stray->kind == STRAY_LOST
+                                 ? g_strdup("no internal snapshot")
+                                 : g_strdup_printf("%u internal snapshots", stray->count);
+    return g_strdup_printf("%s: snapshot '%s' of %s: '%s' has %s '%s'", kind_words[stray->kind], name,
+                           stray->disk->target, stray->layer->path, count, tag);
+}
+
+/* OWED, UNNAMED */
+static char *describe_unnamed(const Stray *stray)
+{
+    g_autofree char *tag = describe_tag(stray->tag);
+    if (stray->kind == STRAY_OWED)
+        return g_strdup_printf(
+            "%s: '%s' still has the internal snapshot %s of a deleted snapshot: it goes when it can",
+            kind_words[stray->kind], stray->layer->path, tag);
+    return g_strdup_printf("%s: '%s' has the internal snapshot %s, which no snapshot of this domain names",
+                           kind_words[stray->kind], stray->layer->path, tag);
+}
+
+/* Caller frees. */
 static char *describe_stray(const Stray *stray)
 {
-    const char *word = kind_words[stray->kind], *path = stray->layer->path;
-    g_autofree char *name = stray->snapshot ? one_line(stray->snapshot->name) : NULL;
-    g_autofree char *wanted = stray->disk ? one_line(stray->disk->tag) : NULL;
-    g_autofree char *tag = stray->tag ? describe_tag(stray->tag) : NULL;
-    g_autofree char *why = stray->layer->unreadable ? one_line(stray->layer->unreadable) : NULL;
-    switch (stray->kind) {
-    case STRAY_LOST:
-        return g_strdup_printf("%s: snapshot '%s' of %s: '%s' has no internal snapshot '%s'", word, name,
-                               stray->disk->target, path, wanted);
-    case STRAY_TWICE:
-        return g_strdup_printf("%s: snapshot '%s' of %s: '%s' has %u internal snapshots '%s'", word, name,
-                               stray->disk->target, path, stray->count, wanted);
-    case STRAY_UNREADABLE:
-        return g_strdup_printf("%s: '%s': %s", word, path, why);
-    case STRAY_OWED:
-        return g_strdup_printf(
-            "%s: '%s' still has the internal snapshot %s of a deleted snapshot: it goes when it can", word,
-            path, tag);
-    default:
-        return g_strdup_printf(
-            "%s: '%s' has the internal snapshot %s, which no snapshot of this domain names", word, path, tag);
-    }
+    if (stray->disk)
+        return describe_state(stray);
+    if (stray->tag)
+        return describe_unnamed(stray);
+    g_autofree char *why = one_line(stray->layer->unreadable);
+    return g_strdup_printf("%s: '%s': %s", kind_words[stray->kind], stray->layer->path, why);
 }
 
 /* The same stray in another copy of the domain has the same key. Caller frees. */
@@ -261,6 +270,12 @@ static GHashTable *known_keys(const Domain *domain)
     return keys;
 }
 
+static gboolean is_news(const Stray *stray, GHashTable *known)
+{
+    g_autofree char *key = known ? key_of(stray) : NULL;
+    return !key || !g_hash_table_contains(known, key);
+}
+
 GPtrArray *strays_tell(const Domain *domain, const Domain *before)
 {
     GPtrArray *lines = g_ptr_array_new_with_free_func(g_free);
@@ -272,8 +287,7 @@ GPtrArray *strays_tell(const Domain *domain, const Domain *before)
         guint n = 0;
         for (guint i = 0; i < strays->len; i++) {
             const Stray *stray = &g_array_index(strays, Stray, i);
-            g_autofree char *key = known && stray->kind == kind ? key_of(stray) : NULL;
-            if (stray->kind == kind && !(key && g_hash_table_contains(known, key)) && n++ < STRAYS_TOLD)
+            if (stray->kind == kind && is_news(stray, known) && n++ < STRAYS_TOLD)
                 g_ptr_array_add(lines, describe_stray(stray));
         }
         if (n > STRAYS_TOLD)
