@@ -39,7 +39,7 @@ static ImageInfo *read_raw(const ImageFile *file)
     ImageInfo *info = g_new0(ImageInfo, 1);
     info->format = FORMAT_RAW;
     info->virtual_size = (file->size + 511) & ~(guint64)511;
-    info->tags = g_ptr_array_new_with_free_func((GDestroyNotify)image_tag_free);
+    info->tags = image_tags_new();
     return info;
 }
 

@@ -41,6 +41,7 @@ void image_info_free(ImageInfo *info);
 gboolean image_info_has_tag(const ImageInfo *info, const char *tag);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImageInfo, image_info_free)
 void image_tag_free(ImageTag *tag);
+GPtrArray *image_tags_new(void); /* an empty list of ImageTag that frees them */
 
 /* Who else has an image open, by QEMU's lock bytes (facts/qemu.md A3). */
 typedef enum { USE_NONE, USE_READER, USE_WRITER } ImageUse;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "strays.h"
 
 /* What is written must be readable again: escaping may have made it too long, and libxml2 writes things that no parser
  * takes back (facts/qemu.md E). */
@@ -201,6 +202,7 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
             layer->stamp = look.stamp;
             layer->blocks = look.blocks;
         }
+        strays_look_layer(core->backend, layer);
         g_hash_table_add(homes, layer->home);
     }
     g_hash_table_iter_init(&iter, homes);
@@ -243,6 +245,17 @@ void core_tell_gone(Core *core, EngineId where, const char *name)
         core->gone(core->gone_user, where, name);
 }
 
+/* Look at the images that the op or somebody else may have changed: what does not fit now, and is news? */
+static GPtrArray *find_news(Core *core, Domain *domain)
+{
+    strays_look(core->backend, domain);
+    g_autoptr(GPtrArray) all = strays_tell(domain, NULL);
+    if (all->len == 0)
+        return g_steal_pointer(&all);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    return strays_tell(domain, g_hash_table_lookup(core->domains, &domain->object.id));
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
@@ -258,6 +271,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
     }
     g_autofree char *name = g_strdup(domain->name);
     EngineId id = domain->object.id;
+    g_autoptr(GPtrArray) strays = find_news(op->core, domain);
     core_show(op->core, domain);
 
     va_list args;
@@ -267,6 +281,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
     core_log(op->core, name, "%s", line);
     if (why)
         core_log(op->core, name, "%s", why->message);
+    core_log_strays(op->core, name, strays);
     for (guint i = 0; i < op->gone->len; i++)
         core_tell_gone(op->core, id, op->gone->pdata[i]);
     return TRUE;

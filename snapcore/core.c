@@ -9,6 +9,7 @@
 #include "adopt.h"
 #include "error.h"
 #include "op.h"
+#include "strays.h"
 
 /* --- what is shown; under the lock --- */
 
@@ -197,8 +198,16 @@ static gboolean recover(Core *core, Plan *plan, GError **error)
 
 void core_log_missing(Core *core, const char *name, const GPtrArray *missing)
 {
-    for (guint i = 0; i < missing->len; i++)
+    for (guint i = 0; i < MIN(missing->len, STRAYS_TOLD); i++)
         core_log(core, name, "missing image: '%s'", (const char *)missing->pdata[i]);
+    if (missing->len > STRAYS_TOLD)
+        core_log(core, name, "missing images: %u more", missing->len - STRAYS_TOLD);
+}
+
+void core_log_strays(Core *core, const char *name, const GPtrArray *strays)
+{
+    for (guint i = 0; i < strays->len; i++)
+        core_log(core, name, "%s", (const char *)strays->pdata[i]);
 }
 
 /* A rename that was cut short: the directory has the new name, the document not yet. */
@@ -240,11 +249,14 @@ static void load_domain(Core *core, const char *name)
             plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
     }
     complete_rename(core, domain);
+    strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
     core_show(core, domain);
     if (domain->broken)
         core_log(core, name, "read-only: %s", domain->broken);
     core_log_missing(core, name, missing);
+    core_log_strays(core, name, strays);
 }
 
 /* Take an imported domain over if libvirt has let go of it; if not, say why. */

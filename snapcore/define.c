@@ -8,6 +8,7 @@
 #include "chain.h"
 #include "error.h"
 #include "names.h"
+#include "strays.h"
 
 /* --- images of a definition --- */
 
@@ -108,10 +109,13 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     domain->xml_size = strlen(xml);
     domain->changed = time(NULL);
     EngineId id = domain->object.id;
+    strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
     core_show(core, g_steal_pointer(&domain));
     core_log(core, name, "define");
     core_log_missing(core, name, missing);
+    core_log_strays(core, name, strays);
     if (ret_domain)
         *ret_domain = id;
     return TRUE;

@@ -98,6 +98,11 @@ guint domain_layer_names(const Domain *domain, const Layer *layer)
     return MAX(names, 1);
 }
 
+static int compare_texts(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
 GPtrArray *domain_missing_images(const Domain *domain)
 {
     GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
@@ -107,6 +112,7 @@ GPtrArray *domain_missing_images(const Domain *domain)
     while (g_hash_table_iter_next(&iter, NULL, &layer))
         if (layer_is_local(layer) && !file_id_known(&((Layer *)layer)->file))
             g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
+    g_ptr_array_sort(missing, compare_texts);
     return missing;
 }
 

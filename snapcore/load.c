@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "backend.h"
 #include "error.h"
 #include "names.h"
 #include "remote.h"
@@ -42,13 +43,37 @@ static json_t *read_json(const char *path, GError **error)
     return json;
 }
 
+/* What is not as the format says is not known: it will be looked at. */
+static GPtrArray *load_tags(json_t *json)
+{
+    g_autoptr(GPtrArray) tags = image_tags_new();
+    size_t i;
+    json_t *each;
+    if (!json_is_array(json))
+        return NULL;
+    json_array_foreach (json, i, each) {
+        const char *id, *name;
+        json_int_t sec;
+        if (json_unpack(each, "[s, s, I]", &id, &name, &sec) < 0)
+            return NULL;
+        ImageTag *tag = g_new0(ImageTag, 1);
+        tag->id = g_strdup(id);
+        tag->name = g_strdup(name);
+        tag->date_sec = (guint64)sec;
+        g_ptr_array_add(tags, tag);
+    }
+    return g_steal_pointer(&tags);
+}
+
 static gboolean load_frozen(Layer *layer, json_t *frozen)
 {
     json_int_t size, sec, nsec, blocks;
+    json_t *tags = NULL;
     int mode;
-    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I}", "size", &size, "mtime", &sec, &nsec, "mode", &mode,
-                    "blocks", &blocks) < 0)
+    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I, s?o}", "size", &size, "mtime", &sec, &nsec, "mode",
+                    &mode, "blocks", &blocks, "tags", &tags) < 0)
         return FALSE;
+    layer->tags = load_tags(tags);
     layer->frozen = TRUE;
     layer->stamp = (FileStamp){.size = (guint64)size, .mtime_sec = sec, .mtime_nsec = (guint32)nsec};
     layer->mode = (guint)mode & 07777;

@@ -23,6 +23,8 @@ static void snapshot_free(Snapshot *snapshot)
 static void layer_free(Layer *layer)
 {
     g_ptr_array_unref(layer->stale);
+    g_clear_pointer(&layer->tags, g_ptr_array_unref);
+    g_free(layer->unreadable);
     g_free(layer->path);
     g_free(layer->backing);
     g_free(layer->stem);
@@ -161,6 +163,8 @@ static Layer *copy_layer(const Layer *layer)
     copy->stale = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < layer->stale->len; i++)
         g_ptr_array_add(copy->stale, g_strdup(layer->stale->pdata[i]));
+    copy->tags = layer->tags ? g_ptr_array_ref(layer->tags) : NULL;
+    copy->unreadable = g_strdup(layer->unreadable);
     copy->home = NULL; /* set by the caller, in terms of the new domain */
     copy->names = 0;   /* counted as the states are copied */
     return copy;

@@ -45,6 +45,8 @@ typedef struct {
     guint64 blocks;   /* of a frozen layer: what stat shows, so that looking needs no system call */
     char *stem;       /* overlays on this layer are named stem.SNAPSHOT; NULL: from its own path */
     GPtrArray *stale; /* tags (char *) that no snapshot names any more and that could not be dropped yet */
+    GPtrArray *tags;  /* of ImageTag: what the file had when last looked at (strays.h); shared by copies; NULL: not known */
+    char *unreadable; /* why they are not known, if somebody looked */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
 } Layer;
@@ -151,7 +153,7 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 void domain_release_layer(Domain *domain, Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
-/* Paths (char *) of layers that are not there. Caller unrefs. */
+/* Paths (char *) of layers that are not there, sorted. Caller unrefs. */
 GPtrArray *domain_missing_images(const Domain *domain);
 /* Under how many names the tree shows @layer (at least 1). */
 guint domain_layer_names(const Domain *domain, const Layer *layer);

@@ -163,7 +163,9 @@ EngineId core_next_domain_id(Core *core);
 /* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails visibly. */
 void core_log(Core *core, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
+/* Images that are not there (domain_missing_images), and what is in the others (strays_tell): into the log. */
 void core_log_missing(Core *core, const char *name, const GPtrArray *missing);
+void core_log_strays(Core *core, const char *name, const GPtrArray *strays);
 
 /*
  * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the layer its

@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "names.h"
+#include "strays.h"
 
 #define MAX_SUFFIX 100000
 #define MAX_BACKING_NAME 1023 /* bytes, of the qcow2 format */
@@ -296,6 +297,8 @@ gboolean overlay_record(Op *op, GError **error)
         layer->type = look.block ? DISK_BLOCK : DISK_FILE;
         layer->stamp = look.stamp;
         layer->blocks = look.blocks;
+        if (layer->frozen) /* once and for all */
+            strays_look_layer(op->core->backend, layer);
     }
     return TRUE;
 }

@@ -211,7 +211,7 @@ static gboolean take_name(Op *op, Snapshot *snapshot, const char *name, GError *
 /* What the document leaves to what is there: the machine, secrets, and names of overlays. */
 static gboolean complete(Op *op, SnapshotDef *def, const SnapshotDef *old, GError **error)
 {
-    if (!def->domain && old->domain) {
+    if (!def->domain && old && old->domain) {
         def->domain = domain_def_copy(old->domain);
         if (!snapshot_def_align_disks(def, def->domain, error))
             return FALSE;

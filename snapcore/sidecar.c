@@ -2,11 +2,35 @@
 /* The JSON half of the store: sidecars out (store.h has the form). load.c reads them. */
 #include <jansson.h>
 
+#include "backend.h"
 #include "store.h"
 
 static json_t *optional(const char *text)
 {
     return text ? json_string(text) : NULL;
+}
+
+/* An image's tags may be called anything; those that snapshots name are UTF-8. */
+static json_t *tags_to_json(const GPtrArray *tags)
+{
+    json_t *json = json_array();
+    for (guint i = 0; i < tags->len; i++) {
+        const ImageTag *tag = tags->pdata[i];
+        g_autofree char *id = g_utf8_make_valid(tag->id, -1);
+        g_autofree char *name = g_utf8_make_valid(tag->name, -1);
+        json_array_append_new(json, json_pack("[s, s, I]", id, name, (json_int_t)tag->date_sec));
+    }
+    return json;
+}
+
+static json_t *frozen_to_json(const Layer *layer)
+{
+    json_t *json = json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size, "mtime",
+                             (json_int_t)layer->stamp.mtime_sec, (json_int_t)layer->stamp.mtime_nsec, "mode",
+                             (int)layer->mode, "blocks", (json_int_t)layer->blocks);
+    if (layer->tags)
+        json_object_set_new(json, "tags", tags_to_json(layer->tags));
+    return json;
 }
 
 static json_t *layer_to_json(const Layer *layer)
@@ -30,11 +54,7 @@ static json_t *layer_to_json(const Layer *layer)
         json_object_set_new(json, "released", json_true());
     json_object_set_new(json, "stem", optional(layer->stem));
     if (layer->frozen)
-        json_object_set_new(json, "frozen",
-                            json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size,
-                                      "mtime", (json_int_t)layer->stamp.mtime_sec,
-                                      (json_int_t)layer->stamp.mtime_nsec, "mode", (int)layer->mode, "blocks",
-                                      (json_int_t)layer->blocks));
+        json_object_set_new(json, "frozen", frozen_to_json(layer));
     if (layer->stale->len > 0) {
         json_t *stale = json_array();
         for (guint i = 0; i < layer->stale->len; i++)

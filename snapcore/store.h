@@ -18,9 +18,11 @@
  * from the document. What the XML says is the truth about names, parents, times and states; the JSON holds what
  * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
- * LAYER: {"path", "type"?: "block"|"network", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true,
- * "released"?: true, "stem"?,
- * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a snapshot froze is
+ * LAYER: {"path", "type"?: "block"|"network", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns],
+ * "made"?: true, "released"?: true, "stem"?,
+ * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks", "tags"?: [[id, name, s]...]}, "stale"?: [TAG...]}. tags: the
+ * internal snapshots in the file, so that a frozen one need not be opened at the start to know of them; without it, it
+ * is. stale: of these, tags that no snapshot names any more and that are to go. A layer that a snapshot froze is
  * recorded with that snapshot, every other one in domain.json.
  *
  * FROM: {"definition": PATH, "snapshots"?: PATH}, of a domain that was imported and not adopted yet (adopt.h): the file
