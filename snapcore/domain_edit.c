@@ -116,24 +116,36 @@ static xmlNode *add_level(xmlNode *parent, xmlNode *after, const BackingDef *lev
     return store;
 }
 
-/* Replace <backingStore> of @disk, if it has one, by what @backing lists and an empty one that ends the
+/* Replace <backingStore> of @disk, if it has one, by what @backing lists; @whole: and an empty one that ends the
  * chain. */
-static void set_backing(xmlNode *disk, xmlNode *source, const GPtrArray *backing)
+static void set_backing(xmlNode *disk, xmlNode *source, const GPtrArray *backing, gboolean whole)
 {
     xmlNode *old = xml_child(disk, "backingStore");
     if (old == NULL)
         return;
-    xml_remove_node(old);
+    for (; old != NULL; old = xml_child(disk, "backingStore"))
+        xml_remove_node(old);
     xmlNode *parent = disk;
     xmlNode *after = source;
     for (guint i = 0; i < backing->len; i++) {
         const BackingDef *level = g_ptr_array_index(backing, i);
-        if (level->path == NULL)
-            continue;
         parent = add_level(parent, after, level);
         after = parent->last;
     }
-    xml_new_child(parent, after, "backingStore");
+    if (whole)
+        xml_new_child(parent, after, "backingStore");
+}
+
+/* Only local levels can be named; what is below another one is left to that image. */
+static GPtrArray *copy_local_backing(const GPtrArray *backing)
+{
+    GPtrArray *copy = copy_backing(backing);
+    for (guint i = 0; i < copy->len; i++) {
+        const BackingDef *level = g_ptr_array_index(copy, i);
+        if (level->path == NULL)
+            g_ptr_array_set_size(copy, (gint)i);
+    }
+    return copy;
 }
 
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
@@ -141,7 +153,7 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
 {
     /* The arguments may be the disk's own: copy before anything is freed. */
     char *source_path = g_strdup(path);
-    GPtrArray *levels = copy_backing(backing);
+    GPtrArray *levels = copy_local_backing(backing);
     xmlNode *driver = set_driver(disk->node, format);
     xmlNode *source = xml_child(disk->node, "source");
     if (source == NULL)
@@ -150,7 +162,7 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
     name_image(source, type, source_path);
     xml_set_attr(disk->node, "type", disk_type_to_string(type));
     gboolean listed = xml_child(disk->node, "backingStore") != NULL;
-    set_backing(disk->node, source, levels);
+    set_backing(disk->node, source, levels, backing == NULL || levels->len == backing->len);
 
     g_free(disk->source);
     g_ptr_array_unref(disk->backing);
@@ -172,7 +184,11 @@ static void take_children(xmlNode *disk, const xmlNode *from, const char *name)
         xml_remove_node(old);
     for (xmlNode *node = xml_child(from, name); node != NULL; node = xml_next(node, name)) {
         xmlNode *copy = xmlDocCopyNode(node, disk->doc, 1);
-        after = after != NULL ? xmlAddNextSibling(after, copy) : xmlAddChild(disk, copy);
+        if (after != NULL)
+            after = xmlAddNextSibling(after, copy);
+        else
+            after =
+                disk->children != NULL ? xmlAddPrevSibling(disk->children, copy) : xmlAddChild(disk, copy);
     }
 }
 
@@ -197,7 +213,8 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
     set_driver(disk->node, from->format);
     take_children(disk->node, from->node, "backingStore");
     take_children(disk->node, from->node, "source");
-    xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
+    g_autofree char *type = xml_attr(from->node, "type");
+    xml_set_attr(disk->node, "type", type != NULL ? type : disk_type_to_string(from->type));
 
     g_free(disk->source);
     g_ptr_array_unref(disk->backing);
