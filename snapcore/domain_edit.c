@@ -125,27 +125,40 @@ static xmlNode *add_level(xmlNode *parent, xmlNode *after, const BackingDef *lev
 }
 
 /*
- * Replace <backingStore> of @disk, if it has one, by what @backing lists and an empty one that ends the chain. As libvirt:
- * where it said only that there is nothing below, and now there is, the disk gets none.
+ * Replace <backingStore> of @disk, if it has one, by what @backing lists and, if that is the @whole of it, an empty one that
+ * ends the chain. As libvirt: where it said only that there is nothing below, and now there is, the disk gets none.
  */
-static void set_backing(xmlNode *disk, xmlNode *source, gboolean was_empty, const GPtrArray *backing)
+static void set_backing(xmlNode *disk, xmlNode *source, gboolean was_empty, const GPtrArray *backing,
+                        gboolean whole)
 {
     xmlNode *old = xml_child(disk, "backingStore");
     if (old == NULL)
         return;
-    xml_remove_node(old);
+    for (; old != NULL; old = xml_child(disk, "backingStore"))
+        xml_remove_node(old);
     if (was_empty && backing->len > 0)
         return;
     xmlNode *parent = disk;
     xmlNode *after = source;
     for (guint i = 0; i < backing->len; i++) {
         const BackingDef *level = g_ptr_array_index(backing, i);
-        if (level->path == NULL)
-            continue;
         parent = add_level(parent, after, level);
         after = parent->last;
     }
-    xml_new_child(parent, after, "backingStore");
+    if (whole)
+        xml_new_child(parent, after, "backingStore");
+}
+
+/* Only local levels can be named; what is below another one is left to that image. */
+static GPtrArray *copy_local_backing(const GPtrArray *backing)
+{
+    GPtrArray *copy = copy_backing(backing);
+    for (guint i = 0; i < copy->len; i++) {
+        const BackingDef *level = g_ptr_array_index(copy, i);
+        if (level->path == NULL || level->type == DISK_NETWORK)
+            g_ptr_array_set_size(copy, (gint)i);
+    }
+    return copy;
 }
 
 void domain_def_set_path(DiskDef *disk, const char *path)
@@ -177,14 +190,15 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
 {
     /* The arguments may be the disk's own: copy before anything is freed. */
     char *source_path = g_strdup(path);
-    g_autoptr(GPtrArray) levels = copy_backing(backing);
+    g_autoptr(GPtrArray) levels = copy_local_backing(backing);
     xmlNode *driver = set_driver(disk->node, format);
     xmlNode *source = xml_child(disk->node, "source");
     if (source == NULL)
         source = xml_new_child(disk->node, driver, "source");
     rename_image(source, type, source_path);
     xml_set_attr(disk->node, "type", disk_type_to_string(type));
-    set_backing(disk->node, source, disk->backing->len == 0, levels);
+    set_backing(disk->node, source, disk->backing->len == 0, levels,
+                backing == NULL || levels->len == backing->len);
     set_fields(disk, type, source_path, NULL, format, levels);
 }
 
@@ -199,11 +213,12 @@ void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode 
     else
         xmlAddNextSibling(driver, copy);
     xml_set_attr(disk->node, "type", disk_type_to_string(DISK_NETWORK));
-    set_backing(disk->node, copy, disk->backing->len == 0, backing);
-    set_fields(disk, DISK_NETWORK, NULL, remote_uri(copy, NULL), format, backing);
+    g_autoptr(GPtrArray) levels = copy_local_backing(backing);
+    set_backing(disk->node, copy, disk->backing->len == 0, levels, levels->len == backing->len);
+    set_fields(disk, DISK_NETWORK, NULL, remote_uri(copy, NULL), format, levels);
 }
 
-/* Replace the children of @node called @name by copies of those @from has, behind its child @after (NULL: at the end). */
+/* Replace the children of @node called @name by copies of those @from has, behind its child @after (NULL: as the first). */
 static void take_children(xmlNode *node, xmlNode *after, const xmlNode *from, const char *name)
 {
     xmlNode *old;
@@ -211,7 +226,11 @@ static void take_children(xmlNode *node, xmlNode *after, const xmlNode *from, co
         xml_remove_node(old);
     for (xmlNode *child = xml_child(from, name); child != NULL; child = xml_next(child, name)) {
         xmlNode *copy = xmlDocCopyNode(child, node->doc, 1);
-        after = after != NULL ? xmlAddNextSibling(after, copy) : xmlAddChild(node, copy);
+        if (after != NULL)
+            after = xmlAddNextSibling(after, copy);
+        else
+            after =
+                node->children != NULL ? xmlAddPrevSibling(node->children, copy) : xmlAddChild(node, copy);
     }
 }
 
@@ -250,7 +269,8 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
         take_children(driver, NULL, xml_child(from->node, "driver"), "metadata_cache");
     take_children(disk->node, driver, from->node, "backingStore");
     take_children(disk->node, driver, from->node, "source");
-    xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
+    g_autofree char *type = xml_attr(from->node, "type");
+    xml_set_attr(disk->node, "type", type != NULL ? type : disk_type_to_string(from->type));
 
     g_free(disk->source);
     g_free(disk->uri);

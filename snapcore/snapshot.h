@@ -64,7 +64,8 @@ void snapshot_def_restore_secrets(SnapshotDef *def, const SnapshotDef *old);
 
 /*
  * Parse only what stands before <domain> of a document in the layout we write: enough for the tree, many times
- * faster. The result has neither domain nor the nodes that follow it. Falls back to the whole parse for other layouts.
+ * faster. The result has neither domain nor the nodes that follow it, and of the disks those that are listed. Falls back
+ * to the whole parse for other layouts.
  */
 SnapshotDef *snapshot_def_parse_head(const char *text, gsize len, GError **error);
 

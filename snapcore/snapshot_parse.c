@@ -140,6 +140,9 @@ static gboolean read_disks(const xmlNode *root, const char *name, GPtrArray *dis
 
 static gboolean read_head(SnapshotDef *def, const xmlNode *root, GError **error)
 {
+    g_autofree char *active = read_text(root, "active");
+    def->has_active = active != NULL;
+    def->active = g_strcmp0(active, "1") == 0;
     def->description = read_text(root, "description");
     return read_name(def, root, error) && read_state(def, root, error) && read_time(def, root, error) &&
            read_parent(def, root, error) && read_memory(def, root, error) &&
@@ -182,9 +185,6 @@ static gboolean read_tail(SnapshotDef *def, const xmlNode *root, GError **error)
 {
     if (!is_off(def->state))
         def->cookie = xml_child(root, "cookie");
-    g_autofree char *active = read_text(root, "active");
-    def->has_active = active != NULL;
-    def->active = g_strcmp0(active, "1") == 0;
     return read_domain(def, root, error) && read_inactive_domain(def, root, error);
 }
 

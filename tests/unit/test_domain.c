@@ -428,23 +428,57 @@ START_TEST(set_source_plain)
 }
 END_TEST
 
+/* A level that is not local cannot be named again; the chain is left open there. */
+START_TEST(set_source_below_network)
+{
+    g_autofree char *text = with_disk(
+        "<disk><source file='/a'/><backingStore type='file'><format type='raw'/><source file='/b'/>"
+        "<backingStore type='network'><format type='raw'/><source protocol='nbd' name='x'/>"
+        "<backingStore type='file'><format type='raw'/><source file='/c'/></backingStore></backingStore>"
+        "</backingStore><target dev='vda'/></disk>");
+    g_autoptr(DomainDef) def = must_parse(text);
+    DiskDef *disk = disk_at(def, 0);
+    ck_assert_uint_eq(disk->backing->len, 3);
+    domain_def_set_source(def, disk, DISK_FILE, "/new", FORMAT_QCOW2, disk->backing);
+    g_autofree char *changed = disk_text(def, 0);
+    ck_assert_str_eq(changed, "<disk type='file'>\n"
+                              "  <driver name='qemu' type='qcow2'/>\n"
+                              "  <source file='/new'/>\n"
+                              "  <backingStore type='file'>\n"
+                              "    <format type='raw'/>\n"
+                              "    <source file='/b'/>\n"
+                              "  </backingStore>\n"
+                              "  <target dev='vda'/>\n"
+                              "</disk>\n");
+    assert_in_step(def);
+}
+END_TEST
+
 /* The image of another document's disk, or the whole device where it is another one. */
 START_TEST(take_source)
 {
     g_autofree char *old_text =
         with_disk("<disk><driver name='qemu' cache='none'/><source file='/a'/><target dev='vda'/>"
-                  "</disk><disk><source file='/b'/><target dev='vdb'/></disk>");
+                  "</disk><disk><source file='/b'/><target dev='vdb'/></disk>"
+                  "<disk><source file='/c'/><target dev='vdc'/></disk>");
     g_autofree char *now_text =
         with_disk("<disk type='block' snapshot='no'><driver name='qemu' type='qcow2'/><source dev='/dev/x'/>"
                   "<backingStore/><target dev='vda'/></disk>"
-                  "<disk type='file' device='cdrom'><target dev='vdb' bus='sata'/><readonly/></disk>");
+                  "<disk type='file' device='cdrom'><target dev='vdb' bus='sata'/><readonly/></disk>"
+                  "<disk type='dir'><source dir='/d'/><target dev='vdc'/></disk>");
     g_autoptr(DomainDef) def = must_parse(old_text);
     g_autoptr(DomainDef) now = must_parse(now_text);
     domain_def_take_source(def, disk_at(def, 0), disk_at(now, 0));
     domain_def_take_source(def, disk_at(def, 1), disk_at(now, 1));
+    domain_def_take_source(def, disk_at(def, 2), disk_at(now, 2));
     g_clear_pointer(&now, domain_def_free);
     g_autofree char *first = disk_text(def, 0);
     g_autofree char *second = disk_text(def, 1);
+    g_autofree char *third = disk_text(def, 2);
+    ck_assert_str_eq(third, "<disk type='dir'>\n"
+                            "  <source dir='/d'/>\n"
+                            "  <target dev='vdc'/>\n"
+                            "</disk>\n");
     ck_assert_str_eq(first, "<disk type='block'>\n"
                             "  <driver name='qemu' cache='none' type='qcow2'/>\n"
                             "  <source dev='/dev/x'/>\n"
@@ -640,6 +674,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, copying);
     tcase_add_test(tcase, set_source_backed);
     tcase_add_test(tcase, set_source_plain);
+    tcase_add_test(tcase, set_source_below_network);
     tcase_add_test(tcase, take_source);
     tcase_add_test(tcase, set_source_described);
     tcase_add_test(tcase, set_source_network);
