@@ -117,14 +117,19 @@ static void restore_file(const SavedFile *file)
     close(fd);
 }
 
-/* A domain that has come since then is its directory too. */
-static void remove_empty(const char *path)
+/* A domain that has come since then is two empty directories by now. */
+static void remove_newcomers(World *world)
 {
+    g_autofree char *path = world_store_file(world, "domains");
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     for (const char *entry = dir ? g_dir_read_name(dir) : NULL; entry; entry = g_dir_read_name(dir)) {
-        g_autofree char *child = g_build_filename(path, entry, NULL);
-        remove_empty(child);
-        (void)rmdir(child);
+        g_autofree char *domain = g_build_filename(path, entry, NULL);
+        g_autofree char *snapshots = g_build_filename(domain, "snapshots", NULL);
+        g_autofree char *definition = g_build_filename(domain, "domain.xml", NULL);
+        if (access(definition, F_OK) == 0)
+            continue;
+        (void)rmdir(snapshots);
+        ck_assert_int_eq(rmdir(domain), 0);
     }
 }
 
@@ -136,10 +141,9 @@ void world_restore(World *world, const GPtrArray *saved)
     for (guint i = 0; i < now->len; i++)
         if (!g_ptr_array_find_with_equal_func((GPtrArray *)saved, now->pdata[i], same_path, NULL))
             ck_assert_int_eq(unlink(((SavedFile *)now->pdata[i])->path), 0);
-    g_autofree char *domains = world_store_file(world, "domains");
-    remove_empty(domains);
     for (guint i = 0; i < saved->len; i++)
         restore_file(saved->pdata[i]);
+    remove_newcomers(world);
 }
 
 /* --- images --- */
