@@ -136,7 +136,6 @@ static const Case cases[] = {
      MODE_DEFAULT, "vda=external"},
     {CDROM("sda") QCOW2("vda"), "sda,snapshot=external", MODE_DEFAULT, "sda=external vda=internal"},
     {CDROM("sda"), "", MODE_DEFAULT, "sda=no"},
-    {EMPTY("vda", "disk") QCOW2("vdb"), "", MODE_DEFAULT, "vda=no vdb=internal"},
     {EMPTY("fda", "floppy"), "fda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP,
      "disk 'fda': the drive is empty"},
     /* where the overlay goes */
