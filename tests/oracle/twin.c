@@ -63,11 +63,19 @@ void twin_touch(Twin *t)
     for (guint i = 0; i < t->targets->len; i++) {
         const char *target = t->targets->pdata[i];
         guint byte = 1 + (t->step * 7 + i * 3) % 255, offset = 4096 * ((t->step * 37 + i * 11) % 200);
-        for (guint side = 0; side < G_N_ELEMENTS(xml); side++)
-            run_ok(t->w, "qemu-io", "-f", disk_value(t, xml[side], target, "driver/@type"), "-c",
-                   keepf(t->w, "write -q -P %u %u 12288", byte, offset), "-c",
-                   keepf(t->w, "write -q -P %u 921600 512", byte),
-                   disk_value(t, xml[side], target, "source/@file"));
+        for (guint side = 0; side < G_N_ELEMENTS(xml); side++) {
+            const char *path = disk_value(t, xml[side], target, "source/@file");
+            const char *argv[] = {"qemu-io",
+                                  "-f",
+                                  disk_value(t, xml[side], target, "driver/@type"),
+                                  "-c",
+                                  keepf(t->w, "write -q -P %u %u 12288", byte, offset),
+                                  "-c",
+                                  keepf(t->w, "write -q -P %u 921600 512", byte),
+                                  path,
+                                  NULL};
+            ran_expect_ok(quick_argv(t->w, argv), path);
+        }
     }
 }
 

@@ -130,7 +130,7 @@ const char *twin_hash(const Twin *t, const char *path, const char *format, const
         argv[9] = keepf(t->w, "snapshot.name=%s", doubled);
     }
     unlink(raw);
-    ran_expect_ok(ran_argv(t->w, argv), keepf(t->w, "'%s' of '%s'", tag != NULL ? tag : "", path));
+    ran_expect_ok(quick_argv(t->w, argv), keepf(t->w, "'%s' of '%s'", tag != NULL ? tag : "", path));
     return hash_of(t->w, raw);
 }
 
