@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "admit.h"
 #include "align.h"
 #include "chain.h"
 #include "error.h"
@@ -142,6 +143,7 @@ static gboolean plan_disk(Op *op, Snapshot *snapshot, const AlignedDisk *disk, D
     } else {
         ok = op_take_image(op, state->layer->path, error) &&
              op_require_sole(op, disk->disk->target, state->layer, error) &&
+             admit_state(op->domain, state->layer, FALSE, error) &&
              (disk->mode == MODE_INTERNAL ? plan_internal(op, snapshot, disk, state, error)
                                           : plan_external(op, snapshot, disk, state, error));
     }
