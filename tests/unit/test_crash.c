@@ -108,6 +108,24 @@ static gboolean act_define(World *world, GError **error)
     return world_try_define(world, xml, error);
 }
 
+static void setup_elsewhere(World *world)
+{
+    setup_frozen(world);
+    g_free(world_image(world, "c.qcow2", 3));
+}
+
+/* The snapshot s2 under another name, and its state of vda in another image. */
+static gboolean act_replace(World *world, GError **error)
+{
+    EngineId id = world_snapshot(world, "web", "s2");
+    g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, id);
+    g_autoptr(GString) document = g_string_new(xml);
+    g_string_replace(document, "<name>s2</name>", "<name>other</name>", 1);
+    g_string_replace(document, "a.qcow2", "c.qcow2", 0);
+    return world->engine->ops->redefine(world->engine, world_domain(world, "web"), id, document->str,
+                                        document->len, REDEFINE_CURRENT, NULL, error);
+}
+
 static const Scenario scenarios[] = {
     {"create external", setup_three, act_external},
     {"create internal", setup_three, act_internal},
@@ -121,6 +139,7 @@ static const Scenario scenarios[] = {
     {"rename", setup_frozen, act_rename},
     {"describe", setup_internal, act_describe},
     {"redefine", setup_internal, act_define},
+    {"replace", setup_elsewhere, act_replace},
 };
 
 /* --- the runs --- */
