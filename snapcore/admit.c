@@ -73,3 +73,33 @@ gboolean admit_writing(Core *core, EngineId own, gboolean judge_own, const char 
     }
     return TRUE;
 }
+
+/* Is @layer the image of one of the domain's disks that the guest may write, by this or another name? */
+static gboolean is_written(const Domain *domain, const Layer *layer)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *active = disk->readonly ? NULL : domain_active_layer(domain, disk);
+        if (active &&
+            (active == layer || (file_id_known(&layer->file) && file_id_equal(&active->file, &layer->file))))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean admit_state(const Domain *domain, const Layer *layer, gboolean own, GError **error)
+{
+    const Layer *each = own ? layer : domain_find_layer(domain, layer->backing);
+    for (guint i = 0; each && i < g_hash_table_size(domain->layers); i++) {
+        if (is_written(domain, each)) {
+            snap_set_error(
+                error, EINVAL,
+                "'%s'%s is what the domain writes now, it cannot be the state of a snapshot: first point "
+                "the domain at the overlay",
+                each->path, each == layer ? "" : ", which it stands on,");
+            return FALSE;
+        }
+        each = domain_find_layer(domain, each->backing);
+    }
+    return TRUE;
+}

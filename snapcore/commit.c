@@ -153,6 +153,8 @@ void op_prune(Op *op)
     g_autoptr(GPtrArray) pruned = domain_prune_layers(op->domain);
     for (guint i = 0; i < pruned->len; i++) {
         const Layer *layer = pruned->pdata[i];
+        if (layer->home) /* it is there still, with another state */
+            op_write_home(op, layer);
         if (layer->frozen && !op_is_shared(op, layer))
             plan_after(op->plan, STEP_THAW, layer->path, layer->path)->mode = layer->mode;
     }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "admit.h"
 #include "error.h"
 #include "names.h"
 #include "overlay.h"
@@ -55,46 +56,6 @@ static const Kept *find_kept(const GArray *kept, const SnapshotDef *old, const S
     return NULL;
 }
 
-/* Is @layer the image of one of the domain's disks that the guest may write, by this or another name? */
-static gboolean is_written(const Domain *domain, const Layer *layer)
-{
-    for (guint i = 0; i < domain->def->disks->len; i++) {
-        const DiskDef *disk = domain->def->disks->pdata[i];
-        const Layer *active = disk->readonly ? NULL : domain_active_layer(domain, disk);
-        if (active &&
-            (active == layer || (file_id_known(&layer->file) && file_id_equal(&active->file, &layer->file))))
-            return TRUE;
-    }
-    return FALSE;
-}
-
-/*
- * A state is the content of @layer (that of an internal one: of what lies below its image) and of all below it. None of
- * it may be written by a guest.
- */
-static gboolean require_unwritten(Op *op, const Layer *layer, GError **error)
-{
-    const Layer *below = layer;
-    for (guint i = 0; below && i < g_hash_table_size(op->domain->layers); i++) {
-        g_autofree char *other = NULL;
-        const char *stands = below == layer ? "" : ", which it stands on,";
-        if (is_written(op->domain, below)) {
-            snap_set_error(
-                error, EINVAL,
-                "'%s'%s is what the domain writes now, it cannot be the state of a snapshot: first point "
-                "the domain at the overlay",
-                below->path, stands);
-            return FALSE;
-        }
-        if (core_used_elsewhere(op->core, op->domain->object.id, below->path, &below->file, TRUE, &other)) {
-            snap_set_error(error, EBUSY, "'%s'%s is also a disk of domain '%s'", below->path, stands, other);
-            return FALSE;
-        }
-        below = domain_find_layer(op->domain, below->backing);
-    }
-    return TRUE;
-}
-
 /* The tag that the state is. One that the store knew stays if it is there. Caller frees. */
 static char *find_tag(Op *op, const Layer *layer, const char *name, const Kept *keep)
 {
@@ -109,8 +70,7 @@ static char *find_tag(Op *op, const Layer *layer, const char *name, const Kept *
 static gboolean take_internal(Op *op, Snapshot *snapshot, const char *target, Layer *layer, const Kept *keep,
                               GError **error)
 {
-    const Layer *below = domain_find_layer(op->domain, layer->backing);
-    if (below && !require_unwritten(op, below, error))
+    if (!admit_state(op->domain, layer, FALSE, error))
         return FALSE;
     g_autofree char *tag = find_tag(op, layer, snapshot->name, keep);
     snapshot_add_disk(snapshot, target, layer, tag);
@@ -119,7 +79,7 @@ static gboolean take_internal(Op *op, Snapshot *snapshot, const char *target, La
 
 static gboolean take_external(Op *op, Snapshot *snapshot, const char *target, Layer *layer, GError **error)
 {
-    if (!require_unwritten(op, layer, error))
+    if (!admit_state(op->domain, layer, TRUE, error))
         return FALSE;
     if (file_id_known(&layer->file) &&
         (!op_take_image(op, layer->path, error) || !op_require_sole(op, target, layer, error) ||
@@ -235,6 +195,7 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, RedefineF
     if (!take_name(op, snapshot, def->name, error) || !take_disks(op, snapshot, def, old, error))
         return FALSE;
     take_fields(snapshot, def, op->domain);
+    op_prune(op);
     if (flags & REDEFINE_CURRENT)
         op->domain->current = snapshot;
     if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error) ||

@@ -110,6 +110,7 @@ static gboolean act_define(World *world, GError **error)
     return world_try_define(world, xml, error);
 }
 
+<<<<<<< HEAD
 static gboolean act_no_metadata(World *world, GError **error)
 {
     g_autoptr(CreateRequest) request =
@@ -149,6 +150,24 @@ static void setup_device(World *world)
 static gboolean act_device(World *world, GError **error)
 {
     return world_try_create(world, "web", "s1", device_specs, error);
+=======
+static void setup_elsewhere(World *world)
+{
+    setup_frozen(world);
+    g_free(world_image(world, "c.qcow2", 3));
+}
+
+/* The snapshot s2 under another name, and its state of vda in another image. */
+static gboolean act_replace(World *world, GError **error)
+{
+    EngineId id = world_snapshot(world, "web", "s2");
+    g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, id);
+    g_autoptr(GString) document = g_string_new(xml);
+    g_string_replace(document, "<name>s2</name>", "<name>other</name>", 1);
+    g_string_replace(document, "a.qcow2", "c.qcow2", 0);
+    return world->engine->ops->redefine(world->engine, world_domain(world, "web"), id, document->str,
+                                        document->len, REDEFINE_CURRENT, NULL, error);
+>>>>>>> redefine
 }
 
 static const Scenario scenarios[] = {
@@ -164,9 +183,13 @@ static const Scenario scenarios[] = {
     {"rename", setup_frozen, act_rename},
     {"describe", setup_internal, act_describe},
     {"redefine", setup_internal, act_define},
+<<<<<<< HEAD
     {"create without metadata", setup_three, act_no_metadata},
     {"reuse", setup_prepared, act_reuse},
     {"device", setup_device, act_device, TRUE},
+=======
+    {"replace", setup_elsewhere, act_replace},
+>>>>>>> redefine
 };
 
 /* --- the runs --- */
