@@ -182,18 +182,11 @@ static gboolean plan_disk(Creation *creation, const AlignedDisk *disk, DiskState
         g_propagate_error(error, g_steal_pointer(&state->error));
         ok = FALSE;
     } else {
-<<<<<<< HEAD
         ok = op_take_image(creation->op, state->layer->path, error) &&
              op_require_sole(creation->op, disk->disk->target, state->layer, error) &&
+             admit_state(creation->op->domain, state->layer, FALSE, error) &&
              (disk->mode == MODE_INTERNAL ? plan_internal(creation, disk, state, error)
                                           : plan_external(creation, disk, state, error));
-=======
-        ok = op_take_image(op, state->layer->path, error) &&
-             op_require_sole(op, disk->disk->target, state->layer, error) &&
-             admit_state(op->domain, state->layer, FALSE, error) &&
-             (disk->mode == MODE_INTERNAL ? plan_internal(op, snapshot, disk, state, error)
-                                          : plan_external(op, snapshot, disk, state, error));
->>>>>>> redefine
     }
     if (!ok)
         g_prefix_error(error, "disk '%s': ", disk->disk->target);

@@ -215,7 +215,7 @@ START_TEST(other_protocols_are_refused)
     for (guint i = 0; i < G_N_ELEMENTS(protocols); i++) {
         const char *document = keepf(w,
                                      "<domainsnapshot><disks><disk name='vda' type='network'>"
-                                     "<source protocol='%s' name='x'><host name='h'/></source></disk></disks>"
+                                     "<source protocol='%s' name='pool/x'><host name='h'/></source></disk></disks>"
                                      "</domainsnapshot>\n",
                                      protocols[i]);
         ck_assert_int_eq(put(w, "web/ctl", document), EOPNOTSUPP);
@@ -289,7 +289,7 @@ START_TEST(no_metadata)
     assert_same(link_of(w, "web/current"), "one");
     ck_has(tags_of(w, image(w, "web-vdb.qcow2")), "a/b");
     assert_same(active_path(w, "web", "vda"), image(w, "web-vda.a_b"));
-    ck_assert_str_eq(text_of(w, "web/tree"), "one\n  +- (you are here)\n");
+    ck_has(text_of(w, "web/tree"), "one\n  +- (you are here)\n");
     ck_has(text_of(w, "web/log"), "create 'a/b' without metadata: vda external, what was is '");
     command_fails(w, "web", EEXIST, "create a/b --no-metadata --diskspec vda,snapshot=no");
     /* what was left behind is nobody's to touch */

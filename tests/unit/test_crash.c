@@ -110,7 +110,6 @@ static gboolean act_define(World *world, GError **error)
     return world_try_define(world, xml, error);
 }
 
-<<<<<<< HEAD
 static gboolean act_no_metadata(World *world, GError **error)
 {
     g_autoptr(CreateRequest) request =
@@ -150,7 +149,8 @@ static void setup_device(World *world)
 static gboolean act_device(World *world, GError **error)
 {
     return world_try_create(world, "web", "s1", device_specs, error);
-=======
+}
+
 static void setup_elsewhere(World *world)
 {
     setup_frozen(world);
@@ -167,7 +167,6 @@ static gboolean act_replace(World *world, GError **error)
     g_string_replace(document, "a.qcow2", "c.qcow2", 0);
     return world->engine->ops->redefine(world->engine, world_domain(world, "web"), id, document->str,
                                         document->len, REDEFINE_CURRENT, NULL, error);
->>>>>>> redefine
 }
 
 static const Scenario scenarios[] = {
@@ -183,13 +182,10 @@ static const Scenario scenarios[] = {
     {"rename", setup_frozen, act_rename},
     {"describe", setup_internal, act_describe},
     {"redefine", setup_internal, act_define},
-<<<<<<< HEAD
     {"create without metadata", setup_three, act_no_metadata},
     {"reuse", setup_prepared, act_reuse},
     {"device", setup_device, act_device, TRUE},
-=======
     {"replace", setup_elsewhere, act_replace},
->>>>>>> redefine
 };
 
 /* --- the runs --- */
