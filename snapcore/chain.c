@@ -168,25 +168,21 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
 }
 
 /* The definition's own word on the layer at @depth below the disk's image, if it is this @path. */
-static const BackingDef *named_backing(const DiskDef *disk, guint depth, const char *path)
+static const BackingDef *named_backing(const Core *core, const DiskDef *disk, guint depth, const char *path)
 {
     if (depth >= disk->backing->len)
         return NULL;
     const BackingDef *named = disk->backing->pdata[depth];
-    if (!named->path)
-        return NULL;
-    g_autofree char *plain = g_canonicalize_filename(named->path, "/");
-    char *real = realpath(plain, NULL);
-    gboolean same = strcmp(real ? real : plain, path) == 0;
-    free(real);
-    return same ? named : NULL;
+    g_autofree char *real = named->path ? chain_real_path(core, named->path, NULL) : NULL;
+    return g_strcmp0(real, path) == 0 ? named : NULL;
 }
 
+/* In one directory are images of one owner and purpose; in /dev is everything. */
 static gboolean may_take(const Core *core, const char *above, const char *path)
 {
     g_autofree char *dir = g_path_get_dirname(above);
     g_autofree char *own = g_path_get_dirname(path);
-    if (strcmp(dir, own) == 0)
+    if (strcmp(dir, own) == 0 && !file_in_dev(path))
         return TRUE;
     for (guint i = 0; core->backing_dirs && core->backing_dirs[i]; i++)
         if (is_under(path, core->backing_dirs[i]))
@@ -236,7 +232,7 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     g_autofree char *below = chain_backing_path(core, layer->path, info->backing_name, error);
     if (!below)
         return FALSE;
-    const BackingDef *named = named_backing(disk, depth, below);
+    const BackingDef *named = named_backing(core, disk, depth, below);
     gboolean recorded =
         g_strcmp0(known, below) == 0; /* taken before: an overlay that create was given, say */
     if (!named && !recorded && !may_take(core, layer->path, below)) {

@@ -23,8 +23,8 @@ char *chain_backing_path(const Core *core, const char *path, const char *name, G
 
 /*
  * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if the
- * definition's <backingStore> names it, if it is in the image's own directory, or if it is under one of the mount's
- * backing directories; otherwise EPERM with a sentence that says so. An image that is not there is recorded as missing.
+ * definition's <backingStore> names it, if it is in the image's own directory (but not in /dev), or if it is under one of
+ * the mount's backing directories; otherwise EPERM with a sentence that says so. An image that is not there is recorded as missing.
  */
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error);
 

@@ -19,6 +19,14 @@ static void auto_fd_close(AutoFd *fd)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AutoFd, auto_fd_close)
 
+/* The descriptor, which then is the caller's to close. */
+static int auto_fd_steal(AutoFd *fd)
+{
+    int stolen = *fd;
+    *fd = -1;
+    return stolen;
+}
+
 gboolean file_in_dev(const char *path)
 {
     return g_str_has_prefix(path, "/dev/");
@@ -97,9 +105,7 @@ int file_open_image(const char *path, int flags, GError **error)
         snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
         return -1;
     }
-    int opened = fd;
-    fd = -1;
-    return opened;
+    return auto_fd_steal(&fd);
 }
 
 gboolean file_id_known(const FileId *id)

@@ -186,7 +186,9 @@ static gboolean plan_reuse(const Target *target, Layer **ret_layer, GError **err
         return FALSE;
     *ret_layer =
         overlay_adopt(target->op, target->on, target->path, target->stem, target->type, target->disk->format);
-    return !local || op_hold(target->op, *ret_layer, error);
+    /* Whoever made it may not have waited for the disk. */
+    return !local || (op_hold(target->op, *ret_layer, error) && file_sync(target->path, error) &&
+                      file_sync_parent(target->path, error));
 }
 
 /* --- choosing --- */

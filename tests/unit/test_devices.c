@@ -668,6 +668,38 @@ START_TEST(name_outlives_number)
 }
 END_TEST
 
+/* What lies below a device is named, or recorded, or not taken: in /dev is everything. */
+START_TEST(backing_device)
+{
+    NEED_LOOPS();
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_autofree char *image = world_raw(world, "base.img", 5);
+    g_autofree char *base = loop_attach(image, MIB);
+    g_autofree char *over = attach(world, "over.img");
+    ck_assert_int_eq(symlink(base, NAME_IN_DEV), 0);
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", NAME_IN_DEV, "-F", "raw", over, NULL);
+    g_autofree char *silent = device_element("vda", "qcow2", over);
+    g_autofree char *named =
+        g_strdup_printf("    <disk type='block' device='disk'>\n      <driver name='qemu' type='qcow2'/>\n"
+                        "      <source dev='%s'/>\n      <backingStore type='block'>\n"
+                        "        <format type='raw'/>\n        <source dev='" NAME_IN_DEV "'/>\n"
+                        "      </backingStore>\n      <target dev='vda' bus='virtio'/>\n    </disk>\n",
+                        over);
+    g_autofree char *without = domain_document("web", silent);
+    g_autofree char *with = domain_document("web", named);
+    world_assert_define_refused(world, without, EPERM, "name it in <backingStore>");
+    world_assert_define_taken(world, with);
+    world_assert_hash(world, NULL, "vda", 5, 5);
+    world_create(world, "web", "in", NULL);
+    world_write(world, "web", "vda", 6);
+    world_reopen(world);
+    world_revert(world, "web", "in");
+    world_assert_hash(world, NULL, "vda", 5, 5);
+    world_assert_define_taken(world, without); /* recorded by now */
+    world_check_clean(world, "web");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("devices");
@@ -686,6 +718,7 @@ static Suite *suite(void)
     TCase *names = tcase_create("names");
     tcase_add_unchecked_fixture(names, scratch_setup, remove_name);
     tcase_add_test(names, name_outlives_number);
+    tcase_add_test(names, backing_device);
     suite_add_tcase(suite, names);
     return suite;
 }
