@@ -676,6 +676,7 @@ START_TEST(backing_device)
     g_autofree char *image = world_raw(world, "base.img", 5);
     g_autofree char *base = loop_attach(image, MIB);
     g_autofree char *over = attach(world, "over.img");
+    (void)unlink(NAME_IN_DEV); /* an earlier test's */
     ck_assert_int_eq(symlink(base, NAME_IN_DEV), 0);
     tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", NAME_IN_DEV, "-F", "raw", over, NULL);
     g_autofree char *silent = device_element("vda", "qcow2", over);

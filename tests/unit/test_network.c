@@ -202,8 +202,9 @@ START_TEST(labels_and_cache)
     g_autofree char *xml = definition(world);
     g_autofree char *document =
         world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
-    assert_has(xml, label);
-    assert_has(document, label);
+    assert_has(xml, "        <reconnect delay='10'/>\n");
+    assert_has(document, "        <reconnect delay='10'/>\n");
+    ck_assert_ptr_null(strstr(document, "seclabel")); /* as libvirt: only of what is local */
 }
 END_TEST
 
@@ -250,18 +251,18 @@ static const BadSource bad_sources[] = {
     {"iscsi", "<source protocol='iscsi' name='iqn'><host name='h'/></source>", EOPNOTSUPP, "'iscsi'"},
     {"ssh", "<source protocol='ssh' name='/i'><host name='h'/></source>", EOPNOTSUPP, "'ssh'"},
     {"http", "<source protocol='http' name='i'><host name='h' port='80'/></source>", EOPNOTSUPP, "'http'"},
-    {"none", "<source name='i'><host name='h' port='80'/></source>", EOPNOTSUPP, "protocol ''"},
+    {"none", "<source name='i'><host name='h' port='80'/></source>", EINVAL, "has no protocol="},
     {"no-host", "<source protocol='nbd' name='i'/>", EINVAL, "exactly one <host>"},
     {"two-hosts", "<source protocol='nbd' name='i'><host name='h'/><host name='i'/></source>", EINVAL,
      "exactly one <host>"},
     {"no-name", "<source protocol='nbd' name='i'><host port='1'/></source>", EINVAL, "has no name"},
     {"no-socket", "<source protocol='nbd' name='i'><host transport='unix'/></source>", EINVAL,
-     "needs socket="},
+     "needs a socket="},
     {"relative", "<source protocol='nbd' name='i'><host transport='unix' socket='s'/></source>", EINVAL,
      "needs socket="},
-    {"vsock", "<source protocol='nbd' name='i'><host transport='vsock' name='3'/></source>", EOPNOTSUPP,
+    {"vsock", "<source protocol='nbd' name='i'><host transport='vsock' name='3'/></source>", EINVAL,
      "transport='vsock'"},
-    {"port", "<source protocol='nbd' name='i'><host name='h' port='65536'/></source>", EINVAL, "is no port"},
+    {"port", "<source protocol='nbd' name='i'><host name='h' port='65536'/></source>", EINVAL, "is not a port"},
     {"tls", "<source protocol='nbd' tls='yes' name='i'><host name='h'/></source>", EOPNOTSUPP, "TLS"},
     {"slices",
      "<source protocol='nbd' name='i'><host name='h'/><slices><slice type='storage' offset='0' "
