@@ -258,6 +258,25 @@ static GPtrArray *find_news(Core *core, Domain *domain)
     return strays_tell(domain, g_hash_table_lookup(core->domains, &domain->object.id));
 }
 
+/* When files were written, not when the op began: what is shown now is what a restart will show. */
+static void take_times(Core *core, Domain *domain)
+{
+    gint64 begun = domain->changed;
+    g_autofree char *definition = store_domain_file(core->store, domain->name, "domain.xml");
+    FileLook look;
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        Snapshot *snapshot = domain->snapshots->pdata[i];
+        if (snapshot->xml_time != begun)
+            continue;
+        g_autofree char *file = store_snapshot_file(snapshot->name, ".xml");
+        g_autofree char *path = store_domain_file(core->store, domain->name, file);
+        if (file_look(path, &look, NULL))
+            snapshot->xml_time = look.stamp.mtime_sec;
+    }
+    if (file_look(definition, &look, NULL) && look.stamp.mtime_sec > begun)
+        domain->changed = look.stamp.mtime_sec;
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
@@ -271,6 +290,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
         domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
         domain->stuck = TRUE;
     }
+    take_times(op->core, domain);
     g_autofree char *name = g_strdup(domain->name);
     EngineId id = domain->object.id;
     g_autoptr(GPtrArray) strays = find_news(op->core, domain);
