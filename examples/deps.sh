@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Installs, on Debian and its kin, what is missing: `sh deps.sh build` what building and running needs, `sh deps.sh
-# test` also what the tests use. Asks for what is there first, so that nothing happens (and no network is needed) on a
-# machine that has it all. On other systems it says what it looks for.
+# test` also what the tests use, `sh deps.sh oracle` the libvirt that some tests compare with (these are skipped without
+# it; none of its packages has a service that would be started). Asks for what is there first, so that nothing happens
+# (and no network is needed) on a machine that has it all. On other systems it says what it looks for.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin
 missing=
@@ -23,9 +24,23 @@ file_of() # PACKAGE FILE
     [ -e "$2" ] || missing="$missing $1"
 }
 
+look_oracle()
+{
+    command_of libvirt-clients virsh
+    command_of libvirt-daemon libvirtd
+    for driver in /usr/lib/*/libvirt/connection-driver/libvirt_driver_qemu.so; do
+        file_of libvirt-daemon-driver-qemu "$driver"
+    done
+    command_of qemu-system-x86 qemu-system-x86_64
+}
+
 look()
 {
     missing=
+    if [ "$1" = oracle ]; then
+        look_oracle
+        return
+    fi
     command_of gcc gcc
     file_of libc6-dev /usr/include/stdio.h
     command_of meson meson
@@ -34,7 +49,9 @@ look()
     library_of libfuse3-dev fuse3
     library_of libxml2-dev libxml-2.0
     library_of libglib2.0-dev gio-unix-2.0
+    command_of libglib2.0-dev-bin glib-compile-resources
     library_of libjansson-dev jansson
+    library_of libnbd-dev libnbd
     command_of qemu-utils qemu-img
     command_of fuse3 fusermount3
     command_of e2fsprogs debugfs
@@ -51,9 +68,9 @@ look()
 }
 
 case ${1-} in
-build | test) ;;
+build | test | oracle) ;;
 *)
-    echo "usage: deps.sh build|test" >&2
+    echo "usage: deps.sh build|test|oracle" >&2
     exit 2
     ;;
 esac

@@ -6,25 +6,30 @@
 
 #include "error.h"
 #include "request.h"
+#include "schema.h"
 #include "snapshot.h"
 
-/* Put @disk into the request, in the place of one for the same name. Takes @disk. */
-static void put_disk(CreateRequest *request, SnapshotDisk *disk)
+/*
+ * Put @disk into the request, in the place of one that the document has under that name. Not of one of @line, what the
+ * line has said before: a disk that it names twice stays there twice, and is refused. Takes @disk.
+ */
+static void put_disk(CreateRequest *request, GPtrArray *line, SnapshotDisk *disk)
 {
-    for (guint i = 0; i < request->disks->len; i++) {
-        const SnapshotDisk *old = request->disks->pdata[i];
-        if (g_strcmp0(old->name, disk->name) == 0) {
-            g_ptr_array_remove_index(request->disks, i);
-            g_ptr_array_insert(request->disks, (int)i, disk);
-            return;
-        }
-    }
-    g_ptr_array_add(request->disks, disk);
+    guint at = 0;
+    while (at < request->disks->len &&
+           (g_strcmp0(((SnapshotDisk *)request->disks->pdata[at])->name, disk->name) != 0 ||
+            g_ptr_array_find(line, request->disks->pdata[at], NULL)))
+        at++;
+    if (at < request->disks->len)
+        g_ptr_array_remove_index(request->disks, at);
+    g_ptr_array_insert(request->disks, (int)at, disk);
+    g_ptr_array_add(line, disk);
 }
 
 /* Lay what the line says over what the document says. */
 static gboolean override(CreateRequest *request, const Command *command, GError **error)
 {
+    g_autoptr(GPtrArray) line = g_ptr_array_new();
     if (command->operand != NULL) {
         g_free(request->name);
         request->name = g_strdup(command->operand);
@@ -39,23 +44,46 @@ static gboolean override(CreateRequest *request, const Command *command, GError 
         SnapshotDisk *disk = create_request_parse_diskspec(command->diskspecs->pdata[i], error);
         if (disk == NULL)
             return FALSE;
-        put_disk(request, disk);
+        put_disk(request, line, disk);
     }
     request->disk_only = (command->options & OPTION_DISK_ONLY) != 0;
     request->live = (command->options & OPTION_LIVE) != 0;
     request->quiesce = (command->options & OPTION_QUIESCE) != 0;
     request->halt = (command->options & OPTION_HALT) != 0;
+    request->reuse_external = (command->options & OPTION_REUSE_EXTERNAL) != 0;
+    request->no_metadata = (command->options & OPTION_NO_METADATA) != 0;
     return TRUE;
+}
+
+/* Check the document against the schema if the command asks for it. */
+static gboolean validate(const Command *command, const char *doc, gsize len, GError **error)
+{
+    return command == NULL || (command->options & OPTION_VALIDATE) == 0 ||
+           schema_check_snapshot(doc, len, error);
 }
 
 static gboolean create(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
                        GCancellable *cancel, GError **error)
 {
+    if (!validate(command, doc, len, error))
+        return FALSE;
     g_autoptr(CreateRequest) request =
         doc == NULL ? create_request_new() : snapshot_parse_create(doc, len, error);
     if (request == NULL || (command != NULL && !override(request, command, error)))
         return FALSE;
     return fs->engine->ops->create(fs->engine, domain, request, cancel, NULL, error);
+}
+
+static gboolean redefine(Fs *fs, EngineId domain, const Command *command, const char *doc, gsize len,
+                         GCancellable *cancel, GError **error)
+{
+    RedefineFlags flags = 0;
+    if ((command->options & OPTION_CURRENT) != 0)
+        flags |= REDEFINE_CURRENT;
+    if ((command->options & OPTION_DISK_ONLY) != 0)
+        flags |= REDEFINE_DISK_ONLY;
+    return validate(command, doc, len, error) &&
+           fs->engine->ops->redefine(fs->engine, domain, 0, doc, len, flags, cancel, error);
 }
 
 static gboolean revert(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel, GError **error)
@@ -123,8 +151,7 @@ gboolean command_run(Fs *fs, EngineId domain, const Command *command, const char
     case COMMAND_CREATE:
         return create(fs, domain, command, doc, len, cancel, error);
     case COMMAND_REDEFINE:
-        return ops->redefine(fs->engine, domain, 0, doc, len, (command->options & OPTION_CURRENT) != 0,
-                             cancel, error);
+        return redefine(fs, domain, command, doc, len, cancel, error);
     case COMMAND_REVERT:
         return revert(fs, domain, command, cancel, error);
     case COMMAND_DELETE:

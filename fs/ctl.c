@@ -15,6 +15,7 @@ typedef struct {
     CommandOption option; /* 0 ends a list */
     guint excludes;       /* set of CommandOption it cannot stand with */
     const char *help;
+    gboolean document; /* it is about the document that follows */
 } OptionSpec;
 
 typedef struct {
@@ -26,7 +27,7 @@ typedef struct {
     DocumentRule document;
     const char *help;
     const char *example;
-    OptionSpec options[9];
+    OptionSpec options[13];
 } CommandSpec;
 
 static const CommandSpec commands[] = {
@@ -38,15 +39,21 @@ static const CommandSpec commands[] = {
      DOCUMENT_MAY,
      "take a snapshot; a <domainsnapshot> document may follow, options go before what it says",
      "create before-upgrade --description 'all well' --diskspec vdb,snapshot=no",
-     {{"disk-only", NULL, OPTION_DISK_ONLY, 0, "leave the memory of a running machine out"},
+     {{"disk-only", NULL, OPTION_DISK_ONLY, 0, "no memory; where disks are named, the others are external"},
       {"memspec", "M", OPTION_MEMSPEC, 0, "[file=]PATH[,snapshot=MODE]: where the memory goes"},
       {"diskspec", "D", OPTION_DISKSPEC, 0,
        "DISK[,snapshot=MODE][,driver=FORMAT][,stype=TYPE][,file=PATH]; may be repeated"},
       {"description", "T", OPTION_DESCRIPTION, 0, "text to keep with it"},
-      {"live", NULL, OPTION_LIVE, 0, "keep the machine running meanwhile"},
-      {"quiesce", NULL, OPTION_QUIESCE, 0, "have the guest freeze its file systems"},
+      {"live", NULL, OPTION_LIVE, 0, "keep the machine running meanwhile; with external memory"},
+      {"quiesce", NULL, OPTION_QUIESCE, 0, "have the guest freeze its file systems; with disk-only"},
       {"halt", NULL, OPTION_HALT, 0, "leave the machine shut off afterwards"},
-      {"atomic", NULL, OPTION_ATOMIC, 0, "all disks or none: always so, accepted for virsh's sake"}}},
+      {"reuse-external", NULL, OPTION_REUSE_EXTERNAL, 0,
+       "the overlays are there already: checked, and used as they are"},
+      {"no-metadata", NULL, OPTION_NO_METADATA, 0,
+       "change the images and the definition, record no snapshot: what was is yours to keep"},
+      {"atomic", NULL, OPTION_ATOMIC, 0, "all disks or none: always so, accepted for virsh's sake"},
+
+      {"validate", NULL, OPTION_VALIDATE, 0, "check the document against the schema first", TRUE}}},
     {"redefine",
      CTL_DOMAIN,
      COMMAND_REDEFINE,
@@ -55,7 +62,9 @@ static const CommandSpec commands[] = {
      DOCUMENT_MUST,
      "put back a snapshot's description from the <domainsnapshot> document that follows",
      "redefine --current -",
-     {{"current", NULL, OPTION_CURRENT, 0, "and make it the current one"}}},
+     {{"current", NULL, OPTION_CURRENT, 0, "and make it the current one"},
+      {"disk-only", NULL, OPTION_DISK_ONLY, 0, "only if its state is disk-snapshot"},
+      {"validate", NULL, OPTION_VALIDATE, 0, "check the document against the schema first", TRUE}}},
     {"revert",
      CTL_DOMAIN,
      COMMAND_REVERT,
@@ -175,6 +184,11 @@ static gboolean take_option(const CommandSpec *spec, Command *command, const Opt
     guint clash = command->options & option->excludes;
     if (clash != 0) {
         snap_set_error(error, EINVAL, "--%s and --%s exclude each other", option_word(spec, clash),
+                       option->word);
+        return FALSE;
+    }
+    if (option->document && !command->document) {
+        snap_set_error(error, EINVAL, "--%s is about a document, and none follows: end the line with ' -'",
                        option->word);
         return FALSE;
     }

@@ -38,6 +38,9 @@ typedef enum {
     OPTION_CHILDREN_ONLY = 1 << 13,
     OPTION_METADATA = 1 << 14,
     OPTION_SNAPSHOTS_METADATA = 1 << 15,
+    OPTION_REUSE_EXTERNAL = 1 << 16,
+    OPTION_NO_METADATA = 1 << 17,
+    OPTION_VALIDATE = 1 << 18,
 } CommandOption;
 
 typedef struct {

@@ -11,14 +11,16 @@
 #include "daemon.h"
 #include "error.h"
 #include "fs.h"
+#include "import.h"
 #include "mountpoint.h"
 #include "offline.h"
 #include "ops.h"
 #include "options.h"
 #include "rules.h"
+#include "view.h"
 
 /* As --help says. */
-enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_STORE = 2, EXIT_MOUNT = 3 };
+enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_STORE = 2, EXIT_MOUNT = 3, EXIT_LEFT_OUT = 4 };
 
 static int fail(int code, const GError *error)
 {
@@ -26,7 +28,8 @@ static int fail(int code, const GError *error)
     return code;
 }
 
-static Engine *open_engine(const Options *options, const char *store, const char *mountpoint, GError **error)
+static Engine *open_engine(const Options *options, const char *store, const char *mountpoint,
+                           gboolean read_only, GError **error)
 {
     g_autofree char *above = g_path_get_dirname(store);
     if (g_mkdir_with_parents(above, 0700) != 0) {
@@ -35,12 +38,49 @@ static Engine *open_engine(const Options *options, const char *store, const char
     }
     CoreOptions core = {
         .store = store,
-        .read_only = options->read_only,
+        .read_only = read_only,
         .snapshot = options->snapshot,
         .backing_dirs = options->backing,
         .mountpoint = mountpoint,
     };
     return core_engine_new(&core, offline_backend_new(NULL), error);
+}
+
+typedef struct {
+    gboolean quiet; /* about what is done */
+    gboolean left_out;
+} Tell;
+
+static void tell_import(gpointer user, gboolean bad, const char *sentence)
+{
+    Tell *tell = user;
+    if (bad)
+        fprintf(stderr, "domsnapfs: %s\n", sentence);
+    else if (!tell->quiet)
+        printf("%s\n", sentence);
+    tell->left_out |= bad;
+}
+
+/* Fill @store from libvirt's directory. */
+static gboolean import(const Options *options, const char *store, const char *mountpoint, Tell *tell,
+                       GError **error)
+{
+    Engine *engine = open_engine(options, store, mountpoint, FALSE, error);
+    if (engine == NULL)
+        return FALSE;
+    gboolean ok = import_libvirt(engine, options->libvirt_dir, tell_import, tell, error);
+    engine->ops->free(engine);
+    return ok;
+}
+
+static int run_import(const Options *options)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *store = options_store(options);
+    Tell tell = {0};
+    if (!import(options, store, NULL, &tell, &error))
+        return fail(EXIT_STORE, error);
+    return tell.left_out ? EXIT_LEFT_OUT : EXIT_OK;
 }
 
 static struct fuse_session *new_session(const Options *options, Fs *fs)
@@ -114,6 +154,35 @@ static int serve(const Options *options, Fs *fs, int report)
     return code;
 }
 
+/* With the store that is shown: open it, serve it. */
+static int run_store(const Options *options, const char *store, const char *mountpoint, int report)
+{
+    g_autoptr(GError) error = NULL;
+    Engine *engine = open_engine(options, store, mountpoint, options->read_only, &error);
+    if (engine == NULL)
+        return fail(EXIT_STORE, error);
+    Fs *fs = fs_new(engine, store, mountpoint);
+    fs->uid = options->uid;
+    fs->gid = options->gid;
+    fs->umask = options->umask;
+    int code = serve(options, fs, report);
+    fs_free(fs);
+    return code;
+}
+
+/* -o libvirt: a store of its own, filled now. What is left out is said, and shown in the mount's log. */
+static int run_view(const Options *options, const char *mountpoint, int report)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(View) view = view_new(&error);
+    Tell tell = {.quiet = TRUE};
+    if (view != NULL && !mountpoint_check_store(mountpoint, view_store(view), &error))
+        return fail(EXIT_USAGE, error);
+    if (view == NULL || !import(options, view_store(view), mountpoint, &tell, &error))
+        return fail(EXIT_STORE, error);
+    return run_store(options, view_store(view), mountpoint, report);
+}
+
 static int run(const Options *options)
 {
     g_autoptr(GError) error = NULL;
@@ -124,7 +193,7 @@ static int run(const Options *options)
         return fail(EXIT_MOUNT, error);
     if (freed)
         fprintf(stderr, "domsnapfs: freed '%s' from a mount whose daemon had died\n", mountpoint);
-    if (!mountpoint_check_store(mountpoint, store, &error))
+    if (!options->libvirt && !mountpoint_check_store(mountpoint, store, &error))
         return fail(EXIT_USAGE, error);
     int report = -1;
     if (!options->foreground && (report = daemon_fork()) < 0) {
@@ -136,16 +205,8 @@ static int run(const Options *options)
         return fail(EXIT_MOUNT, error);
     }
     block_signals(SIG_BLOCK);
-    Engine *engine = open_engine(options, store, mountpoint, &error);
-    if (engine == NULL)
-        return fail(EXIT_STORE, error);
-    Fs *fs = fs_new(engine, store, mountpoint);
-    fs->uid = options->uid;
-    fs->gid = options->gid;
-    fs->umask = options->umask;
-    int code = serve(options, fs, report);
-    fs_free(fs);
-    return code;
+    return options->libvirt ? run_view(options, mountpoint, report)
+                            : run_store(options, store, mountpoint, report);
 }
 
 int main(int argc, char **argv)
@@ -169,6 +230,8 @@ int main(int argc, char **argv)
         fputs(rules, stdout);
         return EXIT_OK;
     }
+    case ACTION_IMPORT:
+        return run_import(options);
     case ACTION_MOUNT:
         return run(options);
     }

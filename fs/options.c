@@ -14,6 +14,7 @@
 
 static const char help[] =
     "Usage: domsnapfs [STORE] MOUNTPOINT [-o OPTIONS] [-f] [-d]\n"
+    "       domsnapfs --import-libvirt [DIR [STORE]] [-o backing=DIR]\n"
     "\n"
     "Shows virtual machines as directories and their snapshots as subdirectories: mkdir takes a snapshot,\n"
     "ln -sfn SNAPSHOT current reverts, rmdir deletes.\n"
@@ -26,8 +27,14 @@ static const char help[] =
     "  -h, --help       print this\n"
     "  -V, --version    print the version\n"
     "  --print-rules    print the table of which combinations of disks and memory can be snapshots\n"
+    "  --import-libvirt read what libvirt defines, with its snapshots, into STORE. No daemon may use it\n"
+    "                   then. DIR: the root of a host's files, or a libvirt directory in somebody's\n"
+    "                   configuration; without it (or '') this host's, for a user his session's. Nothing\n"
+    "                   of libvirt's changes, and the domains stay read-only until libvirt defines them\n"
+    "                   no more. Again: brings them up to date.\n"
     "  -o OPTIONS       words separated by commas:\n"
     "    ro                                 nothing can be changed\n"
+    "    libvirt[=DIR]                      with ro, and no STORE: show libvirt's snapshots where they are\n"
     "    snapshot=auto|internal|external    what mkdir does where the domain's XML does not say it\n"
     "    backing=DIR[:DIR]                  directories whose files may be backing files\n"
     "    uid=USER gid=GROUP umask=OCTAL     who owns what is shown, what of its mode is masked (027)\n"
@@ -37,8 +44,8 @@ static const char help[] =
     "\n"
     "Unmount with fusermount3 -u MOUNTPOINT, umount, or SIGTERM.\n"
     "\n"
-    "Exit codes: 0 success; 1 wrong usage; 2 the store cannot be used (another daemon has it, say);\n"
-    "3 the mount failed.\n";
+    "Exit codes: 0 success; 1 wrong usage; 2 the store (another daemon has it, say) or libvirt's\n"
+    "directory cannot be used; 3 the mount failed; 4 imported, but something was left out, which is said.\n";
 
 const char *options_help(void)
 {
@@ -48,10 +55,12 @@ const char *options_help(void)
 typedef struct Word Word;
 typedef gboolean (*WordTake)(Options *options, const char *value, GError **error);
 
+typedef enum { VALUE_NONE, VALUE_NEEDED, VALUE_OPTIONAL } WordValue;
+
 /* A word of -o that is ours. */
 struct Word {
     const char *word;
-    gboolean has_value;
+    WordValue value;
     WordTake take;
 };
 
@@ -64,6 +73,15 @@ static gboolean take_ro(Options *options, const char *value, GError **error)
 static gboolean take_rw(Options *options, const char *value, GError **error)
 {
     options->read_only = FALSE;
+    return TRUE;
+}
+
+/* The daemon leaves this directory: paths are made absolute. */
+static gboolean take_libvirt(Options *options, const char *value, GError **error)
+{
+    options->libvirt = TRUE;
+    g_free(options->libvirt_dir);
+    options->libvirt_dir = value != NULL && *value != '\0' ? g_canonicalize_filename(value, NULL) : NULL;
     return TRUE;
 }
 
@@ -152,15 +170,16 @@ static gboolean take_config(Options *options, const char *value, GError **error)
 }
 
 static const Word words[] = {
-    {"ro", FALSE, take_ro},
-    {"rw", FALSE, take_rw},
-    {"allow_other", FALSE, take_allow_other},
-    {"snapshot", TRUE, take_snapshot},
-    {"backing", TRUE, take_backing},
-    {"uid", TRUE, take_uid},
-    {"gid", TRUE, take_gid},
-    {"umask", TRUE, take_umask},
-    {"config", TRUE, take_config},
+    {"ro", VALUE_NONE, take_ro},
+    {"rw", VALUE_NONE, take_rw},
+    {"libvirt", VALUE_OPTIONAL, take_libvirt},
+    {"allow_other", VALUE_NONE, take_allow_other},
+    {"snapshot", VALUE_NEEDED, take_snapshot},
+    {"backing", VALUE_NEEDED, take_backing},
+    {"uid", VALUE_NEEDED, take_uid},
+    {"gid", VALUE_NEEDED, take_gid},
+    {"umask", VALUE_NEEDED, take_umask},
+    {"config", VALUE_NEEDED, take_config},
 };
 
 /* Words of mount(8) that the kernel is told. */
@@ -205,7 +224,7 @@ static gboolean take_word(Options *options, const char *text, GError **error)
     for (gsize i = 0; i < G_N_ELEMENTS(words); i++) {
         if (g_strcmp0(words[i].word, key) != 0)
             continue;
-        if ((value != NULL) != words[i].has_value) {
+        if (words[i].value != VALUE_OPTIONAL && (value != NULL) != (words[i].value == VALUE_NEEDED)) {
             snap_set_error(error, EINVAL, "option %s %s", key,
                            value != NULL ? "takes no value" : "needs a value");
             return FALSE;
@@ -301,25 +320,51 @@ static gboolean take_switch(Options *options, int c, GPtrArray *list)
     case 'r':
         options->action = ACTION_RULES;
         return TRUE;
+    case 'i':
+        options->action = ACTION_IMPORT;
+        return TRUE;
     default:
         return FALSE;
     }
 }
 
+/* As fstab(5) has it, a store may also be called by a word that says nothing. */
+static void take_store(Options *options, const char *store)
+{
+    static const char *const default_names[] = {"", "none", "domsnapfs", NULL};
+    options->store = g_strv_contains(default_names, store) ? NULL : g_strdup(store);
+}
+
 static gboolean take_operands(Options *options, int count, char **operands, GError **error)
 {
-    if (options->action != ACTION_MOUNT)
+    gboolean import = options->action == ACTION_IMPORT;
+    if (options->action != ACTION_MOUNT && !import)
         return TRUE;
-    if (count < 1 || count > 2) {
+    if (count < (import ? 0 : 1) || count > 2) {
         snap_set_error(error, EINVAL, "%s",
                        count < 1 ? "a mount point is missing" : "there are too many arguments");
         return FALSE;
     }
-    const char *store = count == 2 ? operands[0] : "";
-    static const char *const default_names[] = {"", "none", "domsnapfs", NULL};
-    options->store = g_strv_contains(default_names, store) ? NULL : g_strdup(store);
+    take_store(options, count == 2 ? operands[import ? 1 : 0] : "");
+    if (import)
+        return take_libvirt(options, count > 0 ? operands[0] : NULL, error);
     options->mountpoint = g_strdup(operands[count - 1]);
     return TRUE;
+}
+
+/* Words that need each other. */
+static gboolean check_words(const Options *options, GError **error)
+{
+    if (options->action != ACTION_MOUNT || !options->libvirt)
+        return TRUE;
+    if (!options->read_only)
+        snap_set_error(error, EINVAL,
+                       "libvirt shows what is libvirt's and needs ro; --import-libvirt brings it into a store");
+    else if (options->store != NULL)
+        snap_set_error(error, EINVAL, "with libvirt there is no STORE: leave out '%s'", options->store);
+    else
+        return TRUE;
+    return FALSE;
 }
 
 Options *options_parse(int argc, char **argv, GError **error)
@@ -328,6 +373,7 @@ Options *options_parse(int argc, char **argv, GError **error)
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {"print-rules", no_argument, NULL, 'r'},
+        {"import-libvirt", no_argument, NULL, 'i'},
         {NULL, 0, NULL, 0},
     };
     g_autoptr(Options) options = g_new0(Options, 1);
@@ -343,7 +389,8 @@ Options *options_parse(int argc, char **argv, GError **error)
             return NULL;
         }
     }
-    if (!take_words(options, list, error) || !take_operands(options, argc - optind, argv + optind, error))
+    if (!take_words(options, list, error) || !take_operands(options, argc - optind, argv + optind, error) ||
+        !check_words(options, error))
         return NULL;
     return g_steal_pointer(&options);
 }
@@ -354,6 +401,7 @@ void options_free(Options *options)
         return;
     g_free(options->store);
     g_free(options->mountpoint);
+    g_free(options->libvirt_dir);
     g_strfreev(options->backing);
     g_free(options->config);
     g_string_free(options->mount_words, TRUE);

@@ -7,7 +7,7 @@
 
 #include "format.h"
 
-typedef enum { ACTION_MOUNT, ACTION_HELP, ACTION_VERSION, ACTION_RULES } OptionsAction;
+typedef enum { ACTION_MOUNT, ACTION_HELP, ACTION_VERSION, ACTION_RULES, ACTION_IMPORT } OptionsAction;
 
 typedef struct {
     OptionsAction action;
@@ -16,6 +16,8 @@ typedef struct {
     gboolean foreground;
     gboolean debug;
     gboolean read_only;
+    gboolean libvirt;  /* what is shown, or imported, is libvirt's */
+    char *libvirt_dir; /* absolute; NULL: this host's, or this user's */
     gboolean allow_other;
     SnapMode snapshot; /* MODE_DEFAULT: auto */
     char **backing;    /* absolute directories, or NULL */

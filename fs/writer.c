@@ -95,7 +95,7 @@ static gboolean run_document(gpointer user, const char *xml, gsize len, GError *
         snap_set_error(error, ENOENT, "the snapshot is gone");
         return FALSE;
     }
-    return engine->ops->redefine(engine, now.domain, id, xml, len, FALSE, act->cancel, error);
+    return engine->ops->redefine(engine, now.domain, id, xml, len, 0, act->cancel, error);
 }
 
 /* Does the text end within a character, which the next write may complete (DESIGN 2: writes are joined)? */

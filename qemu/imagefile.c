@@ -8,17 +8,15 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "files.h"
+#include "remote.h"
 
-/* The size of an open regular file or block device; anything else (fifo, directory, tty) is no image. */
+/* The size of an open regular file or block device. */
 static gboolean file_size(int fd, const char *path, guint64 *ret_size, GError **error)
 {
     struct stat st;
     if (fstat(fd, &st) < 0) {
         snap_set_errno(error, errno, "cannot look at '%s'", path);
-        return FALSE;
-    }
-    if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
         return FALSE;
     }
     off_t size = S_ISREG(st.st_mode) ? st.st_size : lseek(fd, 0, SEEK_END);
@@ -30,14 +28,26 @@ static gboolean file_size(int fd, const char *path, guint64 *ret_size, GError **
     return TRUE;
 }
 
+static ImageFile *open_export(const char *uri, GError **error)
+{
+    Place *place = place_open(uri, PLACE_READ, NULL, error);
+    if (!place)
+        return NULL;
+    ImageFile *file = g_new0(ImageFile, 1);
+    file->fd = -1;
+    file->place = place;
+    file->size = place->size;
+    file->path = g_strdup(uri);
+    return file;
+}
+
 ImageFile *image_file_open(const char *path, GError **error)
 {
-    /* O_NONBLOCK: a fifo that somebody put there must not hold us up; it means nothing to files and disks */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0) {
-        snap_set_errno(error, errno, "cannot open '%s'", path);
+    if (remote_is_uri(path))
+        return open_export(path, error);
+    int fd = file_open_image(path, O_RDONLY, error);
+    if (fd < 0)
         return NULL;
-    }
     guint64 size;
     if (!file_size(fd, path, &size, error)) {
         close(fd);
@@ -56,6 +66,7 @@ void image_file_close(ImageFile *file)
         return;
     if (file->fd >= 0) /* else it was handed on */
         close(file->fd);
+    place_close(file->place);
     g_free(file->path);
     g_free(file);
 }
@@ -67,6 +78,8 @@ gboolean image_file_read(const ImageFile *file, guint64 offset, void *buffer, gs
         image_file_damaged(file, error, "the %s lies outside the file", what);
         return FALSE;
     }
+    if (file->place)
+        return file->place->ops->read(file->place, offset, buffer, len, error);
     for (gsize done = 0; done < len;) {
         ssize_t n = pread(file->fd, (char *)buffer + done, len - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)

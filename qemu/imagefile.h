@@ -1,20 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * ImageFile: an image opened to have its header read. Everything in it is hostile: each read is checked
- * against the size, no position is used for seeking, and only regular files and block devices are opened at
- * all.
+ * against the size, no position is used for seeking, and only regular files, block devices and NBD exports are
+ * opened at all.
  */
 #pragma once
 
-#include <glib.h>
+#include "place.h"
 
 typedef struct {
-    int fd;
+    int fd;       /* -1: it is a place */
+    Place *place; /* an NBD export, or NULL */
     guint64 size; /* bytes, when it was opened; a block device's size */
     char *path;
 } ImageFile;
 
-/* Open @path (absolute, no symlink) read-only. ENOENT, EACCES, ELOOP; EINVAL: neither file nor block device.
+/*
+ * Open @path (absolute, no symlink) read-only, or the export with that URI. ENOENT, EACCES, ELOOP; EINVAL: neither
+ * file nor block device.
  */
 ImageFile *image_file_open(const char *path, GError **error);
 void image_file_close(ImageFile *file);

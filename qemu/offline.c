@@ -11,6 +11,7 @@
 #include "error.h"
 #include "copyup.h"
 #include "lockprobe.h"
+#include "placeimage.h"
 #include "qcow2.h"
 #include "qed.h"
 #include "qemuimg.h"
@@ -39,7 +40,7 @@ static ImageInfo *read_raw(const ImageFile *file)
     ImageInfo *info = g_new0(ImageInfo, 1);
     info->format = FORMAT_RAW;
     info->virtual_size = (file->size + 511) & ~(guint64)511;
-    info->tags = g_ptr_array_new_with_free_func((GDestroyNotify)image_tag_free);
+    info->tags = image_tags_new();
     return info;
 }
 
@@ -121,6 +122,23 @@ static gboolean offline_overlay_create(Backend *backend, const OverlaySpec *spec
     return check_new_file(spec->path, error) &&
            qemuimg_create(program_of(backend), spec, (QemuImgGeometry){0}, cancel, error) &&
            flush(spec->path, error);
+}
+
+static gboolean offline_place_check(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                    GError **error)
+{
+    return place_image_check(spec, cancel, error);
+}
+
+static gboolean offline_place_format(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                     GError **error)
+{
+    return place_image_format(program_of(backend), spec, cancel, error);
+}
+
+static gboolean offline_place_clear(Backend *backend, const OverlaySpec *spec, GError **error)
+{
+    return place_image_clear(program_of(backend), spec, error);
 }
 
 static gboolean offline_tag_create(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
@@ -226,6 +244,9 @@ Backend *offline_backend_new(const char *qemu_img)
         .in_use = offline_in_use,
         .hold = offline_hold,
         .overlay_create = offline_overlay_create,
+        .place_check = offline_place_check,
+        .place_format = offline_place_format,
+        .place_clear = offline_place_clear,
         .tag_create = offline_tag_create,
         .tag_apply = offline_tag_apply,
         .tag_delete = offline_tag_delete,

@@ -352,7 +352,7 @@ static ImageInfo *info_from_header(const Header *header)
     info->cluster_size = 1u << header->cluster_bits;
     info->encrypted = header->crypt_method != 0;
     info->dirty = (header->incompatible & (INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT)) != 0;
-    info->tags = g_ptr_array_new_with_free_func((GDestroyNotify)image_tag_free);
+    info->tags = image_tags_new();
     return info;
 }
 

@@ -97,7 +97,7 @@ ImageInfo *qed_read(const ImageFile *file, GError **error)
     info->virtual_size = get64(raw + 48);
     info->cluster_size = get32(raw + 4);
     info->dirty = (get64(raw + 16) & FEATURE_NEED_CHECK) != 0;
-    info->tags = g_ptr_array_new_with_free_func((GDestroyNotify)image_tag_free);
+    info->tags = image_tags_new();
     if (!read_backing(file, raw, info, error))
         return NULL;
     return g_steal_pointer(&info);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -28,22 +29,14 @@ static char *json_qcow2(const char *path, json_t *backing, gboolean discard, GEr
     return qemuimg_json_name(image);
 }
 
-gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
-                        GCancellable *cancel, GError **error)
+/*
+ * By descriptor, not by name: a qemu-img that outlives a killed daemon must not make the file again after recovery has
+ * taken it away, and no other file can come in its place meanwhile.
+ */
+static gboolean create_on(QemuImgRun *run, const char *program, const OverlaySpec *spec,
+                          QemuImgGeometry geometry, GCancellable *cancel, GError **error)
 {
-    /* By descriptor, not by name: a qemu-img that outlives a killed daemon must not make the file again after
-     * recovery has taken it away, and no other file can come in its place meanwhile. */
     g_autofree char *by_fd = g_strdup_printf("/proc/self/fd/%d", PROCESS_PASSED_FD);
-    int fd = open(spec->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        snap_set_errno(error, errno, "cannot open '%s'", spec->path);
-        return FALSE;
-    }
-    QemuImgRun run = {.what = "qemu-img create",
-                      .path = spec->path,
-                      .long_name = by_fd,
-                      .timeout_s = QEMUIMG_SHORT_S,
-                      .pass_fd = fd};
     g_autofree char *size = g_strdup_printf("%" G_GUINT64_FORMAT, spec->size);
     g_autofree char *options = g_strdup_printf("cluster_size=%" G_GUINT32_FORMAT "%s", geometry.cluster_size,
                                                geometry.extended_l2 ? ",extended_l2=on" : "");
@@ -63,10 +56,35 @@ gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeo
     qemuimg_argv_add(argv, by_fd);
     qemuimg_argv_add(argv, size);
     qemuimg_argv_add(argv, NULL);
-    gboolean ok = qemuimg_check_backing(spec->backing_name, spec->backing_format, error) &&
-                  qemuimg_run(&run, argv, cancel, error);
+    run->long_name = by_fd;
+    return qemuimg_check_backing(spec->backing_name, spec->backing_format, error) &&
+           qemuimg_run(run, argv, cancel, error);
+}
+
+gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
+                        GCancellable *cancel, GError **error)
+{
+    int fd = open(spec->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        snap_set_errno(error, errno, "cannot open '%s'", spec->path);
+        return FALSE;
+    }
+    QemuImgRun run = {
+        .what = "qemu-img create", .path = spec->path, .timeout_s = QEMUIMG_SHORT_S, .pass_fd = fd};
+    gboolean ok = create_on(&run, program, spec, geometry, cancel, error);
     close(fd);
     return ok;
+}
+
+gboolean qemuimg_create_in(const char *program, const OverlaySpec *spec, int fd, GCancellable *cancel,
+                           GError **error)
+{
+    QemuImgRun run = {.what = "qemu-img create",
+                      .path = spec->path,
+                      .nameless = TRUE,
+                      .timeout_s = QEMUIMG_SHORT_S,
+                      .pass_fd = fd};
+    return create_on(&run, program, spec, (QemuImgGeometry){0}, cancel, error);
 }
 
 gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path, const char *tag,
@@ -76,7 +94,11 @@ gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path
     g_autofree char *name = json_qcow2(path, json_null(), discard, error);
     if (!name)
         return FALSE;
-    QemuImgRun run = {"qemu-img snapshot", path, name, NULL, NULL, QEMUIMG_SHORT_S, PROCESS_NO_FD};
+    QemuImgRun run = {.what = "qemu-img snapshot",
+                      .path = path,
+                      .long_name = name,
+                      .timeout_s = QEMUIMG_SHORT_S,
+                      .pass_fd = PROCESS_NO_FD};
     const char option[] = {'-', (char)what, '\0'};
     g_autoptr(GPtrArray) argv = qemuimg_argv(program, "snapshot", "-q", option, tag, "--", name, NULL);
     qemuimg_argv_add(argv, NULL);
@@ -152,7 +174,13 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
     int zeros = zeros_open(target->size, error);
     if (zeros < 0)
         return FALSE;
-    QemuImgRun run = {"qemu-img convert", target->path, to, source, from, QEMUIMG_LONG_S, zeros};
+    QemuImgRun run = {.what = "qemu-img convert",
+                      .path = target->path,
+                      .long_name = to,
+                      .source = source,
+                      .long_source = from,
+                      .timeout_s = QEMUIMG_LONG_S,
+                      .pass_fd = zeros};
     gboolean ok = qemuimg_run(&run, argv, cancel, error);
     close(zeros);
     return ok;
@@ -190,7 +218,11 @@ gboolean qemuimg_repair(const char *program, const char *path, GError **error)
     g_autofree char *name = json_qcow2(path, json_null(), FALSE, error);
     if (!name)
         return FALSE;
-    QemuImgRun run = {"qemu-img check", path, name, NULL, NULL, QEMUIMG_LONG_S, PROCESS_NO_FD};
+    QemuImgRun run = {.what = "qemu-img check",
+                      .path = path,
+                      .long_name = name,
+                      .timeout_s = QEMUIMG_LONG_S,
+                      .pass_fd = PROCESS_NO_FD};
     g_autoptr(GPtrArray) argv = qemuimg_argv(program, "check", "-q", "-r", "all", "--", name, NULL);
     qemuimg_argv_add(argv, NULL);
     g_autoptr(ProcessResult) result = NULL;

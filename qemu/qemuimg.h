@@ -19,6 +19,10 @@ typedef struct {
 gboolean qemuimg_create(const char *program, const OverlaySpec *spec, QemuImgGeometry geometry,
                         GCancellable *cancel, GError **error);
 
+/* The same into the file @fd, of our own and without a name; @spec->path is only what it is for. */
+gboolean qemuimg_create_in(const char *program, const OverlaySpec *spec, int fd, GCancellable *cancel,
+                           GError **error);
+
 typedef enum { QEMUIMG_TAG_CREATE = 'c', QEMUIMG_TAG_APPLY = 'a', QEMUIMG_TAG_DELETE = 'd' } QemuImgTag;
 
 /*

@@ -53,7 +53,7 @@ gboolean qemuimg_run_raw(const QemuImgRun *run, const GPtrArray *argv, GCancella
         .memory_bytes = MEMORY_BYTES,
         .output_bytes = OUTPUT_BYTES,
     };
-    return process_identity_for(run->path, &spec.identity, error) &&
+    return (run->nameless || process_identity_for(run->path, &spec.identity, error)) &&
            process_run(&spec, cancel, ret_result, error);
 }
 

@@ -14,6 +14,7 @@
 typedef struct {
     const char *what;      /* "qemu-img create" */
     const char *path;      /* the image it is about: decides the identity */
+    gboolean nameless;     /* it works on a file in memory of our own, as ourselves; path is for messages */
     const char *long_name; /* as which qemu-img got it (json:...), or NULL: as path */
     const char *source;    /* a second image, or NULL */
     const char *long_source;

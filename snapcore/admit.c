@@ -13,7 +13,7 @@ gboolean admit_path(Core *core, DomainDef *def, DiskDef *disk, GError **error)
     if (!real)
         return FALSE;
     if (strcmp(real, disk->source) != 0)
-        domain_def_set_source(def, disk, disk->type, real, disk->format, disk->backing);
+        domain_def_set_path(disk, real);
     return TRUE;
 }
 
@@ -32,12 +32,6 @@ static const char *active_above(const Domain *domain, const Layer *below)
     return NULL;
 }
 
-static gboolean is_same_file(const Layer *layer, const char *path, const FileLook *look)
-{
-    return strcmp(layer->path, path) == 0 ||
-           (look && layer->file.dev == look->id.dev && layer->file.ino == look->id.ino);
-}
-
 /* Under the lock. */
 static gboolean check_against(const Domain *domain, gboolean own, const char *path, const FileLook *look,
                               GError **error)
@@ -47,7 +41,7 @@ static gboolean check_against(const Domain *domain, gboolean own, const char *pa
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
-        if (!is_same_file(layer, path, look))
+        if (!layer_is_same_file(layer, path, look ? &look->id : NULL))
             continue;
         if (!layer->frozen &&
             !(own ? domain_layer_is_needed(domain, layer) : domain_layer_is_stood_on(domain, layer)))
@@ -76,6 +70,36 @@ gboolean admit_writing(Core *core, EngineId own, gboolean judge_own, const char 
         gboolean is_own = domain->object.id == own;
         if ((!is_own || judge_own) && !check_against(domain, is_own, path, there ? &look : NULL, error))
             return FALSE;
+    }
+    return TRUE;
+}
+
+/* Is @layer the image of one of the domain's disks that the guest may write, by this or another name? */
+static gboolean is_written(const Domain *domain, const Layer *layer)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *active = disk->readonly ? NULL : domain_active_layer(domain, disk);
+        if (active &&
+            (active == layer || (file_id_known(&layer->file) && file_id_equal(&active->file, &layer->file))))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+gboolean admit_state(const Domain *domain, const Layer *layer, gboolean own, GError **error)
+{
+    const Layer *each = own ? layer : domain_find_layer(domain, layer->backing);
+    for (guint i = 0; each && i < g_hash_table_size(domain->layers); i++) {
+        if (is_written(domain, each)) {
+            snap_set_error(
+                error, EINVAL,
+                "'%s'%s is what the domain writes now, it cannot be the state of a snapshot: first point "
+                "the domain at the overlay",
+                each->path, each == layer ? "" : ", which it stands on,");
+            return FALSE;
+        }
+        each = domain_find_layer(domain, each->backing);
     }
     return TRUE;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Admit: may an image that a document names become what a guest writes (DESIGN 3, 4, 9)? */
+/* Admit: may an image that a document names become what a guest writes, or a state (DESIGN 3, 4, 9)? */
 #pragma once
 
 #include "op.h"
@@ -9,6 +9,13 @@
  * comes in, so a symlink that is pointed elsewhere later changes nothing. EINVAL inside the mount itself, EILSEQ.
  */
 gboolean admit_path(Core *core, DomainDef *def, DiskDef *disk, GError **error);
+
+/*
+ * May the content of @layer (@own: its own, else the state of a tag in it, or its content at this moment) be the state of
+ * a snapshot of @domain for ever? EINVAL when the domain's guest may write it, or anything that it stands on. (What
+ * another domain may write below it is a template's domain, as long as nobody starts that.)
+ */
+gboolean admit_state(const Domain *domain, const Layer *layer, gboolean own, GError **error);
 
 /*
  * May a guest write the image at @path? EBUSY when it is a layer that a snapshot or another layer stands on, in any

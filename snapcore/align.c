@@ -32,21 +32,46 @@ static SnapMode said_mode(const DiskDef *disk, const SnapshotDisk *asked)
 {
     if (asked && asked->mode != MODE_DEFAULT)
         return asked->mode;
-    if (asked && (asked->source || asked->format != FORMAT_NONE))
+    if (asked && (snapshot_disk_names_image(asked) || asked->format != FORMAT_NONE))
         return MODE_EXTERNAL;
     if (!disk_def_has_media(disk))
         return MODE_NO;
     if (disk->snapshot != MODE_DEFAULT)
         return disk->snapshot;
-    /* Media that the guest cannot write need no snapshot, unless they are asked for by name. */
-    return disk->readonly && !asked ? MODE_NO : MODE_DEFAULT;
+    /* Media that the guest cannot write need no snapshot, unless the request says how, not just which disk. */
+    return disk->readonly ? MODE_NO : MODE_DEFAULT;
+}
+
+static gboolean check_external(const AlignedDisk *aligned, const SnapshotDisk *asked, GError **error)
+{
+    const DiskDef *disk = aligned->disk;
+    gboolean named = asked && snapshot_disk_names_image(asked);
+    if (asked && asked->type != DISK_FILE && !named)
+        snap_set_error(error, EINVAL,
+                       "disk '%s': an overlay of type '%s' needs a <source> (--diskspec %s,file=PATH)",
+                       disk->target, disk_type_to_string(asked->type), disk->target);
+    else if (disk->device == DEVICE_LUN || (disk->shareable && !disk->readonly))
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "disk '%s': no external snapshot of a %s disk: leave it out (--diskspec %s,snapshot=no)",
+            disk->target, disk->device == DEVICE_LUN ? "lun" : "shareable", disk->target);
+    else if (disk->type == DISK_BLOCK && !named)
+        snap_set_error(error, EOPNOTSUPP,
+                       "disk '%s' is a block device: say where its overlay goes (--diskspec %s,file=PATH)",
+                       disk->target, disk->target);
+    else if (aligned->format != FORMAT_QCOW2 && aligned->format != FORMAT_QED)
+        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay cannot be of type '%s'", disk->target,
+                       image_format_to_string(aligned->format));
+    else
+        return TRUE;
+    return FALSE;
 }
 
 static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked, const DiskAbility *ability,
                            GError **error)
 {
     const DiskDef *disk = aligned->disk;
-    if (asked && asked->source && aligned->mode != MODE_EXTERNAL) {
+    if (asked && snapshot_disk_names_image(asked) && aligned->mode != MODE_EXTERNAL) {
         snap_set_error(error, EINVAL, "disk '%s': a file is named, but its snapshot is '%s'", disk->target,
                        snap_mode_to_string(aligned->mode));
         return FALSE;
@@ -58,8 +83,12 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
         return FALSE;
     }
     if (disk->type != DISK_FILE && disk->type != DISK_BLOCK) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': snapshots of a disk of type '%s' are not supported",
-                       disk->target, disk_type_to_string(disk->type));
+        g_autofree char *word = xml_attr(disk->node, "type"); /* the document's own: DISK_OTHER has several */
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "disk '%s' is of type '%s', of which no snapshot can be taken: leave it out (--diskspec "
+            "%s,snapshot=no, or snapshot='no' in the domain's <disk>)",
+            disk->target, word, disk->target);
         return FALSE;
     }
     if (aligned->mode == MODE_INTERNAL && !ability->can_internal) {
@@ -67,35 +96,28 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
                        ability->why_not);
         return FALSE;
     }
-    if (aligned->mode != MODE_EXTERNAL)
-        return TRUE;
-    if (asked && asked->type != DISK_FILE) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay of type '%s' is not supported", disk->target,
-                       disk_type_to_string(asked->type));
+    return aligned->mode != MODE_EXTERNAL || check_external(aligned, asked, error);
+}
+
+/*
+ * As libvirt's --disk-only: a request for files besides the disks, so that those it does not speak of are external too.
+ * Where it names no disk at all, or asks for an internal one, the combination table says otherwise.
+ */
+static gboolean wants_files(const CreateRequest *request)
+{
+    if (!request->disk_only || !request->disks || request->disks->len == 0)
         return FALSE;
-    }
-    if (disk->device == DEVICE_LUN || disk->shareable) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': no external snapshot of a %s disk", disk->target,
-                       disk->device == DEVICE_LUN ? "lun" : "shareable");
-        return FALSE;
-    }
-    if (disk->type == DISK_BLOCK && !(asked && asked->source)) {
-        snap_set_error(error, EOPNOTSUPP,
-                       "disk '%s' is a block device: name a file for its overlay (--diskspec %s,file=PATH)",
-                       disk->target, disk->target);
-        return FALSE;
-    }
-    if (aligned->format != FORMAT_QCOW2 && aligned->format != FORMAT_QED) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': an overlay cannot be of type '%s'", disk->target,
-                       image_format_to_string(aligned->format));
-        return FALSE;
-    }
+    for (guint i = 0; i < request->disks->len; i++)
+        if (((SnapshotDisk *)request->disks->pdata[i])->mode == MODE_INTERNAL)
+            return FALSE;
     return TRUE;
 }
 
 /* DESIGN 3: internal where every participating silent disk can, external otherwise. */
-static SnapMode silent_mode(const GArray *disks, const DiskAbility *abilities)
+static SnapMode silent_mode(const CreateRequest *request, const GArray *disks, const DiskAbility *abilities)
 {
+    if (wants_files(request))
+        return MODE_EXTERNAL;
     for (guint i = 0; i < disks->len; i++)
         if (g_array_index(disks, AlignedDisk, i).mode == MODE_DEFAULT &&
             (!abilities[i].can_internal || abilities[i].crowded))
@@ -112,16 +134,19 @@ GArray *align_disks(const DomainDef *def, const CreateRequest *request, const Di
     g_autoptr(GArray) disks = g_array_new(FALSE, TRUE, sizeof(AlignedDisk));
     for (guint i = 0; i < def->disks->len; i++) {
         const DiskDef *disk = def->disks->pdata[i];
-        AlignedDisk aligned = {.disk = disk, .mode = said_mode(disk, asked[i]), .format = FORMAT_QCOW2};
+        AlignedDisk aligned = {.disk = disk,
+                               .mode = said_mode(disk, asked[i]),
+                               .format = FORMAT_QCOW2,
+                               .reuse = request->reuse_external};
         if (asked[i]) {
             aligned.request = asked[i];
             aligned.format = asked[i]->format == FORMAT_NONE ? FORMAT_QCOW2 : asked[i]->format;
-            aligned.asked =
-                asked[i]->mode != MODE_DEFAULT || asked[i]->source || asked[i]->format != FORMAT_NONE;
+            aligned.asked = asked[i]->mode != MODE_DEFAULT || snapshot_disk_names_image(asked[i]) ||
+                            asked[i]->format != FORMAT_NONE;
         }
         g_array_append_val(disks, aligned);
     }
-    SnapMode rest = silent == MODE_DEFAULT ? silent_mode(disks, abilities) : silent;
+    SnapMode rest = silent == MODE_DEFAULT ? silent_mode(request, disks, abilities) : silent;
     for (guint i = 0; i < disks->len; i++) {
         AlignedDisk *aligned = &g_array_index(disks, AlignedDisk, i);
         if (aligned->mode == MODE_DEFAULT)

@@ -21,13 +21,14 @@ typedef struct {
     SnapMode mode;               /* no, internal, external, manual: never default */
     ImageFormat format;          /* of the overlay of an external one */
     const SnapshotDisk *request; /* what the request says of this disk, or NULL; belongs to the request */
-    gboolean asked;              /* that names a mode, a path or a driver */
+    gboolean asked;              /* that names a mode, an image or a driver */
+    gboolean reuse;              /* the overlay is there already */
 } AlignedDisk;
 
 /*
  * One AlignedDisk for each disk of @def, in its order (an array of AlignedDisk). @abilities is parallel to def->disks.
  * @silent: what a disk does about which request and definition are silent; MODE_DEFAULT: internal where every such
- * disk can, external otherwise. Errors: EINVAL (unknown disk, named twice, path without external), EOPNOTSUPP (a rule
+ * disk can, external otherwise, or where a disk-only request names other disks and none of them as internal. Errors: EINVAL (unknown disk, named twice, path without external), EOPNOTSUPP (a rule
  * forbids it); the sentence names the disk.
  */
 GArray *align_disks(const DomainDef *def, const CreateRequest *request, const DiskAbility *abilities,

@@ -38,15 +38,17 @@ typedef struct {
 } ImageInfo;
 
 void image_info_free(ImageInfo *info);
+gboolean image_info_has_tag(const ImageInfo *info, const char *tag);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImageInfo, image_info_free)
 void image_tag_free(ImageTag *tag);
+GPtrArray *image_tags_new(void); /* an empty list of ImageTag that frees them */
 
 /* Who else has an image open, by QEMU's lock bytes (facts/qemu.md A3). */
 typedef enum { USE_NONE, USE_READER, USE_WRITER } ImageUse;
 
 typedef struct {
-    const char
-        *path; /* an existing, empty file of ours: it is overwritten in place, so owner and mode stay */
+    /* An existing, empty file of ours: it is overwritten in place, so owner and mode stay. Or a place. */
+    const char *path;
     ImageFormat format; /* qcow2 or qed */
     guint64 size;       /* virtual, bytes */
     const char
@@ -95,6 +97,16 @@ typedef struct {
      */
     gboolean (*overlay_create)(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
                                GError **error);
+
+    /*
+     * An overlay on a place that is there already: @spec->path is a block device. check: may it be taken? It
+     * must be blank at its beginning, large enough, and nobody's; EEXIST, EBUSY, ENOSPC, EOPNOTSUPP (only
+     * qcow2). format checks again and makes the overlay, which is then on stable storage. clear makes the place
+     * blank again, whatever format did of it; what is not from there is left alone. May be repeated.
+     */
+    gboolean (*place_check)(Backend *backend, const OverlaySpec *spec, GCancellable *cancel, GError **error);
+    gboolean (*place_format)(Backend *backend, const OverlaySpec *spec, GCancellable *cancel, GError **error);
+    gboolean (*place_clear)(Backend *backend, const OverlaySpec *spec, GError **error);
 
     /*
      * Take internal snapshot @tag of the qcow2 image @path. The caller has made sure that no tag has that

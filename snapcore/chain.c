@@ -9,6 +9,7 @@
 
 /* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
 #define MAX_DEPTH 1000
+#define MAX_LINKS 40 /* the kernel's own limit */
 
 static gboolean is_under(const char *path, const char *dir)
 {
@@ -18,6 +19,44 @@ static gboolean is_under(const char *path, const char *dir)
     return strncmp(path, dir, len) == 0 && (path[len] == '/' || path[len] == '\0');
 }
 
+/*
+ * The name in /dev by which @plain leads to a block device, or NULL. It is kept as it is: what it stands for now
+ * ("/dev/dm-3" for "/dev/vg/root") may be another device after a restart.
+ */
+static char *device_name(const char *plain)
+{
+    struct stat st;
+    g_autofree char *name = g_strdup(plain);
+    if (stat(plain, &st) < 0 || !S_ISBLK(st.st_mode))
+        return NULL;
+    for (guint i = 0; i < MAX_LINKS && !file_in_dev(name); i++) {
+        g_autofree char *target = g_file_read_link(name, NULL);
+        g_autofree char *dir = g_path_get_dirname(name);
+        if (!target)
+            return NULL;
+        g_free(name);
+        name = g_canonicalize_filename(target, dir);
+    }
+    return file_in_dev(name) ? g_steal_pointer(&name) : NULL;
+}
+
+/* @plain with its symlinks resolved as far as it exists. */
+static char *resolve(const char *plain)
+{
+    char *real = realpath(plain, NULL);
+    if (real) {
+        char *copy = g_strdup(real);
+        free(real);
+        return copy;
+    }
+    g_autofree char *dir = g_path_get_dirname(plain);
+    g_autofree char *base = g_path_get_basename(plain);
+    real = realpath(dir, NULL);
+    char *copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
+    free(real);
+    return copy;
+}
+
 char *chain_real_path(const Core *core, const char *path, GError **error)
 {
     g_autofree char *plain = g_canonicalize_filename(path, "/");
@@ -25,18 +64,9 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
         return NULL;
     }
-    char *real = realpath(plain, NULL);
-    char *copy = NULL;
-    if (real) {
-        copy = g_strdup(real);
-        free(real);
-    } else { /* not there: as far as it exists */
-        g_autofree char *dir = g_path_get_dirname(plain);
-        g_autofree char *base = g_path_get_basename(plain);
-        real = realpath(dir, NULL);
-        copy = real ? g_build_filename(real, base, NULL) : g_strdup(plain);
-        free(real);
-    }
+    char *copy = device_name(plain);
+    if (!copy)
+        copy = resolve(plain);
     if (core->mountpoint && is_under(copy, core->mountpoint))
         snap_set_error(error, EINVAL, "'%s' lies in this mount itself", path);
     else if (!g_utf8_validate(copy, -1, NULL) || !xml_text_valid(copy))
@@ -47,8 +77,7 @@ char *chain_real_path(const Core *core, const char *path, GError **error)
     return NULL;
 }
 
-/* Where @name in the header of @path leads: a real path. Protocols are refused. */
-static char *resolve_backing(const Core *core, const char *path, const char *name, GError **error)
+char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error)
 {
     size_t plain = strcspn(name, ":/");
     if (name[plain] == ':') {
@@ -61,8 +90,7 @@ static char *resolve_backing(const Core *core, const char *path, const char *nam
     return chain_real_path(core, joined, error);
 }
 
-/* What no image of a chain may be. */
-static gboolean check_info(const char *path, const ImageInfo *info, GError **error)
+gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error)
 {
     if (info->data_file)
         snap_set_error(error, EOPNOTSUPP, "'%s' keeps its data in another file: not supported", path);
@@ -75,15 +103,25 @@ static gboolean check_info(const char *path, const ImageInfo *info, GError **err
     return FALSE;
 }
 
+/* Is @backing (NULL: none) the file that is recorded below @layer, by this or by another name? */
+static gboolean is_recorded(const Layer *layer, const char *backing)
+{
+    FileLook is, should;
+    if (g_strcmp0(backing, layer->backing) == 0)
+        return TRUE;
+    return backing && layer->backing && file_look(backing, &is, NULL) &&
+           file_look(layer->backing, &should, NULL) && file_id_equal(&is.id, &should.id);
+}
+
 static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error)
 {
     g_autofree char *backing = NULL;
     if (info->backing_name) {
-        backing = resolve_backing(core, layer->path, info->backing_name, error);
+        backing = chain_backing_path(core, layer->path, info->backing_name, error);
         if (!backing)
             return FALSE;
     }
-    if (g_strcmp0(backing, layer->backing) != 0 ||
+    if (!is_recorded(layer, backing) ||
         (backing && info->backing_format != FORMAT_NONE && info->backing_format != layer->backing_format)) {
         snap_set_error(error, EPERM,
                        "'%s' has the backing file '%s', the store knows '%s': redefine the domain",
@@ -101,9 +139,13 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
 {
     for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
         FileLook look;
+        if (!layer_is_local(layer)) {
+            layer = domain_find_layer(domain, layer->backing);
+            continue;
+        }
         if (!file_look(layer->path, &look, error))
             return FALSE;
-        if (layer->frozen && !layer->mixed && !look.block && !file_stamp_equal(&look.stamp, &layer->stamp)) {
+        if (layer->frozen && !layer->mixed && file_changed(&layer->stamp, &look)) {
             snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
             core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
             return FALSE;
@@ -119,32 +161,28 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
     g_autoptr(ImageInfo) info = NULL;
     if (!check_chain(core, domain, layer, error) ||
         !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
+        !chain_check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
         return FALSE;
     *ret_info = g_steal_pointer(&info);
     return TRUE;
 }
 
 /* The definition's own word on the layer at @depth below the disk's image, if it is this @path. */
-static const BackingDef *named_backing(const DiskDef *disk, guint depth, const char *path)
+static const BackingDef *named_backing(const Core *core, const DiskDef *disk, guint depth, const char *path)
 {
     if (depth >= disk->backing->len)
         return NULL;
     const BackingDef *named = disk->backing->pdata[depth];
-    if (!named->path)
-        return NULL;
-    g_autofree char *plain = g_canonicalize_filename(named->path, "/");
-    char *real = realpath(plain, NULL);
-    gboolean same = strcmp(real ? real : plain, path) == 0;
-    free(real);
-    return same ? named : NULL;
+    g_autofree char *real = named->path ? chain_real_path(core, named->path, NULL) : NULL;
+    return g_strcmp0(real, path) == 0 ? named : NULL;
 }
 
+/* In one directory are images of one owner and purpose; in /dev is everything. */
 static gboolean may_take(const Core *core, const char *above, const char *path)
 {
     g_autofree char *dir = g_path_get_dirname(above);
     g_autofree char *own = g_path_get_dirname(path);
-    if (strcmp(dir, own) == 0)
+    if (strcmp(dir, own) == 0 && !file_in_dev(path))
         return TRUE;
     for (guint i = 0; core->backing_dirs && core->backing_dirs[i]; i++)
         if (is_under(path, core->backing_dirs[i]))
@@ -183,18 +221,21 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     g_autoptr(ImageInfo) info = NULL;
     if (!core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !check_info(layer->path, info, error) || !check_raw(core, layer, error))
+        !chain_check_info(layer->path, info, error) || !check_raw(core, layer, error))
         return FALSE;
     layer->file = look.id;
-    g_clear_pointer(&layer->backing, g_free);
+    layer->type = look.block ? DISK_BLOCK : DISK_FILE;
+    g_autofree char *known = g_steal_pointer(&layer->backing);
     if (!info->backing_name)
         return TRUE;
 
-    g_autofree char *below = resolve_backing(core, layer->path, info->backing_name, error);
+    g_autofree char *below = chain_backing_path(core, layer->path, info->backing_name, error);
     if (!below)
         return FALSE;
-    const BackingDef *named = named_backing(disk, depth, below);
-    if (!named && !may_take(core, layer->path, below)) {
+    const BackingDef *named = named_backing(core, disk, depth, below);
+    gboolean recorded =
+        g_strcmp0(known, below) == 0; /* taken before: an overlay that create was given, say */
+    if (!named && !recorded && !may_take(core, layer->path, below)) {
         snap_set_error(
             error, EPERM,
             "'%s' has the backing file '%s' in another directory: name it in <backingStore>, move it next "
@@ -204,6 +245,7 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     ImageFormat format = info->backing_format != FORMAT_NONE ? info->backing_format
                          : named                             ? named->format
+                         : recorded                          ? layer->backing_format
                                                              : FORMAT_NONE;
     if (format == FORMAT_NONE) {
         snap_set_error(
@@ -215,9 +257,9 @@ static gboolean record_layer(Core *core, Domain *domain, const DiskDef *disk, gu
     }
     layer->backing = g_strdup(below);
     layer->backing_format = format;
-    gboolean known = domain_find_layer(domain, below) != NULL;
+    gboolean is_new = domain_find_layer(domain, below) == NULL;
     *ret_next = domain_take_layer(domain, below, format);
-    if (!known)
+    if (is_new)
         (*ret_next)->template = TRUE; /* whoever made it: others may stand on it too */
     return TRUE;
 }
@@ -242,20 +284,35 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
     return TRUE;
 }
 
-/* Is @path a qcow2 image whose backing file is the file @below? */
-static gboolean stands_on(Core *core, const char *path, const FileId *below)
+/* The backing file's name in the header of @path, be it qcow2 or qed; NULL: none. Caller frees. */
+static char *backing_name_of(Core *core, const char *path)
 {
-    g_autoptr(ImageInfo) info = NULL;
+    static const ImageFormat formats[] = {FORMAT_QCOW2, FORMAT_QED};
+    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++) {
+        g_autoptr(ImageInfo) info = NULL;
+        if (core->backend->ops->inspect(core->backend, path, formats[i], &info, NULL))
+            return g_steal_pointer(&info->backing_name);
+    }
+    return NULL;
+}
+
+/* Is @below the backing file of the image @path? A name that is more than a path ("json:...") counts when it holds the
+ * file's name. */
+static gboolean stands_on(Core *core, const char *path, const Layer *below)
+{
     FileLook look;
-    if (!core->backend->ops->inspect(core->backend, path, FORMAT_QCOW2, &info, NULL) || !info->backing_name)
+    g_autofree char *name = backing_name_of(core, path);
+    if (!name)
         return FALSE;
-    g_autofree char *backing = resolve_backing(core, path, info->backing_name, NULL);
-    return backing && file_look(backing, &look, NULL) && look.id.dev == below->dev &&
-           look.id.ino == below->ino;
+    g_autofree char *backing = chain_backing_path(core, path, name, NULL);
+    if (!backing)
+        return strstr(name, strrchr(below->path, '/') + 1) != NULL;
+    return file_look(backing, &look, NULL) && look.id.dev == below->file.dev &&
+           look.id.ino == below->file.ino;
 }
 
 /* Is the file @id a layer of @domain that is recorded as standing on @below? */
-static gboolean is_recorded(const Domain *domain, const FileId *id, const Layer *below)
+static gboolean knows_upper(const Domain *domain, const FileId *id, const Layer *below)
 {
     GHashTableIter iter;
     gpointer value;
@@ -268,20 +325,33 @@ static gboolean is_recorded(const Domain *domain, const FileId *id, const Layer 
     return FALSE;
 }
 
-/* Does any image in @layer's directory stand on it, those apart that @except has recorded (NULL: none)? */
-static gboolean has_upper(Core *core, const Domain *except, const Layer *layer)
+gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, const Domain *except,
+                          char **ret_clone, GError **error)
 {
-    g_autofree char *path = g_path_get_dirname(layer->path);
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
     const char *entry;
-    while (dir && (entry = g_dir_read_name(dir))) {
+    if (!dir) {
+        snap_set_error(error, snap_errno(why), "%s", why->message);
+        return FALSE;
+    }
+    *ret_clone = NULL;
+    while (!*ret_clone && (entry = g_dir_read_name(dir))) {
         g_autofree char *file = g_build_filename(path, entry, NULL);
         FileLook look; /* regular files only: opening anything else may block or act */
         if (file_look(file, &look, NULL) && !look.block &&
-            !(except && is_recorded(except, &look.id, layer)) && stands_on(core, file, &layer->file))
-            return TRUE;
+            !(except && knows_upper(except, &look.id, layer)) && stands_on(core, file, layer))
+            *ret_clone = g_steal_pointer(&file);
     }
-    return FALSE;
+    return TRUE;
+}
+
+/* Is there one in @layer's own directory? What cannot be known counts as yes. */
+static gboolean has_upper(Core *core, const Domain *except, const Layer *layer)
+{
+    g_autofree char *dir = g_path_get_dirname(layer->path);
+    g_autofree char *clone = NULL;
+    return !chain_find_clone(core, dir, layer, except, &clone, NULL) || clone;
 }
 
 gboolean chain_has_clone(Core *core, const Layer *layer)

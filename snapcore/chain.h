@@ -12,26 +12,40 @@
  * marked dirty; that all files below it are there; and that no frozen one changed, which breaks the domain. EIO,
  * EINVAL, EOPNOTSUPP, ENOENT.
  */
-gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info, GError **error);
+gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, ImageInfo **ret_info,
+                       GError **error);
+
+/* What no image of a chain may be: encrypted, dirty, with a data file. EOPNOTSUPP, EIO. */
+gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error);
+
+/* Where the backing name @name in the header of @path leads: a real path (caller frees). EPERM: it names a protocol. */
+char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error);
 
 /*
  * Make the chain below and including the image of @disk known in @domain. What lies below is taken only if the
- * definition's <backingStore> names it, if it is in the image's own directory, or if it is under one of the mount's
- * backing directories; otherwise EPERM with a sentence that says so. An image that is not there is recorded as missing.
+ * definition's <backingStore> names it, if it is in the image's own directory (but not in /dev), or if it is under one of
+ * the mount's backing directories; otherwise EPERM with a sentence that says so. An image that is not there is recorded as missing.
  */
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error);
 
 /*
- * Does any qcow2 image in @layer's directory, known to the store or not, have it as its backing file (by device and
- * inode)? A clone that somebody made by hand would read other bytes if @layer's content changed.
+ * An image (qcow2, qed) in the directory @path, known to the store or not, that has @layer as its backing file (by device
+ * and inode): *ret_clone, NULL when there is none. Caller frees. It would read other bytes if @layer's content changed.
+ * Images that @except (may be NULL) has recorded as standing on @layer do not count.
+ * FALSE: the directory cannot be read.
  */
+gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, const Domain *except,
+                          char **ret_clone, GError **error);
+
+/* Is there one in @layer's own directory? Yes, too, when that cannot be known. */
 gboolean chain_has_clone(Core *core, const Layer *layer);
 
 /* The same, but images that @domain itself has recorded as standing on @layer do not count. */
 gboolean chain_has_stranger(Core *core, const Domain *domain, const Layer *layer);
 
 /*
- * @path made absolute and real: symlinks resolved as far as it exists. EINVAL when it is inside the mount itself.
+ * @path made absolute and real: symlinks resolved as far as it exists, but the name of a block device in /dev is kept,
+ * since that is what stays the same over a restart. EINVAL when it is inside the mount itself.
  * Caller frees.
  */
 char *chain_real_path(const Core *core, const char *path, GError **error);

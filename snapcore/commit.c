@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "strays.h"
 
 /* What is written must be readable again: escaping may have made it too long, and libxml2 writes things that no parser
  * takes back (facts/qemu.md E). */
@@ -39,18 +40,28 @@ void op_write_sidecar(Op *op)
     plan_write(op->plan, "domain.json", text);
 }
 
-gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error)
+char *op_snapshot_text(Snapshot *snapshot, SnapshotDef *def, GError **error)
 {
     g_free(def->name);
     def->name = g_strdup(snapshot->name);
     g_free(def->parent);
     def->parent = g_strdup(snapshot->parent ? snapshot->parent->name : NULL);
+    if (!def->domain && !def->domain_uuid) /* as libvirt: one of the two is always there */
+        def->domain_uuid = g_strdup(snapshot->domain->def->uuid);
     g_autofree char *xml = snapshot_def_format(def);
     if (!check_document(xml, "domainsnapshot", error))
-        return FALSE;
+        return NULL;
     snapshot->xml_size = strlen(xml);
-    snapshot->xml_time = op->domain->changed;
+    snapshot->xml_time = snapshot->domain->changed;
     snapshot->secret = snapshot_def_has_secret(def);
+    return g_steal_pointer(&xml);
+}
+
+gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error)
+{
+    g_autofree char *xml = op_snapshot_text(snapshot, def, error);
+    if (!xml)
+        return FALSE;
     g_autofree char *xml_file = store_snapshot_file(snapshot->name, ".xml");
     g_autofree char *json_file = store_snapshot_file(snapshot->name, ".json");
     g_autofree char *json = store_snapshot_json(snapshot);
@@ -95,6 +106,19 @@ void op_write_home(Op *op, const Layer *layer)
     store_write_free(write);
 }
 
+void op_write_released(Op *op)
+{
+    g_autoptr(GHashTable) homes = g_hash_table_new(NULL, NULL);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (layer->released && layer->home && g_hash_table_add(homes, layer->home))
+            op_write_home(op, layer);
+    }
+}
+
 static gboolean stale_tag(const Layer *layer, const char *tag, guint *ret_at)
 {
     return g_ptr_array_find_with_equal_func(layer->stale, tag, g_str_equal, ret_at);
@@ -113,8 +137,16 @@ static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *
     step->mode = layer->frozen ? layer->mode | 0200 : 0;
 }
 
+/* Is the file with all its tags the user's to keep? */
+static gboolean is_kept(const Layer *layer)
+{
+    return layer->released && layer->frozen;
+}
+
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 {
+    if (is_kept(layer))
+        return;
     if (!op_is_shared(op, layer)) {
         plan_drop(op, disk, layer, tag);
         return;
@@ -128,6 +160,8 @@ void op_prune(Op *op)
     g_autoptr(GPtrArray) pruned = domain_prune_layers(op->domain);
     for (guint i = 0; i < pruned->len; i++) {
         const Layer *layer = pruned->pdata[i];
+        if (layer->home) /* it is there still, with another state */
+            op_write_home(op, layer);
         if (layer->frozen && !op_is_shared(op, layer))
             plan_after(op->plan, STEP_THAW, layer->path, layer->path)->mode = layer->mode;
     }
@@ -187,6 +221,7 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
             layer->stamp = look.stamp;
             layer->blocks = look.blocks;
         }
+        strays_look_layer(core->backend, layer);
         g_hash_table_add(homes, layer->home);
     }
     g_hash_table_iter_init(&iter, homes);
@@ -218,7 +253,7 @@ static void retry_stale(Op *op)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         forget_named(op, layer);
-        for (guint i = 0; i < layer->stale->len && !op_is_shared(op, layer); i++)
+        for (guint i = 0; i < layer->stale->len && !is_kept(layer) && !op_is_shared(op, layer); i++)
             plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
     }
 }
@@ -236,6 +271,36 @@ static void retry_leftovers(Op *op)
         op_write_sidecar(op);
 }
 
+/* Look at the images that the op or somebody else may have changed: what does not fit now, and is news? */
+static GPtrArray *find_news(Core *core, Domain *domain)
+{
+    strays_look(core->backend, domain);
+    g_autoptr(GPtrArray) all = strays_tell(domain, NULL);
+    if (all->len == 0)
+        return g_steal_pointer(&all);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    return strays_tell(domain, g_hash_table_lookup(core->domains, &domain->object.id));
+}
+
+/* When files were written, not when the op began: what is shown now is what a restart will show. */
+static void take_times(Core *core, Domain *domain)
+{
+    gint64 begun = domain->changed;
+    g_autofree char *definition = store_domain_file(core->store, domain->name, "domain.xml");
+    FileLook look;
+    for (guint i = 0; i < domain->snapshots->len; i++) {
+        Snapshot *snapshot = domain->snapshots->pdata[i];
+        if (snapshot->xml_time != begun)
+            continue;
+        g_autofree char *file = store_snapshot_file(snapshot->name, ".xml");
+        g_autofree char *path = store_domain_file(core->store, domain->name, file);
+        if (file_look(path, &look, NULL))
+            snapshot->xml_time = look.stamp.mtime_sec;
+    }
+    if (file_look(definition, &look, NULL) && look.stamp.mtime_sec > begun)
+        domain->changed = look.stamp.mtime_sec;
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
@@ -250,8 +315,10 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
         domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
         domain->stuck = TRUE;
     }
+    take_times(op->core, domain);
     g_autofree char *name = g_strdup(domain->name);
     EngineId id = domain->object.id;
+    g_autoptr(GPtrArray) strays = find_news(op->core, domain);
     core_show(op->core, domain);
 
     va_list args;
@@ -262,6 +329,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
         core_log(op->core, name, "%s", line);
     if (why)
         core_log(op->core, name, "%s", why->message);
+    core_log_strays(op->core, name, strays);
     for (guint i = 0; i < op->gone->len; i++)
         core_tell_gone(op->core, id, op->gone->pdata[i]);
     return TRUE;

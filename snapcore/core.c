@@ -6,9 +6,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "adopt.h"
 #include "error.h"
 #include "merger.h"
 #include "op.h"
+#include "strays.h"
 
 /* Long enough for a script's next step, short enough that nobody wonders why nothing gets smaller. */
 #define MERGE_IDLE_MS 3000
@@ -62,20 +64,20 @@ void core_break(Core *core, EngineId id, const char *why)
         core_log(core, name, "read-only: %s", why);
 }
 
-static gboolean names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only)
+void core_note_held(Core *core, EngineId id, const char *why)
 {
-    GHashTableIter iter;
-    gpointer value;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Layer *layer = value;
-        gboolean same =
-            strcmp(layer->path, path) == 0 ||
-            (file && file_id_known(file) && layer->file.dev == file->dev && layer->file.ino == file->ino);
-        if (same && (!active_only || domain_layer_is_active(domain, layer)))
-            return TRUE;
+    g_mutex_lock(&core->lock);
+    Domain *domain = g_hash_table_lookup(core->domains, &id);
+    gboolean news = domain && g_strcmp0(domain->held, why) != 0;
+    g_autofree char *name = news ? g_strdup(domain->name) : NULL;
+    if (news) {
+        g_free(domain->held);
+        domain->held = g_strdup(why);
+        g_clear_pointer(&domain->tree, g_free);
     }
-    return FALSE;
+    g_mutex_unlock(&core->lock);
+    if (news)
+        core_log(core, name, "read-only: %s", why);
 }
 
 gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
@@ -87,7 +89,7 @@ gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const Fi
     g_hash_table_iter_init(&iter, core->domains);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Domain *domain = value;
-        if (domain->object.id != id && names_image(domain, path, file, active_only)) {
+        if (domain->object.id != id && domain_names_image(domain, path, file, active_only)) {
             *ret_domain = g_strdup(domain->name);
             return TRUE;
         }
@@ -208,8 +210,16 @@ static gboolean recover(Core *core, Plan *plan, GError **error)
 
 void core_log_missing(Core *core, const char *name, const GPtrArray *missing)
 {
-    for (guint i = 0; i < missing->len; i++)
+    for (guint i = 0; i < MIN(missing->len, STRAYS_TOLD); i++)
         core_log(core, name, "missing image: '%s'", (const char *)missing->pdata[i]);
+    if (missing->len > STRAYS_TOLD)
+        core_log(core, name, "missing images: %u more", missing->len - STRAYS_TOLD);
+}
+
+void core_log_strays(Core *core, const char *name, const GPtrArray *strays)
+{
+    for (guint i = 0; i < strays->len; i++)
+        core_log(core, name, "%s", (const char *)strays->pdata[i]);
 }
 
 /* A rename that was cut short: the directory has the new name, the document not yet. */
@@ -271,7 +281,9 @@ static void load_domain(Core *core, const char *name)
             plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
     }
     complete_rename(core, domain);
+    strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
     EngineId id = domain->object.id;
     core_show(core, domain);
     g_mutex_lock(&core->lock);
@@ -280,6 +292,21 @@ static void load_domain(Core *core, const char *name)
     if (domain->broken)
         core_log(core, name, "read-only: %s", domain->broken);
     core_log_missing(core, name, missing);
+    core_log_strays(core, name, strays);
+}
+
+/* Take an imported domain over if libvirt has let go of it; if not, say why. */
+static void try_adopt(Core *core, const Domain *domain)
+{
+    EngineId id = domain->object.id;
+    g_autoptr(GError) why = NULL;
+    if (!core->read_only) {
+        g_autoptr(Op) op G_GNUC_UNUSED = op_begin(core, id, NULL, &why, "adopt");
+    } else if (!adopt_check_released(domain, &why)) {
+        core_note_held(core, id, why->message);
+    } else {
+        core_note_held(core, id, "libvirt does not define it any more: mount once without -o ro");
+    }
 }
 
 static gboolean load_domains(Core *core, GError **error)
@@ -289,6 +316,11 @@ static gboolean load_domains(Core *core, GError **error)
         return FALSE;
     for (guint i = 0; i < names->len; i++)
         load_domain(core, names->pdata[i]);
+    for (guint i = 0; i < names->len; i++) { /* when all are known: they may share images */
+        const Domain *domain = g_hash_table_lookup(core->by_name, names->pdata[i]);
+        if (domain && domain->libvirt && !domain->broken)
+            try_adopt(core, domain);
+    }
     return TRUE;
 }
 

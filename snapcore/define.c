@@ -8,6 +8,7 @@
 #include "chain.h"
 #include "error.h"
 #include "names.h"
+#include "strays.h"
 
 /* --- images of a definition --- */
 
@@ -108,10 +109,13 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     domain->xml_size = strlen(xml);
     domain->changed = time(NULL);
     EngineId id = domain->object.id;
+    strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
     core_show(core, g_steal_pointer(&domain));
     core_log(core, name, "define");
     core_log_missing(core, name, missing);
+    core_log_strays(core, name, strays);
     if (ret_domain)
         *ret_domain = id;
     return TRUE;
@@ -160,14 +164,15 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
                        GError **error)
 {
     Core *core = (Core *)engine;
-    g_autoptr(Op) op = op_begin(core, id, cancel, error, "undefine");
+    g_autoptr(Op) op = op_begin_as_is(core, id, cancel, error, "undefine");
     if (!op)
         return FALSE;
     g_autofree char *name = g_strdup(op->domain->name);
     guint n = op->domain->snapshots->len;
     if (n > 0 && !snapshots_metadata)
         snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
-    else if (op_require_off(op, error) && store_remove_domain(core->store, name, error)) {
+    else if ((op->domain->libvirt || op_require_off(op, error)) &&
+             store_remove_domain(core->store, name, error)) {
         core_hide(core, id);
         core_log(core, NULL, "undefine '%s'", name);
         core_tell_gone(core, 0, name);
@@ -176,12 +181,23 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
     return FALSE;
 }
 
+/* The definition under another name; it must be readable again. */
+static char *renamed_text(const DomainDef *def, const char *name, GError **error)
+{
+    g_autoptr(DomainDef) copy = domain_def_copy(def);
+    domain_def_set_name(copy, name);
+    return op_definition_text(copy, error);
+}
+
 static gboolean rename_domain(Op *op, const char *name, GError **error)
 {
     Core *core = op->core;
     g_autofree char *old = g_strdup(op->domain->name);
     if (!name_check_new(name, NAME_DOMAIN, error) || !op_take_name(op, name, error) ||
-        !op_require_off(op, error) || !store_rename_domain(core->store, old, name, error))
+        !op_require_off(op, error))
+        return FALSE;
+    g_autofree char *text = renamed_text(op->domain->def, name, error);
+    if (!text || !store_rename_domain(core->store, old, name, error))
         return FALSE;
     Domain *domain = g_steal_pointer(&op->domain);
     g_free(domain->name);
@@ -189,7 +205,6 @@ static gboolean rename_domain(Op *op, const char *name, GError **error)
     domain_def_set_name(domain->def, name);
     /* The directory has the new name: that is the commit. A document that cannot be written is mended at the
      * start. */
-    g_autofree char *text = domain_def_format(domain->def);
     g_autofree char *path = store_domain_file(core->store, name, "domain.xml");
     g_autoptr(GError) why = NULL;
     if (file_replace(path, text, strlen(text), &why))

@@ -24,25 +24,10 @@ static GPtrArray *choose(const Domain *domain, Snapshot *snapshot, DeleteFlags f
     return chosen;
 }
 
-/* A released layer is nobody's to merge or unlink ever again. */
-static void release(const Snapshot *snapshot, GHashTable *released)
+static void release(Domain *domain, const Snapshot *snapshot)
 {
-    for (guint i = 0; i < snapshot->disks->len; i++) {
-        Layer *layer = ((StateDisk *)snapshot->disks->pdata[i])->layer;
-        layer->made = FALSE;
-        g_hash_table_add(released, layer);
-    }
-}
-
-/* It may be recorded with a snapshot that is not written otherwise. */
-static void write_released(Op *op, GHashTable *released)
-{
-    GHashTableIter iter;
-    gpointer layer;
-    g_hash_table_iter_init(&iter, released);
-    while (g_hash_table_iter_next(&iter, &layer, NULL))
-        if (((Layer *)layer)->home)
-            op_write_home(op, layer);
+    for (guint i = 0; i < snapshot->disks->len; i++)
+        domain_release_layer(domain, ((StateDisk *)snapshot->disks->pdata[i])->layer);
 }
 
 /* An internal state that loses its name: its tag goes after the commit. Layer and tag are remembered until then. */
@@ -93,7 +78,6 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
     g_autoptr(GPtrArray) chosen = choose(op->domain, snapshot, flags);
     g_autoptr(GArray) tags = g_array_new(FALSE, TRUE, sizeof(Tag));
     g_autoptr(GHashTable) adopted = g_hash_table_new(NULL, NULL);
-    g_autoptr(GHashTable) released = g_hash_table_new(NULL, NULL);
     g_array_set_clear_func(tags, tag_clear);
     g_autofree char *name = g_strdup(snapshot->name);
 
@@ -101,7 +85,7 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
         return FALSE;
     for (guint i = 0; i < chosen->len; i++) {
         if (flags & DELETE_METADATA)
-            release(chosen->pdata[i], released);
+            release(op->domain, chosen->pdata[i]);
         else
             collect_tags(chosen->pdata[i], tags);
         remove_one(op, chosen->pdata[i], adopted);
@@ -113,7 +97,8 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
     while (g_hash_table_iter_next(&iter, &child, NULL))
         if (!op_rewrite_snapshot(op, child, error))
             return FALSE;
-    write_released(op, released);
+    if (flags & DELETE_METADATA)
+        op_write_released(op);
     drop_tags(op, tags);
     op_prune(op);
     op_write_sidecar(op);

@@ -7,12 +7,14 @@
 
 #include "error.h"
 #include "names.h"
+#include "remote.h"
 
 #define MAX_TARGET 64
 
-BackingDef *backing_def_new(const char *path, ImageFormat format)
+BackingDef *backing_def_new(DiskType type, const char *path, ImageFormat format)
 {
     BackingDef *backing = g_new0(BackingDef, 1);
+    backing->type = type;
     backing->path = g_strdup(path);
     backing->format = format;
     return backing;
@@ -38,6 +40,7 @@ void disk_def_free(DiskDef *disk)
     g_free(disk->target);
     g_free(disk->bus);
     g_free(disk->source);
+    g_free(disk->uri);
     g_ptr_array_unref(disk->backing);
     g_free(disk);
 }
@@ -76,18 +79,11 @@ char *domain_uuid_normalize(const char *text)
     return g_string_free(uuid, !good);
 }
 
-/* An image's path: absolute, and fit for a line of text. */
 static gboolean check_path(const char *path, const xmlNode *node, GError **error)
 {
-    for (const char *p = path; *p != '\0'; p = g_utf8_next_char(p)) {
-        if (g_unichar_iscntrl(g_utf8_get_char(p))) {
-            xml_set_error(error, EINVAL, node, "the path contains a control character");
-            return FALSE;
-        }
-    }
-    if (path[0] == '/')
+    if (image_path_check(path, error))
         return TRUE;
-    xml_set_error(error, EINVAL, node, "'%s' is not an absolute path", path);
+    xml_prefix_error(error, node);
     return FALSE;
 }
 
@@ -129,21 +125,35 @@ static gboolean read_format(const xmlNode *node, gboolean ours, ImageFormat *ret
     return FALSE;
 }
 
-/* What <backingStore> in @node names. An empty one ends the chain and is not listed. */
+/* One level: its type, path and format. */
+static gboolean read_level(const xmlNode *store, GPtrArray *list, GError **error)
+{
+    const xmlNode *source = xml_child(store, "source");
+    const xmlNode *word = xml_child(store, "format");
+    DiskType type;
+    ImageFormat format;
+    g_autofree char *path = NULL;
+    if (source == NULL || word == NULL) {
+        xml_set_error(error, EINVAL, store, "it has no <%s>", word == NULL ? "format" : "source");
+        return FALSE;
+    }
+    if (!read_type(store, &type, error) || !read_path(source, type, &path, error) ||
+        !read_format(word, path != NULL, &format, error))
+        return FALSE;
+    g_ptr_array_add(list, backing_def_new(type, path, format));
+    return TRUE;
+}
+
+/* What <backingStore> in @node names. One without a type= ends the chain, whatever stands in it, and is not listed. */
 static gboolean read_backing(const xmlNode *node, GPtrArray *list, GError **error)
 {
     for (const xmlNode *store = xml_child(node, "backingStore"); store != NULL;
          store = xml_child(store, "backingStore")) {
-        const xmlNode *source = xml_child(store, "source");
-        if (source == NULL)
-            continue;
-        DiskType type;
-        ImageFormat format;
-        g_autofree char *path = NULL;
-        if (!read_type(store, &type, error) || !read_path(source, type, &path, error) ||
-            !read_format(xml_child(store, "format"), path != NULL, &format, error))
+        g_autofree char *type = xml_attr(store, "type");
+        if (type == NULL)
+            break;
+        if (!read_level(store, list, error))
             return FALSE;
-        g_ptr_array_add(list, backing_def_new(path, format));
     }
     return TRUE;
 }
@@ -160,8 +170,12 @@ static gboolean read_target(DiskDef *disk, GError **error)
     const xmlNode *target = xml_child(disk->node, "target");
     disk->target = xml_attr(target, "dev");
     disk->bus = xml_attr(target, "bus");
-    if (disk->target == NULL) {
+    if (target == NULL) {
         xml_set_error(error, EINVAL, disk->node, "the disk has no <target dev='...'/>");
+        return FALSE;
+    }
+    if (disk->target == NULL) {
+        xml_set_error(error, EINVAL, target, "it has no dev='...', the disk's name");
         return FALSE;
     }
     if (target_valid(disk->target))
@@ -197,6 +211,13 @@ static gboolean read_image(DiskDef *disk, GError **error)
         return FALSE;
     gboolean local = disk->type == DISK_FILE || disk->type == DISK_BLOCK;
     disk->has_source = local ? disk->source != NULL : source != NULL;
+    if (!disk->has_source && disk->device != DEVICE_CDROM && disk->device != DEVICE_FLOPPY) {
+        xml_set_error(error, EINVAL, disk->node,
+                      "it has no <source>; only the drive of a cdrom or floppy can be empty");
+        return FALSE;
+    }
+    if (disk->type == DISK_NETWORK && source != NULL)
+        disk->uri = remote_uri(source, NULL);
     /* A slice is a part of a file; an overlay on the whole file would show another content. */
     const xmlNode *slices = disk->source != NULL ? xml_child(source, "slices") : NULL;
     if (slices != NULL) {
@@ -252,7 +273,7 @@ static gboolean read_name(DomainDef *def, const xmlNode *root, GError **error)
     def->name = xml_text(node);
     if (name_check_document(def->name, NAME_DOMAIN, error))
         return TRUE;
-    g_prefix_error(error, "line %ld: <name>: ", xmlGetLineNo(node));
+    xml_prefix_error(error, node);
     return FALSE;
 }
 
@@ -266,6 +287,7 @@ static gboolean read_uuid(DomainDef *def, xmlNode *root, GError **error)
         xml_set_error(error, EINVAL, node, "malformed uuid");
         return FALSE;
     }
+    def->uuid_made = text[0] == '\0';
     if (node == NULL)
         node = xml_new_child(root, xml_child(root, "name"), "uuid");
     if (!g_str_equal(text, def->uuid))
@@ -295,7 +317,7 @@ static DomainDef *read_document(xmlDoc *doc, GError **error)
     def->doc = doc;
     xmlNode *root = xmlDocGetRootElement(doc);
     def->type = xml_attr(root, "type");
-    if (def->type == NULL) {
+    if (def->type == NULL || def->type[0] == '\0') {
         xml_set_error(error, EINVAL, root, "the domain has no type='...'");
         return NULL;
     }

@@ -12,7 +12,8 @@
 
 /* One level of <backingStore> as the document names it. */
 typedef struct {
-    char *path; /* file= or dev=; NULL for an empty one */
+    DiskType type;
+    char *path; /* file= or dev=; NULL for an empty one, and where the type has no local path */
     ImageFormat format;
 } BackingDef;
 
@@ -21,34 +22,39 @@ typedef struct {
     char *bus;    /* <target bus=>, NULL when absent */
     DiskType type;
     DiskDevice device;
-    ImageFormat format; /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
-    char *source;       /* file= or dev=; NULL for an empty drive and for network and volume disks */
+    ImageFormat
+        format;   /* driver type; FORMAT_NONE when the document names none (libvirt reads that as raw) */
+    char *source; /* file= or dev=; NULL for an empty drive and for network and volume disks */
+    char *uri;    /* of an NBD export (remote.h); NULL: it is none, or one that we would not open */
     gboolean has_source;
     SnapMode snapshot; /* the snapshot= attribute, MODE_DEFAULT when absent */
     gboolean readonly; /* <readonly/>; always set for a cdrom */
     gboolean shareable;
     gboolean transient;
-    GPtrArray *backing; /* of BackingDef, nearest first: what <backingStore> names; empty when it names nothing */
-    xmlNode *node;      /* into the document */
+    GPtrArray
+        *backing;  /* of BackingDef, nearest first: what <backingStore> names; empty when it names nothing */
+    xmlNode *node; /* into the document */
     long line;
 } DiskDef;
 
 typedef struct {
     char *name;
-    char *uuid; /* lower case with dashes */
-    char *type; /* kvm, qemu, ... */
-    char *nvram; /* path in <os><nvram>, or NULL */
-    gboolean secret; /* the document holds a secret (passwd= and the like) */
-    GPtrArray *disks; /* of DiskDef, in document order */
+    char *uuid;         /* lower case with dashes */
+    gboolean uuid_made; /* the document had none */
+    char *type;         /* kvm, qemu, ... */
+    char *nvram;        /* path in <os><nvram>, or NULL */
+    gboolean secret;    /* the document holds a secret (passwd= and the like) */
+    GPtrArray *disks;   /* of DiskDef, in document order */
     xmlDoc *doc;
 } DomainDef;
 
 /*
  * Parse a <domain> document. Errors: EINVAL, with element, disk and line: not well-formed; no name; name or uuid
  * malformed; no <target dev=>, or one with other characters than letters, digits, '_', '-', ':'; two disks with one
- * target; relative path of an image or of the NVRAM; unknown disk type, device or snapshot= word; a source path with
- * control characters. EOPNOTSUPP: a driver type other than raw, qcow2, qed, or <slices> (on a disk with a local file). A
- * missing <uuid> is generated and put into the document, as libvirt does.
+ * target; a disk (no cdrom or floppy) without a source; relative path of an image or of the NVRAM; unknown disk type,
+ * device or snapshot= word; a source path with control characters; a <backingStore> without format or source.
+ * EOPNOTSUPP: a driver type other than raw, qcow2, qed, or <slices> (on a disk with a local file). A missing <uuid> is
+ * generated and put into the document, as libvirt does.
  */
 DomainDef *domain_def_parse(const char *text, gsize len, GError **error);
 
@@ -73,15 +79,32 @@ void domain_def_set_uuid(DomainDef *def, const char *uuid);
 
 /*
  * Point @disk at @path with @format: type, <source> and driver type change, everything else stays (of <source>: its
- * startupPolicy= and <seclabel>; what belongs to the image, such as <encryption>, does not). @path is UTF-8. If the document
+ * startupPolicy=; what belongs to the image, such as <seclabel>, <encryption>, <metadata_cache>, goes, as with libvirt). @path is UTF-8. If the document
  * names a <backingStore> for the disk, it is replaced by what @backing (of BackingDef, nearest first, may be NULL or
- * empty) lists; a document without one gets none.
+ * empty) lists; a document without one gets none, and one that said only that nothing is below loses it when something
+ * is (libvirt does so: what is not listed is found out).
  */
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
                            const GPtrArray *backing);
 
-/* Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none. */
+/* Call the local image that @disk has by another path: nothing else changes. */
+void domain_def_set_path(DiskDef *disk, const char *path);
+
+/* The same with a copy of the network <source> @source in the place of the old one, and type='network'. */
+void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode *source, ImageFormat format,
+                                   const GPtrArray *backing);
+
+/*
+ * Give @disk the type, <source>, driver type and <backingStore> that @from, a disk of another document, has: also none.
+ * A disk that is another device there (a cdrom, say) becomes that device.
+ */
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);
+
+/*
+ * What was asked of the image that @disk has just been pointed at: the size of its metadata cache (0: nothing), and the
+ * <seclabel>s of @source (may be NULL).
+ */
+void domain_def_describe_image(DiskDef *disk, guint64 cache_size, const xmlNode *source);
 
 /*
  * Let every disk, and every <backingStore>, that names the local image @from name @to with @format; of two levels of
@@ -89,7 +112,8 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);
  * did; the other gives a changed copy, or NULL when nothing was to be changed.
  */
 gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *to, ImageFormat format);
-DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *to, ImageFormat format);
+DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *to,
+                                    ImageFormat format);
 
 /* Does @disk hold media that a snapshot could be about? (not an empty drive) */
 gboolean disk_def_has_media(const DiskDef *disk);
@@ -97,7 +121,7 @@ gboolean disk_def_has_media(const DiskDef *disk);
 void disk_def_free(DiskDef *disk);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskDef, disk_def_free)
 
-BackingDef *backing_def_new(const char *path, ImageFormat format);
+BackingDef *backing_def_new(DiskType type, const char *path, ImageFormat format);
 void backing_def_free(BackingDef *backing);
 
 /*

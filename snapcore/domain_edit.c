@@ -3,13 +3,14 @@
 #include <string.h>
 
 #include "domain.h"
+#include "remote.h"
 
 static GPtrArray *copy_backing(const GPtrArray *backing)
 {
     GPtrArray *copy = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
     for (guint i = 0; backing != NULL && i < backing->len; i++) {
         const BackingDef *level = g_ptr_array_index(backing, i);
-        g_ptr_array_add(copy, backing_def_new(level->path, level->format));
+        g_ptr_array_add(copy, backing_def_new(level->type, level->path, level->format));
     }
     return copy;
 }
@@ -20,6 +21,7 @@ static DiskDef *copy_disk(const DiskDef *disk, xmlNode *node)
     copy->target = g_strdup(disk->target);
     copy->bus = g_strdup(disk->bus);
     copy->source = g_strdup(disk->source);
+    copy->uri = g_strdup(disk->uri);
     copy->backing = copy_backing(disk->backing);
     copy->node = node;
     return copy;
@@ -61,34 +63,41 @@ void domain_def_set_uuid(DomainDef *def, const char *uuid)
     xml_set_text(xml_child(xmlDocGetRootElement(def->doc), "uuid"), copy);
 }
 
-/* What of <source> belongs to the disk and not to the image that it names. */
-static gboolean stays_with_disk(const xmlAttr *attr)
-{
-    return attr->ns == NULL && strcmp((const char *)attr->name, "startupPolicy") == 0;
-}
-
-static void clear_source(xmlNode *source)
-{
-    for (xmlAttr *attr = source->properties, *next; attr != NULL; attr = next) {
-        next = attr->next;
-        if (!stays_with_disk(attr))
-            xmlRemoveProp(attr);
-    }
-    for (xmlNode *child = source->children, *next; child != NULL; child = next) {
-        next = child->next;
-        if (!xml_is(child, "seclabel"))
-            xml_remove_node(child);
-    }
-}
-
 static void name_image(xmlNode *source, DiskType type, const char *path)
 {
     xml_set_attr(source, type == DISK_BLOCK ? "dev" : "file", path);
 }
 
+/* Let <source> name another image: of what it says, startupPolicy= alone is the disk's. In libvirt's order. */
+static void rename_image(xmlNode *source, DiskType type, const char *path)
+{
+    g_autofree char *policy = xml_attr(source, "startupPolicy");
+    while (source->properties != NULL)
+        xmlRemoveProp(source->properties);
+    while (source->children != NULL)
+        xml_remove_node(source->children);
+    name_image(source, type, path);
+    if (policy != NULL)
+        xml_set_attr(source, "startupPolicy", policy);
+}
+
+/* An element that loses its last child element loses the line breaks in it too. */
+static void remove_only_child(xmlNode *node, const char *name)
+{
+    xmlNode *child = xml_child(node, name);
+    if (child == NULL)
+        return;
+    xml_remove_node(child);
+    if (xml_first_element(node) == NULL)
+        while (node->children != NULL)
+            xml_remove_node(node->children);
+}
+
+/* Type and cache size of <driver> are the image's, all else is the disk's. */
 static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
 {
     xmlNode *driver = xml_child(disk, "driver");
+    remove_only_child(driver, "metadata_cache");
     if (driver == NULL && format == FORMAT_NONE)
         return NULL;
     if (driver == NULL) {
@@ -102,39 +111,78 @@ static xmlNode *set_driver(xmlNode *disk, ImageFormat format)
     return driver;
 }
 
-/* One level in @parent, behind @after. BackingDef has no type: devices are recognised by where they are. */
+/* One level in @parent, behind @after. */
 static xmlNode *add_level(xmlNode *parent, xmlNode *after, const BackingDef *level)
 {
-    DiskType type = g_str_has_prefix(level->path, "/dev/") ? DISK_BLOCK : DISK_FILE;
     xmlNode *store = xml_new_child(parent, after, "backingStore");
-    xml_set_attr(store, "type", disk_type_to_string(type));
-    xmlNode *format = NULL;
-    if (level->format != FORMAT_NONE) {
-        format = xml_new_child(store, NULL, "format");
-        xml_set_attr(format, "type", image_format_to_string(level->format));
-    }
-    name_image(xml_new_child(store, format, "source"), type, level->path);
+    xml_set_attr(store, "type", disk_type_to_string(level->type));
+    xmlNode *format = xml_new_child(store, NULL, "format");
+    /* The format is mandatory here; where none is said, libvirt takes an image as raw. */
+    xml_set_attr(format, "type",
+                 image_format_to_string(level->format != FORMAT_NONE ? level->format : FORMAT_RAW));
+    name_image(xml_new_child(store, format, "source"), level->type, level->path);
     return store;
 }
 
-/* Replace <backingStore> of @disk, if it has one, by what @backing lists and an empty one that ends the
- * chain. */
-static void set_backing(xmlNode *disk, xmlNode *source, const GPtrArray *backing)
+/*
+ * Replace <backingStore> of @disk, if it has one, by what @backing lists and, if that is the @whole of it, an empty one that
+ * ends the chain. As libvirt: where it said only that there is nothing below, and now there is, the disk gets none.
+ */
+static void set_backing(xmlNode *disk, xmlNode *source, gboolean was_empty, const GPtrArray *backing,
+                        gboolean whole)
 {
     xmlNode *old = xml_child(disk, "backingStore");
     if (old == NULL)
         return;
-    xml_remove_node(old);
+    for (; old != NULL; old = xml_child(disk, "backingStore"))
+        xml_remove_node(old);
+    if (was_empty && backing->len > 0)
+        return;
     xmlNode *parent = disk;
     xmlNode *after = source;
     for (guint i = 0; i < backing->len; i++) {
         const BackingDef *level = g_ptr_array_index(backing, i);
-        if (level->path == NULL)
-            continue;
         parent = add_level(parent, after, level);
         after = parent->last;
     }
-    xml_new_child(parent, after, "backingStore");
+    if (whole)
+        xml_new_child(parent, after, "backingStore");
+}
+
+/* Only local levels can be named; what is below another one is left to that image. */
+static GPtrArray *copy_local_backing(const GPtrArray *backing)
+{
+    GPtrArray *copy = copy_backing(backing);
+    for (guint i = 0; i < copy->len; i++) {
+        const BackingDef *level = g_ptr_array_index(copy, i);
+        if (level->path == NULL || level->type == DISK_NETWORK)
+            g_ptr_array_set_size(copy, (gint)i);
+    }
+    return copy;
+}
+
+void domain_def_set_path(DiskDef *disk, const char *path)
+{
+    char *copy = g_strdup(path); /* @path may be disk->source */
+    g_free(disk->source);
+    disk->source = copy;
+    name_image(xml_child(disk->node, "source"), disk->type, copy);
+}
+
+/* The fields of @disk after its document was changed. Takes @path and @uri. */
+static void set_fields(DiskDef *disk, DiskType type, char *path, char *uri, ImageFormat format,
+                       const GPtrArray *backing)
+{
+    gboolean listed = xml_child(disk->node, "backingStore") != NULL;
+    g_free(disk->source);
+    g_free(disk->uri);
+    g_ptr_array_unref(disk->backing);
+    disk->type = type;
+    disk->source = path;
+    disk->uri = uri;
+    disk->has_source = TRUE;
+    disk->format = format;
+    disk->backing = copy_backing(listed ? backing : NULL);
 }
 
 void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const char *path, ImageFormat format,
@@ -142,53 +190,95 @@ void domain_def_set_source(DomainDef *def, DiskDef *disk, DiskType type, const c
 {
     /* The arguments may be the disk's own: copy before anything is freed. */
     char *source_path = g_strdup(path);
-    GPtrArray *levels = copy_backing(backing);
+    g_autoptr(GPtrArray) levels = copy_local_backing(backing);
     xmlNode *driver = set_driver(disk->node, format);
     xmlNode *source = xml_child(disk->node, "source");
     if (source == NULL)
         source = xml_new_child(disk->node, driver, "source");
-    clear_source(source);
-    name_image(source, type, source_path);
+    rename_image(source, type, source_path);
     xml_set_attr(disk->node, "type", disk_type_to_string(type));
-    gboolean listed = xml_child(disk->node, "backingStore") != NULL;
-    set_backing(disk->node, source, levels);
-
-    g_free(disk->source);
-    g_ptr_array_unref(disk->backing);
-    disk->type = type;
-    disk->source = source_path;
-    disk->has_source = TRUE;
-    disk->format = format;
-    disk->backing = listed ? levels : copy_backing(NULL);
-    if (!listed)
-        g_ptr_array_unref(levels);
+    set_backing(disk->node, source, disk->backing->len == 0, levels,
+                backing == NULL || levels->len == backing->len);
+    set_fields(disk, type, source_path, NULL, format, levels);
 }
 
-/* Replace the children of @disk called @name by copies of those @from has. */
-static void take_children(xmlNode *disk, const xmlNode *from, const char *name)
+void domain_def_set_network_source(DomainDef *def, DiskDef *disk, const xmlNode *source, ImageFormat format,
+                                   const GPtrArray *backing)
+{
+    xmlNode *driver = set_driver(disk->node, format);
+    xmlNode *old = xml_child(disk->node, "source");
+    xmlNode *copy = xmlDocCopyNode((xmlNode *)source, disk->node->doc, 1);
+    if (old != NULL)
+        xml_remove_node(xmlReplaceNode(old, copy));
+    else
+        xmlAddNextSibling(driver, copy);
+    xml_set_attr(disk->node, "type", disk_type_to_string(DISK_NETWORK));
+    g_autoptr(GPtrArray) levels = copy_local_backing(backing);
+    set_backing(disk->node, copy, disk->backing->len == 0, levels, levels->len == backing->len);
+    set_fields(disk, DISK_NETWORK, NULL, remote_uri(copy, NULL), format, levels);
+}
+
+/* Replace the children of @node called @name by copies of those @from has, behind its child @after (NULL: as the first). */
+static void take_children(xmlNode *node, xmlNode *after, const xmlNode *from, const char *name)
 {
     xmlNode *old;
-    xmlNode *after = xml_child(disk, "driver");
-    while ((old = xml_child(disk, name)) != NULL)
+    while ((old = xml_child(node, name)) != NULL)
         xml_remove_node(old);
-    for (xmlNode *node = xml_child(from, name); node != NULL; node = xml_next(node, name)) {
-        xmlNode *copy = xmlDocCopyNode(node, disk->doc, 1);
-        after = after != NULL ? xmlAddNextSibling(after, copy) : xmlAddChild(disk, copy);
+    for (xmlNode *child = xml_child(from, name); child != NULL; child = xml_next(child, name)) {
+        xmlNode *copy = xmlDocCopyNode(child, node->doc, 1);
+        if (after != NULL)
+            after = xmlAddNextSibling(after, copy);
+        else
+            after =
+                node->children != NULL ? xmlAddPrevSibling(node->children, copy) : xmlAddChild(node, copy);
     }
+}
+
+/* Put a copy of the whole element of @from in the place of @disk's. */
+static void take_element(DiskDef *disk, const DiskDef *from)
+{
+    DiskDef *copy = copy_disk(from, xmlDocCopyNode(from->node, disk->node->doc, 1));
+    xmlFreeNode(xmlReplaceNode(disk->node, copy->node));
+    DiskDef old = *disk;
+    *disk = *copy;
+    *copy = old;
+    disk_def_free(copy);
+}
+
+void domain_def_describe_image(DiskDef *disk, guint64 cache_size, const xmlNode *source)
+{
+    take_children(xml_child(disk->node, "source"), NULL, source, "seclabel");
+    xmlNode *driver = xml_child(disk->node, "driver");
+    if (driver == NULL || cache_size == 0)
+        return;
+    g_autofree char *bytes = g_strdup_printf("%" G_GUINT64_FORMAT, cache_size);
+    xmlNode *size = xml_new_child(xml_new_child(driver, NULL, "metadata_cache"), NULL, "max_size");
+    xml_set_attr(size, "unit", "bytes");
+    xml_set_text(size, bytes);
 }
 
 void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from)
 {
-    set_driver(disk->node, from->format);
-    take_children(disk->node, from->node, "backingStore");
-    take_children(disk->node, from->node, "source");
-    xml_set_attr(disk->node, "type", disk_type_to_string(from->type));
+    /* A drive can be empty, a disk cannot. */
+    if (disk->device != from->device) {
+        take_element(disk, from);
+        return;
+    }
+    xmlNode *driver = set_driver(disk->node, from->format);
+    if (driver != NULL)
+        take_children(driver, NULL, xml_child(from->node, "driver"), "metadata_cache");
+    take_children(disk->node, driver, from->node, "backingStore");
+    take_children(disk->node, driver, from->node, "source");
+    g_autofree char *type = xml_attr(from->node, "type");
+    xml_set_attr(disk->node, "type", type != NULL ? type : disk_type_to_string(from->type));
 
     g_free(disk->source);
+    g_free(disk->uri);
     g_ptr_array_unref(disk->backing);
     disk->type = from->type;
     disk->format = from->format;
     disk->source = g_strdup(from->source);
+    disk->uri = g_strdup(from->uri);
     disk->has_source = from->has_source;
     disk->backing = copy_backing(from->backing);
 }

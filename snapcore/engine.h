@@ -99,11 +99,13 @@ typedef struct {
      */
     gboolean (*define)(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
                        EngineId *ret_domain, GError **error);
-    /* ENOTEMPTY while it has snapshots, unless @snapshots_metadata. Images are never touched. */
+    /* ENOTEMPTY while it has snapshots, unless @snapshots_metadata. Images are never touched. Also of a domain that was
+     * imported and is not ours to change yet: it drops the copy. */
     gboolean (*undefine)(Engine *engine, EngineId domain, gboolean snapshots_metadata, GCancellable *cancel,
                          GError **error);
     /* Rename a domain or a snapshot. EEXIST. */
     gboolean (*rename)(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
+    /* @ret_snapshot (may be NULL): 0 when none was recorded (no_metadata). */
     gboolean (*create)(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
                        EngineId *ret_snapshot, GError **error);
     gboolean (*revert)(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
@@ -111,9 +113,9 @@ typedef struct {
     gboolean (*delete)(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel,
                        GError **error);
     /* Redefine @snapshot from a <domainsnapshot> document (a new name in it renames); 0: by the name in it,
-     * making it when there is none. @current: it becomes the current one. */
+     * making it when there is none. */
     gboolean (*redefine)(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
-                         gboolean current, GCancellable *cancel, GError **error);
+                         RedefineFlags flags, GCancellable *cancel, GError **error);
     gboolean (*describe)(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                          GError **error);
     /* Wait until no job works on the domain. EINTR. */

@@ -19,17 +19,53 @@ static void auto_fd_close(AutoFd *fd)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(AutoFd, auto_fd_close)
 
+/* The descriptor, which then is the caller's to close. */
+static int auto_fd_steal(AutoFd *fd)
+{
+    int stolen = *fd;
+    *fd = -1;
+    return stolen;
+}
+
+gboolean file_in_dev(const char *path)
+{
+    return g_str_has_prefix(path, "/dev/");
+}
+
+/* In bytes; 0: not known. The kernel's word on it, so that the device need not be opened. */
+static guint64 device_size(guint major, guint minor)
+{
+    char path[64];
+    g_autofree char *text = NULL;
+    guint64 sectors;
+    g_snprintf(path, sizeof path, "/sys/dev/block/%u:%u/size", major, minor);
+    if (!g_file_get_contents(path, &text, NULL, NULL) ||
+        !g_ascii_string_to_unsigned(g_strchomp(text), 10, 0, G_MAXUINT64 / 512, &sectors, NULL))
+        return 0;
+    return sectors * 512;
+}
+
+static gboolean stat_image(const char *path, struct statx *ret_st, GError **error)
+{
+    const unsigned mask = STATX_BASIC_STATS | STATX_BTIME;
+    int result = statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, mask, ret_st);
+    gboolean link = result == 0 && S_ISLNK(ret_st->stx_mode) && file_in_dev(path);
+    if (link)
+        result = statx(AT_FDCWD, path, 0, mask, ret_st);
+    if (result < 0)
+        snap_set_errno(error, errno, "'%s'", path);
+    else if (!S_ISBLK(ret_st->stx_mode) && (link || !S_ISREG(ret_st->stx_mode)))
+        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
+    else
+        return TRUE;
+    return FALSE;
+}
+
 gboolean file_look(const char *path, FileLook *ret_look, GError **error)
 {
     struct statx st;
-    if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME, &st) < 0) {
-        snap_set_errno(error, errno, "'%s'", path);
+    if (!stat_image(path, &st, error))
         return FALSE;
-    }
-    if (!S_ISREG(st.stx_mode) && !S_ISBLK(st.stx_mode)) {
-        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
-        return FALSE;
-    }
     *ret_look = (FileLook){
         .id = {.dev = makedev(st.stx_dev_major, st.stx_dev_minor), .ino = st.stx_ino},
         .stamp = {.size = st.stx_size, .mtime_sec = st.stx_mtime.tv_sec, .mtime_nsec = st.stx_mtime.tv_nsec},
@@ -39,11 +75,37 @@ gboolean file_look(const char *path, FileLook *ret_look, GError **error)
         .gid = st.stx_gid,
         .block = S_ISBLK(st.stx_mode),
     };
-    if (st.stx_mask & STATX_BTIME) {
+    if (ret_look->block) {
+        ret_look->id = (FileId){.dev = makedev(st.stx_rdev_major, st.stx_rdev_minor), .ino = FILE_ID_DEVICE};
+        ret_look->stamp.size = device_size(st.stx_rdev_major, st.stx_rdev_minor);
+        ret_look->blocks = ret_look->stamp.size / 512;
+    } else if (st.stx_mask & STATX_BTIME) {
         ret_look->id.birth_sec = st.stx_btime.tv_sec;
         ret_look->id.birth_nsec = st.stx_btime.tv_nsec;
     }
     return TRUE;
+}
+
+int file_open_image(const char *path, int flags, GError **error)
+{
+    /* O_NONBLOCK: a pipe that somebody put there must not hold us up; it means nothing to files and disks */
+    const int safe = O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    struct stat st;
+    gboolean link = FALSE;
+    g_auto(AutoFd) fd = open(path, flags | safe | O_NOFOLLOW);
+    if (fd < 0 && errno == ELOOP && file_in_dev(path)) {
+        link = TRUE;
+        fd = open(path, flags | safe);
+    }
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        snap_set_errno(error, errno, "cannot open '%s'", path);
+        return -1;
+    }
+    if (!S_ISBLK(st.st_mode) && (link || !S_ISREG(st.st_mode))) {
+        snap_set_error(error, EINVAL, "'%s' is neither a regular file nor a block device", path);
+        return -1;
+    }
+    return auto_fd_steal(&fd);
 }
 
 gboolean file_id_known(const FileId *id)
@@ -65,6 +127,13 @@ gboolean file_id_same(const FileId *a, const FileId *b)
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b)
 {
     return a->size == b->size && a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec;
+}
+
+gboolean file_changed(const FileStamp *stamp, const FileLook *look)
+{
+    if (!look->block)
+        return !file_stamp_equal(stamp, &look->stamp);
+    return stamp->size != 0 && look->stamp.size != 0 && stamp->size != look->stamp.size;
 }
 
 gboolean file_exists(const char *path)
@@ -94,25 +163,25 @@ gboolean file_make_like(const char *temp, const char *like, guint mode, GError *
     return TRUE;
 }
 
-static gboolean sync_path(const char *path, int flags, GError **error)
+static gboolean sync_fd(int fd, const char *path, GError **error)
 {
-    g_auto(AutoFd) fd = open(path, O_RDONLY | O_CLOEXEC | flags);
-    if (fd < 0 || fsync(fd) < 0) {
-        snap_set_errno(error, errno, "fsync '%s'", path);
-        return FALSE;
-    }
-    return TRUE;
+    if (fd >= 0 && fsync(fd) == 0)
+        return TRUE;
+    snap_set_errno(error, errno, "fsync '%s'", path);
+    return FALSE;
 }
 
 gboolean file_sync(const char *path, GError **error)
 {
-    return sync_path(path, O_NOFOLLOW, error);
+    g_auto(AutoFd) fd = file_open_image(path, O_RDONLY, error);
+    return fd >= 0 && sync_fd(fd, path, error);
 }
 
 gboolean file_sync_parent(const char *path, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path);
-    return sync_path(dir, O_DIRECTORY, error);
+    g_auto(AutoFd) fd = open(dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    return sync_fd(fd, dir, error);
 }
 
 gboolean file_publish(const char *temp, const char *path, GError **error)
@@ -226,13 +295,18 @@ gboolean file_remove(const char *path, GError **error)
 
 gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error)
 {
-    g_auto(AutoFd) fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    /* Not to be kept waiting by a pipe. */
+    g_auto(AutoFd) fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0) {
         snap_set_errno(error, errno, "read '%s'", path);
         return FALSE;
     }
-    if (!S_ISREG(st.st_mode) || (guint64)st.st_size > max) {
+    if (!S_ISREG(st.st_mode)) {
+        snap_set_error(error, EINVAL, "read '%s': not a regular file", path);
+        return FALSE;
+    }
+    if ((guint64)st.st_size > max) {
         snap_set_error(error, E2BIG, "read '%s': more than %" G_GSIZE_FORMAT " bytes", path, max);
         return FALSE;
     }

@@ -11,7 +11,11 @@
 #include <glib.h>
 #include <sys/stat.h>
 
-/* Which file: device, inode and birth time. All zero: not known. Birth time 0 where the file system has none. */
+/*
+ * Which file: device, inode and birth time. All zero: not known. Birth time 0 where the file system has none. Of a block
+ * device: its own number and FILE_ID_DEVICE, whatever its node is called and however often that is made again.
+ */
+#define FILE_ID_DEVICE ((guint64)G_MAXINT64)
 typedef struct {
     guint64 dev;
     guint64 ino;
@@ -33,11 +37,23 @@ typedef struct {
     guint mode;
     guint uid;
     guint gid;
-    gboolean block; /* a block device: size and mtime say nothing about its content */
+    gboolean block; /* a block device: the size is its real one, the mtime says nothing about its content */
 } FileLook;
 
-/* statx of @path, not following a symlink. FALSE with the errno of statx; EINVAL: neither a regular file nor a block device. */
+/*
+ * statx of @path. No symlink is followed, but for the names in /dev that udev makes for block devices: those are what
+ * stays the same over a restart. FALSE with the errno of statx; EINVAL: neither a regular file nor a block device.
+ */
 gboolean file_look(const char *path, FileLook *ret_look, GError **error);
+
+/* Open an image by the same rule; never waits. @flags: of open(2). -1 on failure. */
+int file_open_image(const char *path, int flags, GError **error);
+
+/* Is @path a name in /dev? */
+gboolean file_in_dev(const char *path);
+
+/* Can a frozen image that was recorded with @stamp be another one now? Of a block device only the size tells. */
+gboolean file_changed(const FileStamp *stamp, const FileLook *look);
 
 gboolean file_id_known(const FileId *id);
 gboolean file_id_equal(const FileId *a, const FileId *b);
@@ -54,7 +70,7 @@ gboolean file_exists(const char *path);
  */
 gboolean file_make_like(const char *temp, const char *like, guint mode, GError **error);
 
-/* fsync a file, or the directory that holds @path. */
+/* fsync an image, or the directory that holds @path. */
 gboolean file_sync(const char *path, GError **error);
 gboolean file_sync_parent(const char *path, GError **error);
 
@@ -83,7 +99,7 @@ gboolean file_set_mode(const char *path, guint mode, GError **error);
 /* Remove @path; fine when there is none; the directory is synced. */
 gboolean file_remove(const char *path, GError **error);
 
-/* The whole text of a small file of the store: at most @max bytes (E2BIG). */
+/* The whole text of a small regular file (EINVAL, ELOOP: a symlink): at most @max bytes (E2BIG). Never waits. */
 gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len, GError **error);
 
 /* Replace @path durably (temporary file, fsync, rename, fsync of the directory). */

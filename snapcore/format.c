@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "format.h"
 
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+
 /* A table of words: the index is the value. NULL: that value has no word. */
 typedef struct {
     const char *const *words;
@@ -111,4 +116,65 @@ gboolean snap_state_from_string(const char *word, SnapState *ret_state)
         return FALSE;
     *ret_state = (SnapState)value;
     return TRUE;
+}
+
+gboolean number_from_string(const char *text, gint64 *ret_number)
+{
+    char *end;
+    errno = 0;
+    gint64 number = g_ascii_strtoll(text, &end, 10);
+    if (end == text || *end != '\0' || errno != 0)
+        return FALSE;
+    *ret_number = number;
+    return TRUE;
+}
+
+/* What a unit may begin with; in front of B or iB, and the bare letter is taken as iB. */
+static const char size_letters[] = "KMGTPE";
+
+/* The number of bytes one @unit has; 0: unknown. */
+static guint64 unit_bytes(const char *unit)
+{
+    static const char *const bytes_words[] = {"", "b", "byte", "bytes"};
+    for (guint i = 0; i < G_N_ELEMENTS(bytes_words); i++) {
+        if (unit == NULL || g_ascii_strcasecmp(unit, bytes_words[i]) == 0)
+            return 1;
+    }
+    const char *letter = strchr(size_letters, g_ascii_toupper(unit[0]));
+    if (letter == NULL)
+        return 0;
+    gboolean decimal = g_ascii_strcasecmp(unit + 1, "b") == 0;
+    if (!decimal && unit[1] != '\0' && g_ascii_strcasecmp(unit + 1, "ib") != 0)
+        return 0;
+    guint64 bytes = 1;
+    for (const char *p = size_letters; p <= letter; p++)
+        bytes *= decimal ? 1000 : 1024;
+    return bytes;
+}
+
+gboolean size_from_string(const char *text, const char *unit, guint64 *ret_bytes)
+{
+    guint64 scale = unit_bytes(unit);
+    char *end;
+    errno = 0;
+    guint64 number = g_ascii_strtoull(text, &end, 10);
+    if (scale == 0 || end == text || *end != '\0' || errno != 0 || strchr(text, '-') != NULL ||
+        number > G_MAXUINT64 / scale)
+        return FALSE;
+    *ret_bytes = number * scale;
+    return TRUE;
+}
+
+gboolean image_path_check(const char *path, GError **error)
+{
+    for (const char *p = path; *p != '\0'; p = g_utf8_next_char(p)) {
+        if (g_unichar_iscntrl(g_utf8_get_char(p))) {
+            snap_set_error(error, EINVAL, "the path contains a control character");
+            return FALSE;
+        }
+    }
+    if (path[0] == '/')
+        return TRUE;
+    snap_set_error(error, EINVAL, "'%s' is not an absolute path", path);
+    return FALSE;
 }

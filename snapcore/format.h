@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The words of the format that several modules share: image formats, snapshot modes, disk types, domain states. */
+/* The words and numbers of the format that several modules share. */
 #pragma once
 
 #include <glib.h>
@@ -46,3 +46,12 @@ const char *disk_device_to_string(DiskDevice device);
 gboolean disk_device_from_string(const char *word, DiskDevice *ret_device);
 const char *snap_state_to_string(SnapState state);
 gboolean snap_state_from_string(const char *word, SnapState *ret_state);
+
+/* A decimal number as libvirt reads it: blanks in front and a sign may stand there, nothing behind. */
+gboolean number_from_string(const char *text, gint64 *ret_number);
+
+/* "NUMBER unit='UNIT'" in bytes: B, KB, KiB (or K) and so on; an empty or missing unit (NULL) is bytes. */
+gboolean size_from_string(const char *text, const char *unit, guint64 *ret_bytes);
+
+/* Can @path name an image: is it absolute, and fit for a line of text? */
+gboolean image_path_check(const char *path, GError **error);

@@ -10,6 +10,19 @@ void image_tag_free(ImageTag *tag)
     g_free(tag);
 }
 
+GPtrArray *image_tags_new(void)
+{
+    return g_ptr_array_new_with_free_func((GDestroyNotify)image_tag_free);
+}
+
+gboolean image_info_has_tag(const ImageInfo *info, const char *tag)
+{
+    for (guint i = 0; i < info->tags->len; i++)
+        if (g_str_equal(((const ImageTag *)info->tags->pdata[i])->name, tag))
+            return TRUE;
+    return FALSE;
+}
+
 void image_info_free(ImageInfo *info)
 {
     if (!info)

@@ -4,8 +4,10 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "backend.h"
 #include "error.h"
 #include "names.h"
+#include "remote.h"
 #include "store.h"
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(json_t, json_decref)
@@ -41,13 +43,37 @@ static json_t *read_json(const char *path, GError **error)
     return json;
 }
 
+/* What is not as the format says is not known: it will be looked at. */
+static GPtrArray *load_tags(json_t *json)
+{
+    g_autoptr(GPtrArray) tags = image_tags_new();
+    size_t i;
+    json_t *each;
+    if (!json_is_array(json))
+        return NULL;
+    json_array_foreach (json, i, each) {
+        const char *id, *name;
+        json_int_t sec;
+        if (json_unpack(each, "[s, s, I]", &id, &name, &sec) < 0)
+            return NULL;
+        ImageTag *tag = g_new0(ImageTag, 1);
+        tag->id = g_strdup(id);
+        tag->name = g_strdup(name);
+        tag->date_sec = (guint64)sec;
+        g_ptr_array_add(tags, tag);
+    }
+    return g_steal_pointer(&tags);
+}
+
 static gboolean load_frozen(Layer *layer, json_t *frozen)
 {
     json_int_t size, sec, nsec, blocks;
+    json_t *tags = NULL;
     int mode;
-    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I}", "size", &size, "mtime", &sec, &nsec, "mode", &mode,
-                    "blocks", &blocks) < 0)
+    if (json_unpack(frozen, "{s:I, s:[I, I], s:i, s:I, s?o}", "size", &size, "mtime", &sec, &nsec, "mode",
+                    &mode, "blocks", &blocks, "tags", &tags) < 0)
         return FALSE;
+    layer->tags = load_tags(tags);
     layer->frozen = TRUE;
     layer->stamp = (FileStamp){.size = (guint64)size, .mtime_sec = sec, .mtime_nsec = (guint32)nsec};
     layer->mode = (guint)mode & 07777;
@@ -57,18 +83,21 @@ static gboolean load_frozen(Layer *layer, json_t *frozen)
 
 static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
 {
-    const char *path, *format_word, *backing = NULL, *backing_word = NULL, *stem = NULL;
+    const char *path, *format_word, *type_word = "file", *backing = NULL, *backing_word = NULL, *stem = NULL;
     json_t *file = NULL, *frozen = NULL, *stale = NULL;
     int made = FALSE, released = FALSE, template = FALSE, mixed = FALSE;
     ImageFormat format, backing_format = FORMAT_NONE;
-    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?o, s?b, s?s, s?o, s?o, s?b, s?b, s?b}", "path", &path,
-                    "format", &format_word, "backing", &backing, "backing_format", &backing_word, "file",
-                    &file, "made", &made, "stem", &stem, "frozen", &frozen, "stale", &stale, "released",
-                    &released, "template", &template, "mixed", &mixed) < 0 ||
-        !image_format_from_string(format_word, &format) || !g_path_is_absolute(path) ||
+    DiskType type;
+    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?s, s?o, s?b, s?b, s?b, s?b, s?s, s?o, s?o}", "path", &path,
+                    "format", &format_word, "type", &type_word, "backing", &backing, "backing_format",
+                    &backing_word, "file", &file, "made", &made, "released", &released, "template", &template,
+                    "mixed", &mixed, "stem", &stem, "frozen", &frozen, "stale", &stale) < 0 ||
+        !image_format_from_string(format_word, &format) || !disk_type_from_string(type_word, &type) ||
+        !(type == DISK_NETWORK ? remote_is_uri(path) : g_path_is_absolute(path)) ||
         (backing && !image_format_from_string(backing_word, &backing_format)))
         return FALSE;
     Layer *layer = domain_take_layer(domain, path, format);
+    layer->type = type;
     layer->format = format;
     layer->backing = g_strdup(backing);
     layer->backing_format = backing_format;
@@ -273,20 +302,56 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     return TRUE;
 }
 
+/* Is it the file that was recorded? (A device's number may be another one after a restart.) */
+static gboolean same_file(const FileId *recorded, const FileId *now)
+{
+    return recorded->ino == now->ino && recorded->birth_sec == now->birth_sec &&
+           recorded->birth_nsec == now->birth_nsec;
+}
+
+/* A disc in a drive may be changed at any time. */
+static gboolean is_medium(const Domain *domain, const Layer *layer)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        if (disk->readonly && domain_active_layer(domain, disk) == layer)
+            return TRUE;
+    }
+    return FALSE;
+}
+
+char *store_changed_since_import(const Domain *domain, const Layer *layer, const FileLook *look)
+{
+    const char *how = NULL;
+    if (!domain->libvirt || !file_id_known(&layer->file) || (!layer->frozen && is_medium(domain, layer)))
+        return NULL;
+    if (!look)
+        how = "is gone";
+    else if (!same_file(&layer->file, &look->id))
+        how = "is another file";
+    else if (layer->frozen && !look->block && !file_stamp_equal(&layer->stamp, &look->stamp))
+        how = "was changed";
+    return how ? g_strdup_printf("'%s' %s since the import: import it again", layer->path, how) : NULL;
+}
+
 /* What the file of @layer is now, against what is recorded. */
 static void check_layer(Domain *domain, Layer *layer)
 {
     FileLook look;
-    if (!file_look(layer->path, &look, NULL)) {
+    if (!layer_is_local(layer))
+        return;
+    gboolean there = file_look(layer->path, &look, NULL);
+    if (!domain->broken)
+        domain->broken = store_changed_since_import(domain, layer, there ? &look : NULL);
+    if (!there) {
         layer->file = (FileId){0}; /* missing: said in log and tree */
         return;
     }
-    if (layer->made && (layer->file.ino != look.id.ino || layer->file.birth_sec != look.id.birth_sec ||
-                        layer->file.birth_nsec != look.id.birth_nsec))
+    if (layer->made && !same_file(&layer->file, &look.id))
         layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
     layer->file = look.id;
-    if (layer->frozen && !layer->mixed && !look.block && !file_stamp_equal(&layer->stamp, &look.stamp) &&
-        !domain->broken)
+    layer->type = look.block ? DISK_BLOCK : DISK_FILE;
+    if (layer->frozen && !layer->mixed && file_changed(&layer->stamp, &look) && !domain->broken)
         domain->broken = g_strdup_printf("'%s' was changed from outside: snapshots stand on it", layer->path);
 }
 
@@ -297,6 +362,20 @@ void store_check_layers(Domain *domain)
     g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &layer))
         check_layer(domain, layer);
+}
+
+/* Where an imported domain came from; @json NULL: it was not imported. */
+static gboolean load_libvirt(Domain *domain, json_t *json)
+{
+    const char *definition, *snapshots = NULL;
+    if (!json)
+        return TRUE;
+    if (json_unpack(json, "{s:s, s?s}", "definition", &definition, "snapshots", &snapshots) < 0 ||
+        !g_path_is_absolute(definition) || (snapshots && !g_path_is_absolute(snapshots)))
+        return FALSE;
+    domain->libvirt = g_strdup(definition);
+    domain->libvirt_snapshots = g_strdup(snapshots);
+    return TRUE;
 }
 
 Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
@@ -313,6 +392,8 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     json_t *layers = json_object_get(json, "layers");
     if (json && !(json_is_array(layers) && load_layers(domain, NULL, layers)))
         snap_set_error(&why, EINVAL, "its layers are not as the format says");
+    else if (json && !load_libvirt(domain, json_object_get(json, "libvirt")))
+        snap_set_error(&why, EINVAL, "what it says of libvirt is not as the format says");
     if (why)
         break_domain(domain, side, why);
     if (!load_snapshots(domain, dir, error))

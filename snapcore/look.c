@@ -142,7 +142,7 @@ static EngineId find_in_chain(const Domain *domain, const Layer *layer, const ch
 {
     for (guint i = 0; layer && i < g_hash_table_size(domain->layers); i++) {
         const char *slash = strrchr(layer->path, '/');
-        if (strcmp(slash + 1, file) == 0)
+        if (layer_is_local(layer) && strcmp(slash + 1, file) == 0)
             return layer->object.id;
         layer = domain_find_layer(domain, layer->backing);
     }
@@ -346,7 +346,7 @@ static char *read_state(Core *core, EngineId id)
     for (guint i = 0; domain && i < domain->def->disks->len; i++) {
         const DiskDef *disk = domain->def->disks->pdata[i];
         const Layer *layer = domain_active_layer(domain, disk);
-        if (layer && !disk->readonly)
+        if (layer && layer_is_local(layer) && !disk->readonly)
             g_ptr_array_add(paths, g_strdup(layer->path));
     }
     g_mutex_unlock(&core->lock);

@@ -60,14 +60,18 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Needs, needs_clear)
 /* May @layer's file go, or another file come in its place? */
 static gboolean may_go(const Needs *needs, const Layer *layer)
 {
-    return layer->made && !layer->released && file_id_known(&layer->file) &&
+    return layer->made && layer->type == DISK_FILE && !layer->released && file_id_known(&layer->file) &&
            !g_hash_table_contains(needs->tagged, layer);
 }
 
-/* May others' data be written into @layer, whose own content is nobody's? Not into what lay below the first image. */
+/*
+ * May others' data be written into @layer, whose own content is nobody's? Not into what lay below the first image, and
+ * not into a device that may turn out to be too small: a raw one has room for what its guest could write.
+ */
 static gboolean may_be_written(const Layer *layer)
 {
-    return (layer->made || !layer->template) && !layer->released && file_id_known(&layer->file);
+    return (layer->made || !layer->template) && !layer->released && file_id_known(&layer->file) &&
+           (layer->type == DISK_FILE || (layer->type == DISK_BLOCK && layer->format == FORMAT_RAW));
 }
 
 static gboolean is_nameless(const Needs *needs, const Layer *layer)

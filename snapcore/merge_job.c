@@ -202,9 +202,9 @@ static gboolean plan_point(const Join *join, const Layer *to, GError **error)
             return FALSE;
         Step *step = plan_step(op->plan, STEP_POINT, 0, layer->path, layer->path);
         step->mode = layer->frozen ? layer->mode | 0200 : 0;
-        step->backing_name = overlay_backing_name(op->domain, layer->path, to->path);
+        step->backing_name = overlay_backing_name(op->domain, layer->path, to);
         step->backing_format = to->format;
-        step->keep = overlay_backing_name(op->domain, layer->path, top->path);
+        step->keep = overlay_backing_name(op->domain, layer->path, top);
         step->backing_was = top->format;
         step->stamp = look.stamp;
         layer->backing_format = to->format;
@@ -339,7 +339,7 @@ static gboolean join_up(Join *join, GError **error)
     step->mode = top->frozen ? top->mode : look.mode;
     step->format = FORMAT_QCOW2;
     step->size = join->upper_size;
-    step->backing_name = base ? overlay_backing_name(op->domain, top->path, base->path) : NULL;
+    step->backing_name = base ? overlay_backing_name(op->domain, top->path, base) : NULL;
     step->backing_format = base ? base->format : FORMAT_NONE;
     plan_place(join, step->temp);
     return commit_join(join, error);

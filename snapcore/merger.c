@@ -41,7 +41,7 @@ static void due_free(Due *due)
 static gboolean has_work(Core *core, EngineId id)
 {
     const Domain *domain = g_hash_table_lookup(core->domains, &id);
-    if (!domain || domain->broken)
+    if (!domain || domain->broken || domain->libvirt)
         return FALSE;
     g_autoptr(GPtrArray) merges = merge_choose(domain);
     return merges->len > 0;

@@ -48,6 +48,8 @@ gboolean domain_remove_leftovers(Domain *domain)
 static void layer_free(Layer *layer)
 {
     g_ptr_array_unref(layer->stale);
+    g_clear_pointer(&layer->tags, g_ptr_array_unref);
+    g_free(layer->unreadable);
     g_free(layer->path);
     g_free(layer->backing);
     g_free(layer->stem);
@@ -98,6 +100,9 @@ void domain_free(Domain *domain)
     domain_def_free(domain->def);
     g_free(domain->name);
     g_free(domain->broken);
+    g_free(domain->libvirt);
+    g_free(domain->libvirt_snapshots);
+    g_free(domain->held);
     g_free(domain->tree);
     g_free(domain);
 }
@@ -205,6 +210,8 @@ static Layer *copy_layer(const Layer *layer)
     copy->stale = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < layer->stale->len; i++)
         g_ptr_array_add(copy->stale, g_strdup(layer->stale->pdata[i]));
+    copy->tags = layer->tags ? g_ptr_array_ref(layer->tags) : NULL;
+    copy->unreadable = g_strdup(layer->unreadable);
     copy->home = NULL; /* set by the caller, in terms of the new domain */
     copy->names = 0;   /* counted as the states are copied */
     return copy;
@@ -264,6 +271,9 @@ Domain *domain_copy(const Domain *domain)
         domain_add_leftover(copy, leftover->path, &leftover->id);
     }
     copy->broken = g_strdup(domain->broken);
+    copy->libvirt = g_strdup(domain->libvirt);
+    copy->libvirt_snapshots = g_strdup(domain->libvirt_snapshots);
+    copy->held = g_strdup(domain->held);
     copy->last_id = domain->last_id;
     copy->last_order = domain->last_order;
     copy->changed = domain->changed;
@@ -275,6 +285,12 @@ Domain *domain_copy(const Domain *domain)
 Snapshot *domain_find_snapshot(const Domain *domain, const char *name)
 {
     return g_hash_table_lookup(domain->by_name, name);
+}
+
+Snapshot *domain_snapshot(const Domain *domain, EngineId id)
+{
+    Object *object = g_hash_table_lookup(domain->objects, &id);
+    return object && object->kind == ENGINE_SNAPSHOT ? (Snapshot *)object : NULL;
 }
 
 StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target)
@@ -320,11 +336,6 @@ Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format)
     return layer;
 }
 
-Layer *domain_find_layer(const Domain *domain, const char *path)
-{
-    return path ? g_hash_table_lookup(domain->layers, path) : NULL;
-}
-
 void domain_move_layer(Domain *domain, Layer *layer, const char *path)
 {
     GHashTableIter iter;
@@ -357,135 +368,9 @@ void domain_forget_layer(Domain *domain, Layer *layer)
     g_hash_table_remove(domain->layers, layer->path);
 }
 
-Layer *domain_active_layer(const Domain *domain, const DiskDef *disk)
-{
-    if (disk->type != DISK_FILE && disk->type != DISK_BLOCK)
-        return NULL;
-    return domain_find_layer(domain, disk->source);
-}
-
-gboolean domain_layer_is_active(const Domain *domain, const Layer *layer)
-{
-    for (guint i = 0; i < domain->def->disks->len; i++)
-        if (domain_active_layer(domain, domain->def->disks->pdata[i]) == layer)
-            return TRUE;
-    return FALSE;
-}
-
-GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer)
-{
-    GPtrArray *backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    for (; layer && backing->len < g_hash_table_size(domain->layers);
-         layer = domain_find_layer(domain, layer->backing))
-        g_ptr_array_add(backing, backing_def_new(layer->path, layer->format));
-    return backing;
-}
-
-gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer)
-{
-    GHashTableIter iter;
-    gpointer other;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &other))
-        if (g_strcmp0(((Layer *)other)->backing, layer->path) == 0)
-            return TRUE;
-    return FALSE;
-}
-
-static gboolean names_tag(const Snapshot *snapshot, const Layer *layer, const char *tag)
-{
-    for (guint j = 0; j < snapshot->disks->len; j++) {
-        const StateDisk *disk = snapshot->disks->pdata[j];
-        if (disk->layer == layer && g_strcmp0(disk->tag, tag) == 0)
-            return TRUE;
-    }
-    return FALSE;
-}
-
-gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag)
-{
-    if (domain->undo && names_tag(domain->undo, layer, tag))
-        return TRUE;
-    for (guint i = 0; i < domain->snapshots->len; i++)
-        if (names_tag(domain->snapshots->pdata[i], layer, tag))
-            return TRUE;
-    return FALSE;
-}
-
-guint domain_layer_names(const Domain *domain, const Layer *layer)
-{
-    guint names = layer->names;
-    for (guint i = 0; i < domain->def->disks->len; i++)
-        names += domain_active_layer(domain, domain->def->disks->pdata[i]) == layer;
-    return MAX(names, 1);
-}
-
-GPtrArray *domain_missing_images(const Domain *domain)
-{
-    GPtrArray *missing = g_ptr_array_new_with_free_func(g_free);
-    GHashTableIter iter;
-    gpointer layer;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (!file_id_known(&((Layer *)layer)->file))
-            g_ptr_array_add(missing, g_strdup(((Layer *)layer)->path));
-    return missing;
-}
-
-/* Mark @layer and all below it in @used. */
-static void use_chain(const Domain *domain, Layer *layer, GHashTable *used)
-{
-    while (layer && g_hash_table_add(used, layer))
-        layer = domain_find_layer(domain, layer->backing);
-}
-
-static void need_states(const Domain *domain, const Snapshot *snapshot, GHashTable *needed)
-{
-    for (guint j = 0; j < snapshot->disks->len; j++) {
-        const StateDisk *disk = snapshot->disks->pdata[j];
-        /* An internal state needs what lies below its file, but not the file's own content. */
-        use_chain(domain, disk->tag ? domain_find_layer(domain, disk->layer->backing) : disk->layer, needed);
-    }
-}
-
-gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer)
-{
-    g_autoptr(GHashTable) needed = g_hash_table_new(NULL, NULL);
-    for (guint i = 0; i < domain->snapshots->len; i++)
-        need_states(domain, domain->snapshots->pdata[i], needed);
-    if (domain->undo)
-        need_states(domain, domain->undo, needed);
-    return g_hash_table_contains(needed, layer);
-}
-
-static void use_states(const Domain *domain, const Snapshot *snapshot, GHashTable *used)
-{
-    for (guint j = 0; j < snapshot->disks->len; j++)
-        use_chain(domain, ((StateDisk *)snapshot->disks->pdata[j])->layer, used);
-}
-
-static GHashTable *used_layers(const Domain *domain)
-{
-    GHashTable *used = g_hash_table_new(NULL, NULL);
-    GHashTableIter iter;
-    gpointer layer;
-
-    for (guint i = 0; i < domain->def->disks->len; i++)
-        use_chain(domain, domain_active_layer(domain, domain->def->disks->pdata[i]), used);
-    for (guint i = 0; i < domain->snapshots->len; i++)
-        use_states(domain, domain->snapshots->pdata[i], used);
-    if (domain->undo)
-        use_states(domain, domain->undo, used);
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (((Layer *)layer)->made)
-            use_chain(domain, layer, used);
-    return used;
-}
-
 GPtrArray *domain_prune_layers(Domain *domain)
 {
-    g_autoptr(GHashTable) used = used_layers(domain);
+    g_autoptr(GHashTable) used = domain_used_layers(domain);
     GPtrArray *pruned = g_ptr_array_new_with_free_func((GDestroyNotify)layer_free);
     GHashTableIter iter;
     gpointer layer;

@@ -31,21 +31,27 @@ typedef struct {
  */
 typedef struct {
     Object object;
-    char *path; /* absolute and real */
+    char *path; /* absolute and real, of a device its name in /dev; of a remote one its URI (remote.h) */
+    DiskType
+        type; /* file, block, or network: a remote one has no file here, and is never missing nor changed */
     ImageFormat format;
     char *backing; /* path of the layer below as the store recorded it, or NULL */
     ImageFormat backing_format;
-    FileId file;   /* the file it was when last recorded; unknown for one that was missing */
-    gboolean made; /* domsnapfs made that very file: only such a one may ever be unlinked */
-    gboolean released; /* kept by the user, by hand: never merged, dropped or written again */
+    FileId file;       /* the file it was when last recorded; unknown for one that was missing */
+    gboolean made;     /* domsnapfs made that very file: only such a one may ever be unlinked */
+    gboolean released; /* the user keeps it by hand: see domain_release_layer */
     gboolean template; /* lay below the domain's first image when that was defined: never written */
-    gboolean mixed;    /* a merge has begun to write into it: its own content is no state any more, and never will be */
+    gboolean
+        mixed; /* a merge has begun to write into it: its own content is no state any more, and never will be */
     gboolean frozen;
     FileStamp stamp;  /* of a frozen layer */
     guint mode;       /* of a frozen layer: the permission bits of its active role */
     guint64 blocks;   /* of a frozen layer: what stat shows, so that looking needs no system call */
-    char *stem;       /* overlays on a made layer are named stem.SNAPSHOT; NULL: from its own path */
+    char *stem;       /* overlays on this layer are named stem.SNAPSHOT; NULL: from its own path */
     GPtrArray *stale; /* tags (char *) that no snapshot names any more and that could not be dropped yet */
+    GPtrArray *
+        tags; /* of ImageTag: what the file had when last looked at (strays.h); shared by copies; NULL: not known */
+    char *unreadable; /* why they are not known, if somebody looked */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
 } Layer;
@@ -96,9 +102,12 @@ struct Domain {
      */
     Snapshot *undo;
     GPtrArray *leftovers; /* of Leftover */
-    gboolean stuck; /* broken only by an operation that could not be brought to its end: tried again */
-    char *broken;   /* why it is read-only, or NULL */
-    gint64 changed; /* seconds */
+    gboolean stuck;       /* broken only by an operation that could not be brought to its end: tried again */
+    char *broken;         /* why it is read-only, or NULL */
+    char *libvirt; /* of an imported one: the file in which libvirt defined it; NULL: it is ours (adopt.h) */
+    char *libvirt_snapshots; /* and the directory of its snapshots, or NULL */
+    char *held;              /* why an imported one cannot be changed, when last asked */
+    gint64 changed;          /* seconds */
     guint64 xml_size;
     guint64 log_size;
     char *tree; /* drawn text, NULL: draw again */
@@ -130,12 +139,19 @@ void domain_remove_snapshot(Domain *domain, Snapshot *snapshot);
 void domain_sort_snapshots(Domain *domain);
 void domain_rename_snapshot(Domain *domain, Snapshot *snapshot, const char *name);
 Snapshot *domain_find_snapshot(const Domain *domain, const char *name);
+Snapshot *domain_snapshot(const Domain *domain, EngineId id); /* NULL: no snapshot has that id */
 StateDisk *snapshot_find_disk(const Snapshot *snapshot, const char *target);
 
 /* The children of @parent (NULL: the roots), oldest first. Caller unrefs the array. */
 GPtrArray *domain_children(const Domain *domain, const Snapshot *parent);
 /* Is @ancestor @snapshot itself or above it? */
 gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
+
+/* Is it on this host? */
+gboolean layer_is_local(const Layer *layer);
+
+/* Is @layer the file at @path, or (may be NULL, or not known) the file @file by another name? */
+gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file);
 
 /* The layer of @path, made known if it is not yet (with @format and nothing else said). */
 Layer *domain_take_layer(Domain *domain, const char *path, ImageFormat format);
@@ -146,24 +162,37 @@ void domain_move_layer(Domain *domain, Layer *layer, const char *path);
 void domain_renew_layer(Domain *domain, Layer *layer);
 /* Forget @layer, to which nothing refers. */
 void domain_forget_layer(Domain *domain, Layer *layer);
-/* The layer that the guest writes of @disk, or NULL (no local image). */
+/* The layer that the guest writes of @disk, or NULL: an empty drive, or an image that is not known. */
 Layer *domain_active_layer(const Domain *domain, const DiskDef *disk);
 gboolean domain_layer_is_active(const Domain *domain, const Layer *layer);
+/* Does the domain know the image, as a layer (@active_only: as one that the guest writes) or as an export of a disk? */
+gboolean domain_names_image(const Domain *domain, const char *path, const FileId *file, gboolean active_only);
 /* @layer (may be NULL) and all below it, as BackingDefs, nearest first; bounded even if records were a loop. */
 GPtrArray *domain_backing_list(const Domain *domain, const Layer *layer);
 /* Does any layer of the domain have @layer as its backing file? */
 gboolean domain_layer_is_stood_on(const Domain *domain, const Layer *layer);
-/* Does a snapshot's state need @layer's own content: as that state, or below it? */
+/* The layers (a set, caller unrefs) whose own content the states of snapshots need: as such a state, or below it. */
+GHashTable *domain_needed_layers(const Domain *domain);
 gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
+/*
+ * The user keeps @layer's content, or an internal state in it, by hand from now on, and with it all that lies below. A
+ * released layer is never unlinked, merged, or merged into, and it is not ours any more. One that is frozen stays so as
+ * long as it is known, and no tag is dropped from it.
+ */
+void domain_release_layer(Domain *domain, Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
-/* Paths (char *) of layers that are not there. Caller unrefs. */
+/* Paths (char *) of layers that are not there, sorted. Caller unrefs. */
 GPtrArray *domain_missing_images(const Domain *domain);
 /* Under how many names the tree shows @layer (at least 1). */
 guint domain_layer_names(const Domain *domain, const Layer *layer);
+/* Layers that something refers to (a set; caller unrefs): those that domain_prune_layers does not forget. */
+GHashTable *domain_used_layers(const Domain *domain);
+
 /*
- * Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. Returns them (of
- * Layer); caller unrefs.
+ * Forget layers that nothing refers to: neither active, nor named, nor below such a one, nor made by us. A remote one is
+ * never forgotten: nobody can tell whether it is still there and needs what lies below it. Returns them (of Layer);
+ * caller unrefs.
  */
 GPtrArray *domain_prune_layers(Domain *domain);
 

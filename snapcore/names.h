@@ -12,7 +12,7 @@
 #include <glib.h>
 
 typedef enum {
-    NAME_DOMAIN,   /* an entry of the mount's root: ctl, jobs, log are reserved */
+    NAME_DOMAIN, /* an entry of the mount's root: ctl, jobs, log are reserved */
     NAME_SNAPSHOT, /* an entry of a domain: domain.xml, state, current, tree, usage, log, ctl, active are reserved */
 } NameKind;
 

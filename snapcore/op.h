@@ -68,13 +68,18 @@ typedef struct {
 
 /*
  * Begin a job on the domain @id. ENOENT; EROFS: the mount or the domain is read-only (with the reason); EBUSY: another
- * job has it. The private copy's "changed" time is set.
+ * job has it. The private copy's "changed" time is set. An imported domain is adopted first (adopt.h): EROFS, EBUSY.
  */
 Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
 
+/* The same, but an imported domain stays what it is, whatever its images are: to take it out of the store. */
+Op *op_begin_as_is(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
+    G_GNUC_PRINTF(5, 6);
+
 /*
  * The same for work that nobody asked for: any op_begin on that domain cancels it, waits for its end and goes first.
+ * EROFS: the domain is an imported one and not ours yet.
  */
 Op *op_begin_yielding(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *what);
 
@@ -113,6 +118,9 @@ gboolean op_require_off(Op *op, GError **error);
 /* EBUSY when @layer, of disk @target, is another disk's too, of this or of another domain. */
 gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error);
 
+/* Another disk of the domain than @target that has @layer as its image, as long as no disk is pointed elsewhere; NULL. */
+const char *op_other_disk(const Op *op, const Layer *layer, const char *target);
+
 /* Does another domain have @layer's file too, as its own or below it? */
 gboolean op_is_shared(Op *op, const Layer *layer);
 
@@ -123,22 +131,31 @@ gboolean op_take(Op *op, const Layer *layer, int *ret_fd, GError **error);
 /* The text of domain.xml, known to be readable again (DESIGN 9: re-read). NULL: it would not be. Caller frees. */
 char *op_definition_text(const DomainDef *def, GError **error);
 
+/*
+ * The text of @snapshot's document, which is @def with name and parent from the model; what the model knows of the text
+ * is set. NULL: it would not be readable again. Caller frees.
+ */
+char *op_snapshot_text(Snapshot *snapshot, SnapshotDef *def, GError **error);
+
 /* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
 gboolean op_write_definition(Op *op, GError **error);
 void op_write_sidecar(Op *op);
-/* @def is the snapshot's document; name and parent in it are set from the model; sizes in the model from the text. */
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
 void op_write_snapshot_sidecar(Op *op, const Snapshot *snapshot);
 void op_remove_snapshot(Op *op, const char *name);
 /* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
 void op_write_home(Op *op, const Layer *layer);
 
+/* The sidecars of snapshots that record released layers: any of these may have been released just now. */
+void op_write_released(Op *op);
+
 /* Rewrite the stored document of @snapshot, whose parent has another name now. */
 gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 
 /*
  * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
- * written into it), it is remembered as stale and tried again with a later operation.
+ * written into it), it is remembered as stale and tried again with a later operation. A released frozen layer keeps it:
+ * the file is in its user's hands.
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
 
@@ -162,6 +179,9 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error);
 /* A domain whose images are not what is recorded: read-only from now on, with the reason. */
 void core_break(Core *core, EngineId id, const char *why);
 
+/* An imported domain that cannot be adopted: the reason, into tree and, when it is news, log. */
+void core_note_held(Core *core, EngineId id, const char *why);
+
 /* Show @domain (taken over) in the place of one with the same id, under the lock. */
 void core_show(Core *core, Domain *domain);
 /* Stop showing the domain. */
@@ -171,7 +191,9 @@ EngineId core_next_domain_id(Core *core);
 /* Append a line, with the time before it, to the log of domain @name (NULL: the mount's). Never fails visibly. */
 void core_log(Core *core, const char *name, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
+/* Images that are not there (domain_missing_images), and what is in the others (strays_tell): into the log. */
 void core_log_missing(Core *core, const char *name, const GPtrArray *missing);
+void core_log_strays(Core *core, const char *name, const GPtrArray *strays);
 
 /*
  * Does another domain use the image at @path? *ret_domain its name (caller frees). @active_only: only as the layer its
@@ -193,7 +215,7 @@ gboolean core_undefine(Engine *engine, EngineId domain, gboolean snapshots_metad
                        GError **error);
 gboolean core_rename(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
 gboolean core_redefine(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
-                       gboolean current, GCancellable *cancel, GError **error);
+                       RedefineFlags flags, GCancellable *cancel, GError **error);
 gboolean core_describe(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                        GError **error);
 

@@ -50,6 +50,14 @@ Step *plan_after(Plan *plan, StepKind kind, const char *disk, const char *path)
     return add_step(plan->after, kind, 0, disk, path);
 }
 
+guint plan_next_stage(const Plan *plan)
+{
+    guint next = 0;
+    for (guint i = 0; i < plan->steps->len; i++)
+        next = MAX(next, ((Step *)plan->steps->pdata[i])->stage + 1);
+    return next;
+}
+
 void plan_write(Plan *plan, const char *file, const char *text)
 {
     g_ptr_array_add(plan->writes, store_write_new(file, text));
@@ -269,10 +277,8 @@ static gboolean run_stage(Plan *plan, guint stage, GCancellable *cancel, GError 
 
 static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
 {
-    guint last = 0;
-    for (guint i = 0; i < plan->steps->len; i++)
-        last = MAX(last, ((Step *)plan->steps->pdata[i])->stage);
-    for (guint stage = 0; stage <= last; stage++) {
+    guint end = plan_next_stage(plan);
+    for (guint stage = 0; stage < end; stage++) {
         if (!run_stage(plan, stage, cancel, error))
             return FALSE;
         if (g_cancellable_is_cancelled(cancel)) {
@@ -354,7 +360,8 @@ static gboolean undo(Plan *plan, GError **error)
 static void undo_or_stick(Plan *plan)
 {
     g_autoptr(GError) why = NULL;
-    plan->prepared = FALSE; /* once is enough in this process; if it fails the journal stays for the next start */
+    plan->prepared =
+        FALSE; /* once is enough in this process; if it fails the journal stays for the next start */
     if (plan->cut_short)
         (void)repair_images(plan, plan->steps, FALSE, NULL);
     if (undo(plan, &why))

@@ -35,6 +35,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Plan, plan_free)
 Step *plan_step(Plan *plan, StepKind kind, guint stage, const char *disk, const char *path);
 Step *plan_after(Plan *plan, StepKind kind, const char *disk, const char *path);
 
+/* A stage of its own behind those of all steps so far. */
+guint plan_next_stage(const Plan *plan);
+
 /* Write @text (NULL: remove) to @file of the domain's directory at the commit. */
 void plan_write(Plan *plan, const char *file, const char *text);
 

@@ -3,86 +3,15 @@
 #include <errno.h>
 #include <string.h>
 
-#include "chain.h"
+#include "admit.h"
 #include "error.h"
 #include "names.h"
 #include "overlay.h"
+#include "redefine_check.h"
+#include "state.h"
 #include "undo.h"
 
-/* The rules of the table that need the domain: whose document is it, may it stand there? */
-static gboolean check_document(const Domain *domain, const SnapshotDef *def, const SnapshotDef *old,
-                               const Snapshot *existing, GError **error)
-{
-    const char *uuid = def->domain ? def->domain->uuid : def->domain_uuid;
-    const Snapshot *parent = def->parent ? domain_find_snapshot(domain, def->parent) : NULL;
-    gboolean was_active = old && (old->state == STATE_RUNNING || old->state == STATE_PAUSED);
-    gboolean is_active = def->state == STATE_RUNNING || def->state == STATE_PAUSED;
-    if (uuid && strcmp(uuid, domain->def->uuid) != 0)
-        snap_set_error(error, EINVAL, "the document is about the domain with the uuid '%s'", uuid);
-    else if (!def->domain && !(old && old->domain))
-        snap_set_error(error, EINVAL, "the document has no <domain>");
-    else if (def->parent && !parent)
-        snap_set_error(error, EINVAL, "its parent '%s' does not exist", def->parent);
-    else if (existing && parent && snapshot_descends(parent, existing))
-        snap_set_error(error, EINVAL, "its parent '%s' descends from it", def->parent);
-    else if (old && (was_active != is_active ||
-                     (old->state == STATE_DISK_SNAPSHOT) != (def->state == STATE_DISK_SNAPSHOT)))
-        snap_set_error(error, EINVAL, "the state cannot change from '%s' to '%s'",
-                       snap_state_to_string(old->state), snap_state_to_string(def->state));
-    else
-        return name_check_document(def->name, NAME_SNAPSHOT, error);
-    return FALSE;
-}
-
-/* Does the document say the same of this disk as before? Then what the store knows of it stays. */
-static gboolean same_disk(const SnapshotDef *old, const SnapshotDef *def, const SnapshotDisk *disk)
-{
-    const SnapshotDisk *was = old ? snapshot_def_find_disk(old, disk->name) : NULL;
-    const DiskDef *was_def = old && old->domain ? domain_def_find_disk(old->domain, disk->name) : NULL;
-    const DiskDef *is_def = def->domain ? domain_def_find_disk(def->domain, disk->name) : was_def;
-    return was && was->mode == disk->mode && g_strcmp0(was->source, disk->source) == 0 && was_def && is_def &&
-           g_strcmp0(was_def->source, is_def->source) == 0;
-}
-
-/* A disk that the store does not know from this snapshot: the document says where its state is. */
-static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDisk *disk,
-                          GError **error)
-{
-    DiskDef *at = domain_def_find_disk(def->domain, disk->name);
-    if (!at || !at->source) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': the document names no local image for it", disk->name);
-        return FALSE;
-    }
-    g_autofree char *real = chain_real_path(op->core, at->source, error);
-    if (!real)
-        return FALSE;
-    if (strcmp(real, at->source) != 0)
-        domain_def_set_source(def->domain, at, at->type, real, at->format, NULL);
-    if (!chain_record(op->core, op->domain, at, error)) {
-        g_prefix_error(error, "disk '%s': ", disk->name);
-        return FALSE;
-    }
-    Layer *layer = domain_find_layer(op->domain, real);
-    if (disk->mode == MODE_INTERNAL) {
-        snapshot_add_disk(snapshot, disk->name, layer, snapshot->name);
-        return TRUE;
-    }
-    if (domain_layer_is_active(op->domain, layer)) {
-        snap_set_error(
-            error, EINVAL,
-            "disk '%s': '%s' is what the domain writes now, it cannot be the state of a snapshot: first "
-            "point the domain at the overlay",
-            disk->name, real);
-        return FALSE;
-    }
-    if (file_id_known(&layer->file) &&
-        (!op_take_image(op, layer->path, error) || !op_require_sole(op, disk->name, layer, error) ||
-         !op_hold(op, layer, error) || !overlay_freeze(op, disk->name, layer, snapshot, error)))
-        return FALSE;
-    snapshot_add_disk(snapshot, disk->name, layer, NULL);
-    return TRUE;
-}
-
+/* What the store knew of a disk's state before. */
 typedef struct {
     char *target;
     Layer *layer;
@@ -95,27 +24,116 @@ static void kept_clear(gpointer data)
     g_free(((Kept *)data)->tag);
 }
 
-static gboolean take_disks(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDef *old,
-                           GError **error)
+static GArray *keep_disks(const Snapshot *snapshot)
 {
-    g_autoptr(GArray) kept = g_array_new(FALSE, TRUE, sizeof(Kept));
+    GArray *kept = g_array_new(FALSE, TRUE, sizeof(Kept));
     g_array_set_clear_func(kept, kept_clear);
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const StateDisk *disk = snapshot->disks->pdata[i];
         Kept keep = {g_strdup(disk->target), disk->layer, g_strdup(disk->tag)};
         g_array_append_val(kept, keep);
     }
+    return kept;
+}
+
+/* Does the document say the same of this disk as before? Then what the store knows of it stays. */
+static gboolean same_disk(const SnapshotDef *old, const SnapshotDef *def, const SnapshotDisk *disk)
+{
+    const SnapshotDisk *was = old ? snapshot_def_find_disk(old, disk->name) : NULL;
+    const DiskDef *was_def = old && old->domain ? domain_def_find_disk(old->domain, disk->name) : NULL;
+    const DiskDef *is_def = domain_def_find_disk(def->domain, disk->name);
+    return was && was->mode == disk->mode && g_strcmp0(was->source, disk->source) == 0 && was_def && is_def &&
+           g_strcmp0(was_def->source, is_def->source) == 0;
+}
+
+static const Kept *find_kept(const GArray *kept, const SnapshotDef *old, const SnapshotDef *def,
+                             const SnapshotDisk *disk)
+{
+    for (guint i = 0; i < kept->len; i++) {
+        const Kept *keep = &g_array_index(kept, Kept, i);
+        if (strcmp(keep->target, disk->name) == 0)
+            return same_disk(old, def, disk) ? keep : NULL;
+    }
+    return NULL;
+}
+
+/* The tag that the state is. One that the store knew stays if it is there. Caller frees. */
+static char *find_tag(Op *op, const Layer *layer, const char *name, const Kept *keep)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    if (!op->core->backend->ops->inspect(op->core->backend, layer->path, layer->format, &info, NULL))
+        return g_strdup(keep ? keep->tag : name);
+    if (keep && image_info_has_tag(info, keep->tag))
+        return g_strdup(keep->tag);
+    return overlay_tag_of(info, name);
+}
+
+static gboolean take_internal(Op *op, Snapshot *snapshot, const char *target, Layer *layer, const Kept *keep,
+                              GError **error)
+{
+    if (!admit_state(op->domain, layer, FALSE, error))
+        return FALSE;
+    g_autofree char *tag = find_tag(op, layer, snapshot->name, keep);
+    snapshot_add_disk(snapshot, target, layer, tag);
+    return TRUE;
+}
+
+static gboolean take_external(Op *op, Snapshot *snapshot, const char *target, Layer *layer, GError **error)
+{
+    if (!admit_state(op->domain, layer, TRUE, error))
+        return FALSE;
+    if (file_id_known(&layer->file) &&
+        (!op_take_image(op, layer->path, error) || !op_require_sole(op, target, layer, error) ||
+         !op_hold(op, layer, error) || !overlay_freeze(op, target, layer, snapshot, error)))
+        return FALSE;
+    snapshot_add_disk(snapshot, target, layer, NULL);
+    return TRUE;
+}
+
+/* Two disks in one image: reverting would apply two states to it, or have two disks write it. */
+static gboolean require_own_image(const Snapshot *snapshot, const Layer *layer, GError **error)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const StateDisk *other = snapshot->disks->pdata[i];
+        if (other->layer != layer &&
+            !(file_id_known(&layer->file) && file_id_equal(&other->layer->file, &layer->file)))
+            continue;
+        snap_set_error(error, EINVAL, "'%s' is the image of disk '%s' too", layer->path, other->target);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* Where a disk's state is, as the document says; or as the store knows, if that was all there and is the same. */
+static gboolean take_disk(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDisk *disk,
+                          const Kept *keep, GError **error)
+{
+    if (keep && keep->layer->frozen) {
+        snapshot_add_disk(snapshot, keep->target, keep->layer, keep->tag);
+        return TRUE;
+    }
+    Layer *layer = state_layer(op->core, op->domain, def->domain, disk->name, error);
+    if (!layer)
+        return FALSE;
+    if (require_own_image(snapshot, layer, error) &&
+        (disk->mode == MODE_INTERNAL ? take_internal(op, snapshot, disk->name, layer, keep, error)
+                                     : take_external(op, snapshot, disk->name, layer, error)))
+        return TRUE;
+    g_prefix_error(error, "disk '%s': ", disk->name);
+    return FALSE;
+}
+
+static gboolean take_disks(Op *op, Snapshot *snapshot, const SnapshotDef *def, const SnapshotDef *old,
+                           GError **error)
+{
+    if (!def->domain) /* nor did the stored one say: nothing new is known of the states */
+        return TRUE;
+    g_autoptr(GArray) kept = keep_disks(snapshot);
     snapshot_clear_disks(snapshot);
     for (guint i = 0; i < def->disks->len; i++) {
         const SnapshotDisk *disk = def->disks->pdata[i];
-        const Kept *keep = NULL;
-        for (guint j = 0; j < kept->len && same_disk(old, def, disk); j++)
-            if (strcmp(g_array_index(kept, Kept, j).target, disk->name) == 0)
-                keep = &g_array_index(kept, Kept, j);
-        if (keep)
-            snapshot_add_disk(snapshot, keep->target, keep->layer, keep->tag);
-        else if ((disk->mode == MODE_INTERNAL || disk->mode == MODE_EXTERNAL) &&
-                 !take_disk(op, snapshot, def, disk, error))
+        if ((disk->mode == MODE_INTERNAL || disk->mode == MODE_EXTERNAL) &&
+            !take_disk(op, snapshot, def, disk, find_kept(kept, old, def, disk), error))
             return FALSE;
     }
     return TRUE;
@@ -151,7 +169,20 @@ static gboolean take_name(Op *op, Snapshot *snapshot, const char *name, GError *
     return TRUE;
 }
 
-static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean current, GError **error)
+/* What the document leaves to what is there: the machine, secrets, and names of overlays. */
+static gboolean complete(Op *op, SnapshotDef *def, const SnapshotDef *old, GError **error)
+{
+    if (!def->domain && old && old->domain) {
+        def->domain = domain_def_copy(old->domain);
+        if (!snapshot_def_align_disks(def, def->domain, error))
+            return FALSE;
+    } else if (old) {
+        snapshot_def_restore_secrets(def, old);
+    }
+    return redefine_name_overlays(op->core, def, error);
+}
+
+static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, RedefineFlags flags, GError **error)
 {
     g_autoptr(SnapshotDef) old = NULL;
     if (existing) {
@@ -159,21 +190,15 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean 
         if (!old)
             return FALSE;
     }
-    if (!check_document(op->domain, def, old, existing, error))
+    if (!redefine_check(op->domain, def, existing, old, flags, error) || !complete(op, def, old, error))
         return FALSE;
-    if (!def->domain) {
-        def->domain = domain_def_copy(old->domain);
-        if (!snapshot_def_align_disks(def, def->domain, error))
-            return FALSE;
-    } else if (old) {
-        snapshot_def_restore_secrets(def, old);
-    }
     Snapshot *snapshot = existing ? existing : domain_add_snapshot(op->domain, def->name, def->creation_time);
     if (!take_name(op, snapshot, def->name, error) || !take_disks(op, snapshot, def, old, error))
         return FALSE;
     take_fields(snapshot, def, op->domain);
     undo_forget(op);
-    if (current)
+    op_prune(op);
+    if (flags & REDEFINE_CURRENT)
         op->domain->current = snapshot;
     if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error) ||
         !op_write_snapshot(op, snapshot, def, error))
@@ -183,19 +208,18 @@ static gboolean redefine(Op *op, Snapshot *existing, SnapshotDef *def, gboolean 
 }
 
 gboolean core_redefine(Engine *engine, EngineId domain, EngineId id, const char *xml, gsize len,
-                       gboolean current, GCancellable *cancel, GError **error)
+                       RedefineFlags flags, GCancellable *cancel, GError **error)
 {
     g_autoptr(SnapshotDef) def = snapshot_def_parse(xml, len, error);
-    if (!def) {
+    if (!def)
         return FALSE;
-    }
     g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "redefine '%s'", def->name);
     if (op) {
         Snapshot *existing =
-            id ? g_hash_table_lookup(op->domain->objects, &id) : domain_find_snapshot(op->domain, def->name);
+            id ? domain_snapshot(op->domain, id) : domain_find_snapshot(op->domain, def->name);
         if (id && !existing)
             snap_set_error(error, ENOENT, "it is gone");
-        else if (redefine(op, existing, def, current, error))
+        else if (redefine(op, existing, def, flags, error))
             return TRUE;
     }
     return FALSE;
@@ -228,7 +252,7 @@ gboolean core_describe(Engine *engine, EngineId id, const char *description, GCa
     g_autofree char *name = core_name(engine, id);
     EngineId domain = id >> OBJECT_BITS << OBJECT_BITS;
     g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "describe '%s'", name ? name : "?");
-    Snapshot *snapshot = op ? g_hash_table_lookup(op->domain->objects, &id) : NULL;
+    Snapshot *snapshot = op ? domain_snapshot(op->domain, id) : NULL;
     if (op && !snapshot)
         snap_set_error(error, ENOENT, "it is gone");
     else if (op && describe(op, snapshot, description, error))

@@ -26,17 +26,15 @@ void create_request_free(CreateRequest *request)
 
 gboolean memory_mode_finish(SnapMode *mode, const char *file, GError **error)
 {
-    if (file != NULL && file[0] != '/') {
-        snap_set_error(error, EINVAL, "memory: file '%s' is not an absolute path", file);
+    if (file != NULL && !image_path_check(file, error))
         return FALSE;
-    }
     SnapMode wanted = *mode == MODE_DEFAULT && file != NULL ? MODE_EXTERNAL : *mode;
     if (wanted == MODE_MANUAL) {
-        snap_set_error(error, EINVAL, "memory: snapshot=manual is for disks only");
+        snap_set_error(error, EINVAL, "snapshot='manual' is for disks only");
         return FALSE;
     }
     if ((wanted == MODE_EXTERNAL) != (file != NULL)) {
-        snap_set_error(error, EINVAL, "memory: a file and snapshot=external belong together");
+        snap_set_error(error, EINVAL, "a file and snapshot='external' belong together");
         return FALSE;
     }
     *mode = wanted;

@@ -14,7 +14,9 @@ typedef struct {
     gboolean live;
     gboolean quiesce;
     gboolean halt;
-    gboolean plain; /* made by mkdir: the mount's snapshot= option applies */
+    gboolean reuse_external; /* external disks' overlays are there already */
+    gboolean no_metadata;    /* the images are changed, the definition is switched, no snapshot is recorded */
+    gboolean plain;          /* made by mkdir: the mount's snapshot= option applies */
 } CreateRequest;
 
 typedef struct {
@@ -25,6 +27,11 @@ typedef struct {
     gboolean running; /* end in that state instead of the snapshot's */
     gboolean paused;
 } RevertRequest;
+
+typedef enum {
+    REDEFINE_CURRENT = 1 << 0,   /* it becomes the current one */
+    REDEFINE_DISK_ONLY = 1 << 1, /* it must be of the disks of a machine that ran: state disk-snapshot */
+} RedefineFlags;
 
 typedef enum {
     DELETE_ONE = 0,

@@ -72,10 +72,15 @@ static gboolean plan_external(Revert *revert, const StateDisk *state, Layer **re
     return TRUE;
 }
 
-/* May the state be applied to the file that holds it? Not if anything needs that file's own content. */
-static gboolean can_apply(Op *op, const Layer *layer)
+/*
+ * May the state be applied to the file that holds it? Not if anything needs that file's own content: another disk's
+ * image it may be that a document says that the state is in, or a definition that came later.
+ */
+static gboolean can_apply(Op *op, const StateDisk *state)
 {
-    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) && !op_is_shared(op, layer) &&
+    const Layer *layer = state->layer;
+    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) &&
+           !op_other_disk(op, layer, state->target) && !op_is_shared(op, layer) &&
            !chain_has_clone(op->core, layer);
 }
 
@@ -125,7 +130,7 @@ static gboolean plan_internal(Revert *revert, const StateDisk *state, Layer **re
         return FALSE;
     if (!op_take_image(op, state->layer->path, error))
         return FALSE;
-    if (can_apply(op, state->layer)) {
+    if (can_apply(op, state)) {
         if (info->n_bitmaps > 0) {
             snap_set_error(error, EOPNOTSUPP,
                            "'%s' has persistent dirty bitmaps: its internal snapshots cannot be "
@@ -147,13 +152,26 @@ static gboolean plan_internal(Revert *revert, const StateDisk *state, Layer **re
     return TRUE;
 }
 
+/* Does the definition say it already: this image, and of what lies below it nothing else than @backing? */
+static gboolean is_pointed_at(const DiskDef *disk, const Layer *layer, const GPtrArray *backing)
+{
+    if (g_strcmp0(disk->source, layer->path) != 0 || disk->format != layer->format ||
+        disk->backing->len > backing->len)
+        return FALSE;
+    for (guint i = 0; i < disk->backing->len; i++)
+        if (g_strcmp0(((BackingDef *)disk->backing->pdata[i])->path,
+                      ((BackingDef *)backing->pdata[i])->path) != 0)
+            return FALSE;
+    return TRUE;
+}
+
 /* Point @disk of the new definition at @layer. */
 static void point_disk(const Domain *domain, DomainDef *def, DiskDef *disk, const Layer *layer)
 {
     g_autoptr(GPtrArray) backing = domain_backing_list(domain, domain_find_layer(domain, layer->backing));
-    DiskType type =
-        disk->type == DISK_BLOCK && g_strcmp0(disk->source, layer->path) == 0 ? DISK_BLOCK : DISK_FILE;
-    domain_def_set_source(def, disk, type, layer->path, layer->format, backing);
+    if (is_pointed_at(disk, layer, backing))
+        return;
+    domain_def_set_source(def, disk, layer->type, layer->path, layer->format, backing);
 }
 
 /*
@@ -179,6 +197,12 @@ static gboolean plan_absent(Revert *revert, DiskDef *disk, Layer **ret_layer, GE
     return TRUE;
 }
 
+static const Layer *local_layer(const Domain *domain, const DiskDef *disk)
+{
+    const Layer *layer = domain_active_layer(domain, disk);
+    return layer && layer_is_local(layer) ? layer : NULL;
+}
+
 /* One disk of the definition that comes; a disk that did not take part stays as it is now. */
 static gboolean plan_disk(Revert *revert, DiskDef *disk, GError **error)
 {
@@ -191,7 +215,7 @@ static gboolean plan_disk(Revert *revert, DiskDef *disk, GError **error)
         ok = plan_internal(revert, state, &target.layer, error);
     else if (state)
         ok = plan_external(revert, state, &target.layer, error);
-    else if (now && !domain_active_layer(domain, now))
+    else if (now && !local_layer(domain, now))
         domain_def_take_source(revert->def, disk, now); /* empty by now, or not a file */
     else if (now)
         target.layer = domain_active_layer(domain, now);

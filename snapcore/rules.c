@@ -138,7 +138,8 @@ char *rules_print(void)
     g_string_append(
         out, "\n"
              "disk omitted on a domain that is off: internal where every participating disk can, external\n"
-             "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first.\n"
+             "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first. disk-only\n"
+             "on and some disk named, none of them internal: those not named are external.\n"
              "This version refuses every online row: domain is running.\n");
     return g_string_free(out, FALSE);
 }

@@ -2,6 +2,7 @@
 /* The JSON half of the store: sidecars out (store.h has the form). load.c reads them. */
 #include <jansson.h>
 
+#include "backend.h"
 #include "store.h"
 
 static json_t *optional(const char *text)
@@ -14,10 +15,35 @@ static json_t *id_to_json(const FileId *id)
     return json_pack("[I, I, I]", (json_int_t)id->ino, (json_int_t)id->birth_sec, (json_int_t)id->birth_nsec);
 }
 
+/* An image's tags may be called anything; those that snapshots name are UTF-8. */
+static json_t *tags_to_json(const GPtrArray *tags)
+{
+    json_t *json = json_array();
+    for (guint i = 0; i < tags->len; i++) {
+        const ImageTag *tag = tags->pdata[i];
+        g_autofree char *id = g_utf8_make_valid(tag->id, -1);
+        g_autofree char *name = g_utf8_make_valid(tag->name, -1);
+        json_array_append_new(json, json_pack("[s, s, I]", id, name, (json_int_t)tag->date_sec));
+    }
+    return json;
+}
+
+static json_t *frozen_to_json(const Layer *layer)
+{
+    json_t *json = json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size, "mtime",
+                             (json_int_t)layer->stamp.mtime_sec, (json_int_t)layer->stamp.mtime_nsec, "mode",
+                             (int)layer->mode, "blocks", (json_int_t)layer->blocks);
+    if (layer->tags)
+        json_object_set_new(json, "tags", tags_to_json(layer->tags));
+    return json;
+}
+
 static json_t *layer_to_json(const Layer *layer)
 {
     json_t *json =
         json_pack("{s:s, s:s}", "path", layer->path, "format", image_format_to_string(layer->format));
+    if (layer->type != DISK_FILE)
+        json_object_set_new(json, "type", json_string(disk_type_to_string(layer->type)));
     if (layer->backing) {
         json_object_set_new(json, "backing", json_string(layer->backing));
         json_object_set_new(json, "backing_format",
@@ -35,11 +61,7 @@ static json_t *layer_to_json(const Layer *layer)
         json_object_set_new(json, "mixed", json_true());
     json_object_set_new(json, "stem", optional(layer->stem));
     if (layer->frozen)
-        json_object_set_new(json, "frozen",
-                            json_pack("{s:I, s:[I, I], s:i, s:I}", "size", (json_int_t)layer->stamp.size,
-                                      "mtime", (json_int_t)layer->stamp.mtime_sec,
-                                      (json_int_t)layer->stamp.mtime_nsec, "mode", (int)layer->mode, "blocks",
-                                      (json_int_t)layer->blocks));
+        json_object_set_new(json, "frozen", frozen_to_json(layer));
     if (layer->stale->len > 0) {
         json_t *stale = json_array();
         for (guint i = 0; i < layer->stale->len; i++)
@@ -98,6 +120,11 @@ char *store_domain_json(const Domain *domain)
     json_t *json =
         json_pack("{s:i, s:s?, s:o}", "version", 1, "current", domain->current ? domain->current->name : NULL,
                   "layers", layers_to_json(domain, NULL));
+    if (domain->libvirt) {
+        json_t *from = json_pack("{s:s}", "definition", domain->libvirt);
+        json_object_set_new(from, "snapshots", optional(domain->libvirt_snapshots));
+        json_object_set_new(json, "libvirt", from);
+    }
     if (domain->undo)
         json_object_set_new(json, "undo",
                             json_pack("{s:s?, s:o}", "current",

@@ -9,6 +9,7 @@ SnapshotDef *snapshot_def_new(void)
 {
     SnapshotDef *def = g_new0(SnapshotDef, 1);
     def->disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
+    def->revert_disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
     return def;
 }
 
@@ -21,6 +22,7 @@ void snapshot_def_free(SnapshotDef *def)
     g_free(def->parent);
     g_free(def->memory_file);
     g_ptr_array_unref(def->disks);
+    g_ptr_array_unref(def->revert_disks);
     domain_def_free(def->domain);
     g_free(def->domain_uuid);
     xmlFreeDoc(def->doc);
@@ -65,6 +67,16 @@ static SnapMode listed_mode(const DiskDef *disk, SnapMode otherwise)
     return otherwise == MODE_INTERNAL && mode != MODE_NO ? MODE_INTERNAL : mode;
 }
 
+static gboolean has_path(const DomainDef *domain, const char *path)
+{
+    for (guint i = 0; i < domain->disks->len; i++) {
+        const DiskDef *disk = g_ptr_array_index(domain->disks, i);
+        if (g_strcmp0(disk->source, path) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* The listed disks by target. Values belong to def->disks, keys to @domain. */
 static GHashTable *index_listed(const SnapshotDef *def, const DomainDef *domain, GError **error)
 {
@@ -73,11 +85,15 @@ static GHashTable *index_listed(const SnapshotDef *def, const DomainDef *domain,
         SnapshotDisk *disk = g_ptr_array_index(def->disks, i);
         const DiskDef *origin = domain_def_find_disk(domain, disk->name);
         if (origin == NULL) {
-            snap_set_error(error, EOPNOTSUPP, "disk '%s': the domain has no disk of that name", disk->name);
+            snap_set_error(
+                error, EOPNOTSUPP, "disk '%s': line %ld: the domain has %s", disk->name, disk->line,
+                has_path(domain, disk->name) ? "more than one disk of that path: name it by its target"
+                                             : "no disk of that name");
             return NULL;
         }
         if (!g_hash_table_insert(listed, origin->target, disk)) {
-            snap_set_error(error, EOPNOTSUPP, "disk '%s': it is listed twice", origin->target);
+            snap_set_error(error, EOPNOTSUPP, "disk '%s': line %ld: it is listed twice", origin->target,
+                           disk->line);
             return NULL;
         }
     }
@@ -110,16 +126,14 @@ gboolean snapshot_def_align_disks(SnapshotDef *def, const DomainDef *domain, GEr
     return TRUE;
 }
 
-/* <revertDisks> is carried verbatim: its <source>s are changed where they stand. */
-static gboolean replace_in_revert_disks(xmlNode *list, const char *from, const char *to)
+static gboolean replace_in_disks(GPtrArray *disks, const char *from, const char *to)
 {
     gboolean changed = FALSE;
-    for (xmlNode *disk = xml_first_element(list); disk != NULL; disk = xml_next(disk, NULL)) {
-        xmlNode *source = xml_child(disk, "source");
-        g_autofree char *file = xml_attr(source, "file");
-        if (g_strcmp0(file, from) != 0)
+    for (guint i = 0; i < disks->len; i++) {
+        SnapshotDisk *disk = g_ptr_array_index(disks, i);
+        if (g_strcmp0(disk->source, from) != 0)
             continue;
-        xml_set_attr(source, "file", to);
+        snapshot_disk_set_source(disk, disk->type, to);
         changed = TRUE;
     }
     return changed;
@@ -127,16 +141,8 @@ static gboolean replace_in_revert_disks(xmlNode *list, const char *from, const c
 
 gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, ImageFormat format)
 {
-    gboolean changed = FALSE;
-    for (guint i = 0; i < def->disks->len; i++) {
-        SnapshotDisk *disk = g_ptr_array_index(def->disks, i);
-        if (g_strcmp0(disk->source, from) != 0)
-            continue;
-        snapshot_disk_set_source(disk, disk->type, to);
-        changed = TRUE;
-    }
-    if (def->revert_disks != NULL)
-        changed |= replace_in_revert_disks(def->revert_disks, from, to);
+    gboolean changed = replace_in_disks(def->disks, from, to);
+    changed |= replace_in_disks(def->revert_disks, from, to);
     if (def->inactive_domain != NULL)
         changed |= domain_node_replace_image(def->inactive_domain, from, to, format);
     DomainDef *domain = def->domain != NULL ? domain_def_replace_image(def->domain, from, to, format) : NULL;

@@ -14,18 +14,23 @@ typedef struct {
     char *name;
     char *description; /* NULL when there is none; byte for byte */
     SnapState state;
-    char *parent; /* name, or NULL on a root */
+    char *parent;         /* name, or NULL on a root */
     gint64 creation_time; /* seconds since the epoch; 0: not printed */
     SnapMode memory;      /* MODE_DEFAULT: no <memory> element */
     char *memory_file;
-    GPtrArray *disks;     /* of SnapshotDisk, in the order of the document */
-    DomainDef *domain;    /* full configuration, or NULL: then only domain_uuid */
-    char *domain_uuid;    /* legacy <domain><uuid/></domain>; NULL with a full one */
-    xmlNode *revert_disks; /* verbatim, or NULL; into doc */
-    xmlNode *inactive_domain;
-    xmlNode *cookie;
-    gboolean active; /* <active>1</active>: only in libvirt's own files */
-    xmlDoc *doc;     /* owns the verbatim nodes; NULL for one made here */
+    GPtrArray *disks;         /* of SnapshotDisk, in the order of the document */
+    DomainDef *domain;        /* full configuration, or NULL: then only domain_uuid */
+    char *domain_uuid;        /* legacy <domain><uuid/></domain>; NULL with a full one */
+    GPtrArray *revert_disks;  /* of SnapshotDisk, as the document says */
+    xmlNode *inactive_domain; /* verbatim, or NULL; into doc */
+    xmlNode *cookie;          /* likewise */
+    gboolean has_active;      /* <active>: only in libvirt's own files */
+    gboolean active;          /* what it says */
+    xmlDoc *doc;              /* owns the verbatim nodes; NULL when there are none */
+    /* Lines of the elements that only the domain can judge; 0: there is none. */
+    long state_line;
+    long parent_line;
+    long domain_line;
 } SnapshotDef;
 
 SnapshotDef *snapshot_def_new(void);
@@ -65,7 +70,8 @@ void snapshot_def_restore_secrets(SnapshotDef *def, const SnapshotDef *old);
 
 /*
  * Parse only what stands before <domain> of a document in the layout we write: enough for the tree, many times
- * faster. The result has neither domain nor the nodes that follow it. Falls back to the whole parse for other layouts.
+ * faster. The result has neither domain nor the nodes that follow it, and of the disks those that are listed. Falls back
+ * to the whole parse for other layouts.
  */
 SnapshotDef *snapshot_def_parse_head(const char *text, gsize len, GError **error);
 

@@ -2,9 +2,9 @@
 #include "snapshot_disk.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "error.h"
+#include "snapshot_source.h"
 
 SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode)
 {
@@ -26,58 +26,27 @@ void snapshot_disk_free(SnapshotDisk *disk)
 
 gboolean snapshot_disk_names_image(const SnapshotDisk *disk)
 {
-    return disk->source != NULL || disk->source_node != NULL;
-}
-
-/* What <max_size unit='...'> may say; in front of B or iB, and libvirt takes the bare letter as iB. */
-static const char size_letters[] = "KMGTPE";
-
-/* The number of bytes one @unit has (NULL: a byte); 0: unknown. */
-static guint64 unit_bytes(const char *unit)
-{
-    if (unit == NULL || g_ascii_strcasecmp(unit, "b") == 0 || g_ascii_strcasecmp(unit, "bytes") == 0)
-        return 1;
-    const char *letter = unit[0] != '\0' ? strchr(size_letters, g_ascii_toupper(unit[0])) : NULL;
-    if (letter == NULL)
-        return 0;
-    gboolean decimal = g_ascii_strcasecmp(unit + 1, "b") == 0;
-    if (!decimal && unit[1] != '\0' && g_ascii_strcasecmp(unit + 1, "ib") != 0)
-        return 0;
-    guint64 bytes = 1;
-    for (const char *p = size_letters; p <= letter; p++)
-        bytes *= decimal ? 1000 : 1024;
-    return bytes;
+    return disk->source != NULL || (disk->type == DISK_NETWORK && disk->source_node != NULL);
 }
 
 static gboolean read_cache_size(SnapshotDisk *disk, const xmlNode *driver, GError **error)
 {
-    const xmlNode *cache = xml_child(driver, "metadata_cache");
-    const xmlNode *node = xml_child(cache, "max_size");
-    if (node == NULL)
-        return TRUE;
-    if (disk->format != FORMAT_QCOW2) {
-        xml_set_error(error, EOPNOTSUPP, cache, "only a qcow2 image has one");
-        return FALSE;
-    }
+    const xmlNode *node = xml_child(xml_child(driver, "metadata_cache"), "max_size");
     g_autofree char *text = xml_text(node);
     g_autofree char *unit = xml_attr(node, "unit");
-    guint64 scale = unit_bytes(unit);
-    guint64 number = 0;
-    if (text == NULL || scale == 0 ||
-        !g_ascii_string_to_unsigned(g_strstrip(text), 10, 0, G_MAXUINT64 / scale, &number, NULL)) {
-        xml_set_error(error, EINVAL, node, "is not a size");
-        return FALSE;
-    }
-    disk->cache_size = number * scale;
-    return TRUE;
+    if (text == NULL || text[0] == '\0' || size_from_string(text, unit, &disk->cache_size))
+        return TRUE;
+    xml_set_error(error, EINVAL, node, "is not a size");
+    return FALSE;
 }
 
 static gboolean read_driver(SnapshotDisk *disk, const xmlNode *node, GError **error)
 {
     const xmlNode *driver = xml_child(node, "driver");
     g_autofree char *word = xml_attr(driver, "type");
-    if (word != NULL && !image_format_from_string(word, &disk->format)) {
-        xml_set_error(error, EOPNOTSUPP, driver, "image format '%s' is not supported", word);
+    if (word != NULL && word[0] != '\0' && !image_format_from_string(word, &disk->format)) {
+        xml_set_error(error, EOPNOTSUPP, driver, "image format '%s' is not supported (raw, qcow2, qed are)",
+                      word);
         return FALSE;
     }
     return read_cache_size(disk, driver, error);
@@ -95,44 +64,21 @@ static gboolean read_type(SnapshotDisk *disk, const xmlNode *node, GError **erro
     return FALSE;
 }
 
-static const char *path_attr(DiskType type)
-{
-    return type == DISK_BLOCK ? "dev" : "file";
-}
-
-/* Of a local source libvirt keeps the path and the security labels: those, or NULL when there are none. */
-static xmlNode *copy_labels(const xmlNode *source, DiskType type, const char *path)
-{
-    xmlNode *copy = NULL;
-    for (xmlNode *label = xml_child(source, "seclabel"); label != NULL; label = xml_next(label, "seclabel")) {
-        if (copy == NULL) {
-            copy = xmlNewNode(NULL, (const xmlChar *)"source");
-            xml_set_attr(copy, path_attr(type), path);
-        }
-        xmlAddChild(copy, xmlDocCopyNode(label, NULL, 1));
-    }
-    return copy;
-}
-
 static gboolean read_source(SnapshotDisk *disk, const xmlNode *node, GError **error)
 {
-    xmlNode *source = xml_child(node, "source");
+    const xmlNode *source = xml_child(node, "source");
     if (source == NULL)
         return TRUE;
-    if (disk->type == DISK_NETWORK) {
-        disk->source_node = xmlDocCopyNode(source, NULL, 1);
-        return TRUE;
+    g_autofree char *path =
+        disk->type != DISK_NETWORK ? xml_attr(source, snapshot_source_path_attr(disk->type)) : NULL;
+    if (path != NULL && path[0] != '\0') {
+        if (!image_path_check(path, error)) {
+            xml_prefix_error(error, source);
+            return FALSE;
+        }
+        disk->source = g_steal_pointer(&path);
     }
-    g_autofree char *path = xml_attr(source, path_attr(disk->type));
-    if (path == NULL || path[0] == '\0')
-        return TRUE;
-    if (path[0] != '/') {
-        xml_set_error(error, EINVAL, source, "'%s' is not an absolute path", path);
-        return FALSE;
-    }
-    disk->source_node = copy_labels(source, disk->type, path);
-    disk->source = g_steal_pointer(&path);
-    return TRUE;
+    return snapshot_source_read(source, disk->type, &disk->source_node, error);
 }
 
 static gboolean read_mode(SnapshotDisk *disk, const xmlNode *node, GError **error)
@@ -142,20 +88,17 @@ static gboolean read_mode(SnapshotDisk *disk, const xmlNode *node, GError **erro
         xml_set_error(error, EINVAL, node, "unknown snapshot='%s'", word);
         return FALSE;
     }
-    g_autoptr(GError) why = NULL;
-    if (snapshot_disk_finish(disk, &why))
+    if (snapshot_disk_finish(disk, error))
         return TRUE;
-    xml_set_error(error, why->code, node, "%s", why->message);
+    xml_prefix_error(error, node);
     return FALSE;
 }
 
 gboolean snapshot_disk_finish(SnapshotDisk *disk, GError **error)
 {
     gboolean named = snapshot_disk_names_image(disk);
-    if (disk->source != NULL && disk->source[0] != '/') {
-        snap_set_error(error, EINVAL, "'%s' is not an absolute path", disk->source);
+    if (disk->source != NULL && !image_path_check(disk->source, error))
         return FALSE;
-    }
     if (named && disk->mode != MODE_DEFAULT && disk->mode != MODE_EXTERNAL) {
         snap_set_error(error, EOPNOTSUPP, "an image can only be given with snapshot='external'");
         return FALSE;
@@ -173,6 +116,7 @@ SnapshotDisk *snapshot_disk_read(const xmlNode *node, GError **error)
         return NULL;
     }
     g_autoptr(SnapshotDisk) disk = snapshot_disk_new(name, MODE_DEFAULT);
+    disk->line = xmlGetLineNo(node);
     disk->delete_in_progress = xml_child(node, "snapshotDeleteInProgress") != NULL;
     if (!read_type(disk, node, error) || !read_driver(disk, node, error) || !read_source(disk, node, error) ||
         !read_mode(disk, node, error)) {
@@ -185,8 +129,8 @@ SnapshotDisk *snapshot_disk_read(const xmlNode *node, GError **error)
 void snapshot_disk_set_source(SnapshotDisk *disk, DiskType type, const char *path)
 {
     xmlNode *labels = NULL;
-    if (disk->source_node != NULL && disk->type != DISK_NETWORK && path != NULL)
-        labels = copy_labels(disk->source_node, type, path);
+    if (disk->type != DISK_NETWORK && path != NULL)
+        labels = snapshot_source_relabel(disk->source_node, type, path);
     g_clear_pointer(&disk->source_node, xmlFreeNode);
     g_free(disk->source);
     disk->source = g_strdup(path);
@@ -202,7 +146,7 @@ void snapshot_disk_take_image(SnapshotDisk *disk, const SnapshotDisk *asked)
     g_clear_pointer(&disk->source_node, xmlFreeNode);
     disk->source_node = asked->type == DISK_NETWORK || disk->source == NULL
                             ? xmlDocCopyNode(asked->source_node, NULL, 1)
-                            : copy_labels(asked->source_node, disk->type, disk->source);
+                            : snapshot_source_relabel(asked->source_node, disk->type, disk->source);
     if (asked->type == DISK_NETWORK)
         disk->type = DISK_NETWORK;
 }
@@ -211,10 +155,11 @@ void snapshot_disk_take_image(SnapshotDisk *disk, const SnapshotDisk *asked)
 
 static void write_driver(GString *out, const SnapshotDisk *disk)
 {
-    if (disk->format == FORMAT_NONE)
+    if (disk->format == FORMAT_NONE && disk->cache_size == 0)
         return;
     g_string_append(out, "      <driver");
-    xml_write_attr(out, "type", image_format_to_string(disk->format));
+    if (disk->format != FORMAT_NONE)
+        xml_write_attr(out, "type", image_format_to_string(disk->format));
     if (disk->cache_size == 0) {
         g_string_append(out, "/>\n");
         return;
@@ -230,11 +175,13 @@ static void write_driver(GString *out, const SnapshotDisk *disk)
 
 static void write_source(GString *out, const SnapshotDisk *disk)
 {
+    if (!snapshot_disk_names_image(disk))
+        return;
     if (disk->source_node != NULL) {
         xml_write_node(out, disk->source_node, 6);
-    } else if (disk->source != NULL) {
+    } else {
         g_string_append(out, "      <source");
-        xml_write_attr(out, path_attr(disk->type), disk->source);
+        xml_write_attr(out, snapshot_source_path_attr(disk->type), disk->source);
         g_string_append(out, "/>\n");
     }
 }

@@ -16,11 +16,13 @@ typedef struct {
     guint64 cache_size; /* <metadata_cache><max_size>, bytes; 0: none is said */
     char *source;       /* path of the overlay, file= or dev=; NULL: none is said, or it is a network one */
     /*
-     * The whole <source> where that is more than a path: network, or with <seclabel>s; else NULL. Belongs to the disk,
-     * not to a document. Whoever changes source calls snapshot_disk_set_source.
+     * The whole <source> where that is more than a path (snapshot_source.h): network, or with <seclabel>s, which may
+     * stand there without a path too; else NULL. Belongs to the disk, not to a document. Whoever changes source calls
+     * snapshot_disk_set_source.
      */
     xmlNode *source_node;
     gboolean delete_in_progress; /* <snapshotDeleteInProgress/> */
+    long line;                   /* in the document that was read; 0: in none */
 } SnapshotDisk;
 
 SnapshotDisk *snapshot_disk_new(const char *name, SnapMode mode);

@@ -19,12 +19,14 @@ static void write_memory(GString *out, const SnapshotDef *def)
     g_string_append(out, "/>\n");
 }
 
-static void write_disks(GString *out, const GPtrArray *disks)
+static void write_disks(GString *out, const char *name, const GPtrArray *disks)
 {
-    g_string_append(out, "  <disks>\n");
+    if (disks->len == 0)
+        return;
+    g_string_append_printf(out, "  <%s>\n", name);
     for (guint i = 0; i < disks->len; i++)
         snapshot_disk_write(out, g_ptr_array_index(disks, i));
-    g_string_append(out, "  </disks>\n");
+    g_string_append_printf(out, "  </%s>\n", name);
 }
 
 static void write_head(GString *out, const SnapshotDef *def)
@@ -44,8 +46,8 @@ static void write_head(GString *out, const SnapshotDef *def)
                                def->creation_time);
     if (def->memory != MODE_DEFAULT)
         write_memory(out, def);
-    if (def->disks->len > 0)
-        write_disks(out, def->disks);
+    write_disks(out, "disks", def->disks);
+    write_disks(out, "revertDisks", def->revert_disks);
 }
 
 static void write_domain(GString *out, const SnapshotDef *def)
@@ -59,17 +61,24 @@ static void write_domain(GString *out, const SnapshotDef *def)
     }
 }
 
+/* libvirt never prints it as an empty element. */
+static void write_cookie(GString *out, const xmlNode *cookie)
+{
+    if (xml_first_element(cookie) != NULL)
+        xml_write_node(out, cookie, 2);
+    else
+        g_string_append(out, "  <cookie>\n  </cookie>\n");
+}
+
 char *snapshot_def_format(const SnapshotDef *def)
 {
     GString *out = g_string_new("<domainsnapshot>\n");
     write_head(out, def);
-    if (def->revert_disks != NULL)
-        xml_write_node(out, def->revert_disks, 2);
     write_domain(out, def);
     if (def->inactive_domain != NULL)
         xml_write_node(out, def->inactive_domain, 2);
     if (def->cookie != NULL)
-        xml_write_node(out, def->cookie, 2);
+        write_cookie(out, def->cookie);
     g_string_append(out, "</domainsnapshot>\n");
     return g_string_free(out, FALSE);
 }

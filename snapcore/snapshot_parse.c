@@ -7,6 +7,7 @@
 #include "error.h"
 #include "names.h"
 #include "snapshot.h"
+#include "snapshot_source.h"
 
 #define ROOT "domainsnapshot"
 
@@ -31,14 +32,12 @@ static gboolean read_memory_element(const xmlNode *root, SnapMode *ret_mode, cha
     g_autofree char *word = xml_attr(node, "snapshot");
     g_autofree char *file = xml_attr(node, "file");
     SnapMode mode = MODE_DEFAULT;
-    if (file != NULL && file[0] == '\0')
-        g_clear_pointer(&file, g_free);
     if (word != NULL && !snap_mode_from_string(word, &mode)) {
         xml_set_error(error, EINVAL, node, "unknown snapshot='%s'", word);
         return FALSE;
     }
     if (!memory_mode_finish(&mode, file, error)) {
-        g_prefix_error(error, "line %ld: ", xmlGetLineNo(node));
+        xml_prefix_error(error, node);
         return FALSE;
     }
     *ret_mode = mode;
@@ -56,7 +55,7 @@ static gboolean read_name(SnapshotDef *def, const xmlNode *root, GError **error)
     def->name = xml_text(node);
     if (name_check_document(def->name, NAME_SNAPSHOT, error))
         return TRUE;
-    g_prefix_error(error, "line %ld: <name>: ", xmlGetLineNo(node));
+    xml_prefix_error(error, node);
     return FALSE;
 }
 
@@ -70,6 +69,7 @@ static gboolean read_state(SnapshotDef *def, const xmlNode *root, GError **error
         xml_set_error(error, EINVAL, root, "the snapshot has no <state>");
         return FALSE;
     }
+    def->state_line = xmlGetLineNo(node);
     gboolean known = snap_state_from_string(word, &def->state);
     if (known && def->state != STATE_NOSTATE && def->state != STATE_BLOCKED &&
         def->state != STATE_PMSUSPENDED)
@@ -87,20 +87,23 @@ static gboolean read_time(SnapshotDef *def, const xmlNode *root, GError **error)
         return FALSE;
     }
     g_autofree char *text = xml_text(node);
-    if (!g_ascii_string_to_signed(g_strstrip(text), 10, G_MININT64, G_MAXINT64, &def->creation_time, NULL)) {
+    if (!number_from_string(text, &def->creation_time)) {
         xml_set_error(error, EINVAL, node, "'%s' is not a number of seconds", text);
         return FALSE;
     }
     if (def->creation_time != 0)
         return TRUE;
-    xml_set_error(error, EINVAL, node, "0 cannot be stored");
+    xml_set_error(error, EINVAL, node, "0 stands for no time, which cannot be stored");
     return FALSE;
 }
 
 static gboolean read_parent(SnapshotDef *def, const xmlNode *root, GError **error)
 {
     const xmlNode *node = xml_child(root, "parent");
+    while (node != NULL && xml_child(node, "name") == NULL)
+        node = xml_next(node, "parent"); /* as libvirt: the first name in any */
     def->parent = read_text(node, "name");
+    def->parent_line = node != NULL ? xmlGetLineNo(node) : 0;
     if (g_strcmp0(def->parent, def->name) != 0)
         return TRUE;
     xml_set_error(error, EINVAL, node, "the snapshot cannot be its own parent");
@@ -121,35 +124,30 @@ static gboolean read_memory(SnapshotDef *def, const xmlNode *root, GError **erro
     return FALSE;
 }
 
-static gboolean read_disks(const xmlNode *list, GPtrArray *disks, GError **error)
+/* Every child of every @root/@name is a disk, whatever it is called. */
+static gboolean read_disks(const xmlNode *root, const char *name, GPtrArray *disks, GError **error)
 {
-    for (xmlNode *node = xml_first_element(list); node != NULL; node = xml_next(node, NULL)) {
-        SnapshotDisk *disk = snapshot_disk_read(node, error);
-        if (disk == NULL)
-            return FALSE;
-        g_ptr_array_add(disks, disk);
+    for (xmlNode *list = xml_child(root, name); list != NULL; list = xml_next(list, name)) {
+        for (xmlNode *node = xml_first_element(list); node != NULL; node = xml_next(node, NULL)) {
+            SnapshotDisk *disk = snapshot_disk_read(node, error);
+            if (disk == NULL)
+                return FALSE;
+            g_ptr_array_add(disks, disk);
+        }
     }
-    return TRUE;
-}
-
-/* Carried as they are; read once to be sure that they can be. */
-static gboolean read_revert_disks(SnapshotDef *def, const xmlNode *root, GError **error)
-{
-    g_autoptr(GPtrArray) disks = g_ptr_array_new_with_free_func((GDestroyNotify)snapshot_disk_free);
-    xmlNode *node = xml_child(root, "revertDisks");
-    if (!read_disks(node, disks, error))
-        return FALSE;
-    if (disks->len > 0)
-        def->revert_disks = node;
     return TRUE;
 }
 
 static gboolean read_head(SnapshotDef *def, const xmlNode *root, GError **error)
 {
+    g_autofree char *active = read_text(root, "active");
+    def->has_active = active != NULL;
+    def->active = g_strcmp0(active, "1") == 0;
     def->description = read_text(root, "description");
     return read_name(def, root, error) && read_state(def, root, error) && read_time(def, root, error) &&
            read_parent(def, root, error) && read_memory(def, root, error) &&
-           read_disks(xml_child(root, "disks"), def->disks, error) && read_revert_disks(def, root, error);
+           read_disks(root, "disks", def->disks, error) &&
+           read_disks(root, "revertDisks", def->revert_disks, error);
 }
 
 /* A <domain> without type= is the old form that holds just the uuid. */
@@ -157,7 +155,8 @@ static gboolean read_domain(SnapshotDef *def, const xmlNode *root, GError **erro
 {
     const xmlNode *node = xml_child(root, "domain");
     g_autofree char *type = xml_attr(node, "type");
-    if (type != NULL) {
+    def->domain_line = node != NULL ? xmlGetLineNo(node) : 0;
+    if (type != NULL && type[0] != '\0') {
         def->domain = domain_def_parse_node(node, error);
         return def->domain != NULL;
     }
@@ -177,6 +176,8 @@ static gboolean read_inactive_domain(SnapshotDef *def, const xmlNode *root, GErr
     if (def->inactive_domain == NULL)
         return TRUE;
     g_autoptr(DomainDef) domain = domain_def_parse_node(def->inactive_domain, error);
+    if (domain == NULL)
+        g_prefix_error(error, "<inactiveDomain>: ");
     return domain != NULL;
 }
 
@@ -184,15 +185,13 @@ static gboolean read_tail(SnapshotDef *def, const xmlNode *root, GError **error)
 {
     if (!is_off(def->state))
         def->cookie = xml_child(root, "cookie");
-    g_autofree char *active = read_text(root, "active");
-    def->active = g_strcmp0(active, "1") == 0;
     return read_domain(def, root, error) && read_inactive_domain(def, root, error);
 }
 
 /* Keep of @doc what @def points into: thousands of snapshots are held at a time. */
 static void keep_document(SnapshotDef *def, xmlDoc *doc)
 {
-    if (def->revert_disks == NULL && def->inactive_domain == NULL && def->cookie == NULL) {
+    if (def->inactive_domain == NULL && def->cookie == NULL) {
         xmlFreeDoc(doc);
         return;
     }
@@ -275,9 +274,26 @@ static SnapshotDef *parse_head(const char *text, gsize len)
 
 SnapshotDef *snapshot_def_parse_head(const char *text, gsize len, GError **error)
 {
-    gsize head = head_length(text, len);
+    gsize head = len <= XML_MAX_BYTES ? head_length(text, len) : 0;
     SnapshotDef *def = head > 0 ? parse_head(text, head) : NULL;
     return def != NULL ? def : snapshot_def_parse(text, len, error);
+}
+
+/* What can be recorded of an image that is there already, but not asked for of a new one. */
+static gboolean check_creatable(const GPtrArray *disks, GError **error)
+{
+    for (guint i = 0; i < disks->len; i++) {
+        const SnapshotDisk *disk = g_ptr_array_index(disks, i);
+        gboolean cache_fits =
+            disk->cache_size == 0 || disk->format == FORMAT_NONE || disk->format == FORMAT_QCOW2;
+        if (!cache_fits)
+            snap_set_error(error, EOPNOTSUPP, "<metadata_cache>: only a qcow2 image has one");
+        if (!cache_fits || !snapshot_source_check_create(disk->source_node, error)) {
+            g_prefix_error(error, "disk '%s': line %ld: ", disk->name, disk->line);
+            return FALSE;
+        }
+    }
+    return TRUE;
 }
 
 CreateRequest *snapshot_parse_create(const char *text, gsize len, GError **error)
@@ -290,7 +306,7 @@ CreateRequest *snapshot_parse_create(const char *text, gsize len, GError **error
     request->name = read_text(root, "name");
     request->description = read_text(root, "description");
     if (!read_memory_element(root, &request->memory, &request->memory_file, error) ||
-        !read_disks(xml_child(root, "disks"), request->disks, error))
+        !read_disks(root, "disks", request->disks, error) || !check_creatable(request->disks, error))
         return NULL;
     return g_steal_pointer(&request);
 }

@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "remote.h"
 
 typedef struct {
     const char *word; /* in the journal */
@@ -56,6 +57,22 @@ static gboolean new_file_finish(const Step *step, Backend *backend, GError **err
     return file_remove(step->temp, error);
 }
 
+/* --- places --- */
+
+static gboolean place_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    spec.path = step->path;
+    return backend->ops->place_format(backend, &spec, cancel, error);
+}
+
+static gboolean place_undo(const Step *step, Backend *backend, GError **error)
+{
+    OverlaySpec spec = spec_of(step);
+    spec.path = step->path;
+    return backend->ops->place_clear(backend, &spec, error);
+}
+
 /* --- write bits --- */
 
 static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
@@ -64,8 +81,9 @@ static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *canc
     if (!file_sync(step->path,
                    error)) /* from now on it is a state: what the guest wrote last must not be lost */
         return FALSE;
-    if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM)
-        return TRUE; /* not our file (group access): the recorded size and mtime guard it alone */
+    if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM ||
+        snap_errno(why) == EROFS)
+        return TRUE; /* not ours to change (group access): the recorded size and mtime guard it alone */
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }
@@ -73,7 +91,7 @@ static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *canc
 static gboolean freeze_undo(const Step *step, Backend *backend, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    if (file_set_mode(step->path, step->mode, &why) || snap_errno(why) == EPERM)
+    if (file_set_mode(step->path, step->mode, &why) || snap_errno(why) == EPERM || snap_errno(why) == EROFS)
         return TRUE;
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
@@ -177,6 +195,7 @@ static const StepClass classes[] = {
     [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE,
                        NEEDS_FILE | NEEDS_SOURCE | NEEDS_TAG},
+    [STEP_PLACE] = {"place", place_do, place_undo, NULL, FALSE, 0},
     [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE, 0},
     [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE, NEEDS_TAG},
     [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},
@@ -317,7 +336,7 @@ static gboolean is_whole(const Step *step)
         if (texts[i].value ? texts[i].path && !g_path_is_absolute(texts[i].value)
                            : (needs & texts[i].need) != 0)
             return FALSE;
-    return g_path_is_absolute(step->path);
+    return g_path_is_absolute(step->path) || (step->kind == STEP_PLACE && remote_is_uri(step->path));
 }
 
 Step *step_from_json(json_t *json, GError **error)

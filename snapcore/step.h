@@ -13,16 +13,17 @@
 typedef enum {
     STEP_OVERLAY,  /* make the empty overlay path by way of temp; undo: take both away; finish: temp */
     STEP_COPY_OUT, /* the same, filled with the state tag of source */
-    STEP_FREEZE,   /* take the write bits of path; undo: set mode again */
-    STEP_TAG,      /* take internal snapshot tag of path; undo: delete it */
-    STEP_KEEP,     /* the same, only for the time of the operation: undo and finish delete it */
-    STEP_APPLY,    /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
-    STEP_DROP_TAG, /* delete tag from path; only after the commit */
+    STEP_PLACE,  /* make the empty overlay on the device or export path; undo: blank again, if it was made */
+    STEP_FREEZE, /* take the write bits of path; undo: set mode again */
+    STEP_TAG,    /* take internal snapshot tag of path; undo: delete it */
+    STEP_KEEP,   /* the same, only for the time of the operation: undo and finish delete it */
+    STEP_APPLY,  /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
+    STEP_DROP_TAG,  /* delete tag from path; only after the commit */
     STEP_COPY_UP,   /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
     STEP_TAKE_NAME, /* let path be the file source is, and keep (a name) the one it was; undo: back again */
     STEP_POINT,     /* let path's header say backing_name; undo: keep, backing_was, and the old time */
     STEP_UNLINK,    /* remove path if it is the file id; only after the commit */
-    STEP_THAW,     /* give path, which no state needs any more, its mode back; only after the commit */
+    STEP_THAW,      /* give path, which no state needs any more, its mode back; only after the commit */
 } StepKind;
 
 typedef struct {
@@ -39,7 +40,7 @@ typedef struct {
     ImageFormat backing_format;
     char *source; /* COPY_OUT, TAKE_NAME */
     char *tag;
-    char *keep; /* APPLY: a tag; TAKE_NAME: a path; POINT: the backing name before */
+    char *keep;              /* APPLY: a tag; TAKE_NAME: a path; POINT: the backing name before */
     ImageFormat backing_was; /* POINT */
     FileId id;               /* UNLINK */
     FileStamp stamp;         /* POINT: before */

@@ -159,17 +159,75 @@ static gboolean move_dir(const char *from, const char *to, GError **error)
     return FALSE;
 }
 
-gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error)
+/* From so many files on one sync of the whole file system is cheaper than one for each. */
+#define MANY_FILES 64
+
+static gboolean sync_file_system(const char *dir, GError **error)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    gboolean ok = fd >= 0 && syncfs(fd) == 0;
+    if (!ok)
+        snap_set_errno(error, errno, "sync '%s'", dir);
+    if (fd >= 0)
+        close(fd);
+    return ok;
+}
+
+/* Many new files in a directory that nobody sees yet. */
+static gboolean fill_dir(const char *dir, const GPtrArray *writes, GError **error)
+{
+    for (guint i = 0; i < writes->len; i++) {
+        const StoreWrite *write = writes->pdata[i];
+        g_autofree char *path = g_build_filename(dir, write->file, NULL);
+        g_autoptr(GError) why = NULL;
+        if (!g_file_set_contents_full(path, write->text, -1, G_FILE_SET_CONTENTS_NONE, 0600, &why)) {
+            snap_set_error(error, snap_errno(why), "write '%s': %s", path, why->message);
+            return FALSE;
+        }
+    }
+    return sync_file_system(dir, error);
+}
+
+/* A domain's directory under construction. Caller frees its path. */
+static char *build_dir(const Store *store, const GPtrArray *writes, GError **error)
 {
     g_autofree char *temp = dotted_dir(store);
     g_autofree char *snapshots = g_build_filename(temp, "snapshots", NULL);
-    g_autofree char *dir = store_domain_dir(store, name);
     if (g_mkdir_with_parents(snapshots, 0700) < 0)
         snap_set_errno(error, errno, "make '%s'", snapshots);
-    else if (apply_in(temp, writes, error) && move_dir(temp, dir, error))
+    else if (writes->len < MANY_FILES ? apply_in(temp, writes, error) : fill_dir(temp, writes, error))
+        return g_steal_pointer(&temp);
+    remove_dir(temp);
+    return NULL;
+}
+
+gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error)
+{
+    g_autofree char *temp = build_dir(store, writes, error);
+    g_autofree char *dir = store_domain_dir(store, name);
+    if (!temp)
+        return FALSE;
+    if (move_dir(temp, dir, error))
         return TRUE;
     remove_dir(temp);
     return FALSE;
+}
+
+gboolean store_replace_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error)
+{
+    g_autofree char *temp = build_dir(store, writes, error);
+    g_autofree char *dir = store_domain_dir(store, name);
+    if (!temp)
+        return FALSE;
+    gboolean ok = renameat2(AT_FDCWD, temp, AT_FDCWD, dir, RENAME_EXCHANGE) == 0;
+    if (!ok)
+        snap_set_errno(error, errno, "exchange '%s' and '%s'", temp, dir);
+    else if (!file_sync_parent(dir, error)) {
+        (void)renameat2(AT_FDCWD, temp, AT_FDCWD, dir, RENAME_EXCHANGE); /* not done, then */
+        ok = FALSE;
+    }
+    remove_dir(temp); /* the one that was there, or ours */
+    return ok;
 }
 
 gboolean store_rename_domain(const Store *store, const char *name, const char *to, GError **error)

@@ -7,9 +7,10 @@
  *     log                       what concerns no domain that exists
  *     domains/ENTRY/            one a domain; ENTRY is the name as a directory entry (names.h) and decides the name
  *       domain.xml              its definition, libvirt's <domain>
- *       domain.json             {"version": 1, "current": NAME|null, "layers": [LAYER...],
- *                               "undo"?: {"current": NAME|null, "disks": [...]}}; undo: what the last revert threw away
- *                               "leftovers"?: [{"path", "file"}...]: files of ours that could not be removed yet
+ *       domain.json             {"version": 1, "current": NAME|null, "layers": [LAYER...], "libvirt"?: FROM,
+ *                               "undo"?: {"current": NAME|null, "disks": [...]}, "leftovers"?: [{"path", "file"}...]};
+ *                               undo: what the last revert threw away; leftovers: files of ours that could not be
+ *                               removed yet
  *       undo.xml                the definition that goes with it
  *       snapshots/FILE.xml      one a snapshot: libvirt's <domainsnapshot>, exactly the text the mount shows
  *       snapshots/FILE.json     {"order": N, "disks": [{"target", "layer": PATH, "tag"?}...], "layers": [LAYER...]};
@@ -21,10 +22,16 @@
  * from the document. What the XML says is the truth about names, parents, times and states; the JSON holds what
  * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
- * LAYER: {"path", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns], "made"?: true, "released"?: true,
- * "template"?: true, "mixed"?: true, "stem"?,
- * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks"}, "stale"?: [TAG...]}. A layer that a snapshot froze is
+ * LAYER: {"path", "type"?: "block"|"network", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns],
+ * "made"?: true, "released"?: true, "template"?: true, "mixed"?: true, "stem"?,
+ * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks", "tags"?: [[id, name, s]...]}, "stale"?: [TAG...]}. tags: the
+ * internal snapshots in the file, so that a frozen one need not be opened at the start to know of them; without it, it
+ * is. stale: of these, tags that no snapshot names any more and that are to go. A layer that a snapshot froze is
  * recorded with that snapshot, every other one in domain.json.
+ *
+ * FROM: {"definition": PATH, "snapshots"?: PATH}, of a domain that was imported and not adopted yet (adopt.h): the file
+ * in which libvirt defines it, and the directory with its snapshots. Its layers that states need are recorded as frozen,
+ * but their files are as libvirt made them.
  *
  * Every file is replaced as a whole, durably; files that belong together change by way of the journal. A definition
  * or snapshot that holds a secret is like all of them mode 0600.
@@ -76,6 +83,8 @@ gboolean store_apply(const Store *store, const char *domain, const GPtrArray *wr
  * has happened or not. A directory under construction or on its way out is called .UUID; store_open clears such.
  */
 gboolean store_add_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error);
+/* The same for a domain that is there: the whole directory is exchanged at once. */
+gboolean store_replace_domain(const Store *store, const char *name, const GPtrArray *writes, GError **error);
 gboolean store_rename_domain(const Store *store, const char *name, const char *to, GError **error);
 gboolean store_remove_domain(const Store *store, const char *name, GError **error);
 
@@ -93,6 +102,12 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
  * ours, and a frozen one that changed (size, mtime) breaks the domain: no state that stands on it can be trusted.
  */
 void store_check_layers(Domain *domain);
+
+/*
+ * Of an imported domain: why @layer's file is not what was imported, @look saying what it is (NULL: not there). NULL: it
+ * is, or it was not there then either. Caller frees.
+ */
+char *store_changed_since_import(const Domain *domain, const Layer *layer, const FileLook *look);
 
 /* The stored document of a snapshot, parsed whole. */
 SnapshotDef *store_read_snapshot(const Store *store, const char *domain, const char *name, GError **error);

@@ -2,6 +2,7 @@
 /* The snapshot tree as text, in the manner of virsh snapshot-list --tree, with the present state as a leaf. */
 #include "model.h"
 #include "names.h"
+#include "strays.h"
 
 /* Deeper levels are no longer indented but numbered: the text of a chain of thousands stays readable, and linear. */
 #define MAX_INDENT 32
@@ -91,14 +92,27 @@ static void draw_snapshots(const Domain *domain, GString *out)
     }
 }
 
+/* Below the tree: images that are not there, and what in the others does not fit. */
+static void draw_trouble(const Domain *domain, GString *out)
+{
+    g_autoptr(GPtrArray) missing = domain_missing_images(domain);
+    g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
+    if (missing->len + strays->len > 0)
+        g_string_append_c(out, '\n');
+    for (guint i = 0; i < MIN(missing->len, STRAYS_TOLD); i++)
+        g_string_append_printf(out, "missing: %s\n", (const char *)missing->pdata[i]);
+    if (missing->len > STRAYS_TOLD)
+        g_string_append_printf(out, "missing: %u more\n", missing->len - STRAYS_TOLD);
+    for (guint i = 0; i < strays->len; i++)
+        g_string_append_printf(out, "%s\n", (const char *)strays->pdata[i]);
+}
+
 char *tree_draw(const Domain *domain)
 {
     GString *out = g_string_new(NULL);
     draw_snapshots(domain, out);
-    if (domain->broken)
-        g_string_append_printf(out, "\nread-only: %s\n", domain->broken);
-    g_autoptr(GPtrArray) missing = domain_missing_images(domain);
-    for (guint i = 0; i < missing->len; i++)
-        g_string_append_printf(out, "%smissing: %s\n", i == 0 ? "\n" : "", (const char *)missing->pdata[i]);
+    if (domain->broken || domain->held)
+        g_string_append_printf(out, "\nread-only: %s\n", domain->broken ? domain->broken : domain->held);
+    draw_trouble(domain, out);
     return g_string_free(out, FALSE);
 }

@@ -9,10 +9,9 @@
 
 /*
  * Never NOENT, DTDLOAD, XINCLUDE, HUGE or RECOVER. Not COMPACT either: such trees must not be changed, and
- * ours are. CDATA becomes text.
+ * ours are. CDATA stays what it is: libvirt prints it again in <metadata>.
  */
-#define PARSE_OPTIONS                                                                                        \
-    (XML_PARSE_NONET | XML_PARSE_NOWARNING | XML_PARSE_NOERROR | XML_PARSE_NOCDATA | XML_PARSE_BIG_LINES)
+#define PARSE_OPTIONS (XML_PARSE_NONET | XML_PARSE_NOWARNING | XML_PARSE_NOERROR | XML_PARSE_BIG_LINES)
 
 #define MAX_MESSAGE 200
 
@@ -36,14 +35,39 @@ static void make_one_line(char *text)
         *p = g_ascii_iscntrl(*p) ? ' ' : *p;
 }
 
+/* Where libxml2's own words are for programmers. */
+static const struct {
+    int code;
+    const char *message;
+} plain_words[] = {
+    {XML_ERR_NAME_REQUIRED, "a name is missing (a bare '&' is written &amp;)"},
+    {XML_ERR_ENTITYREF_SEMICOL_MISSING, "a ';' is missing (a bare '&' is written &amp;)"},
+    {XML_ERR_INVALID_CHARREF, "a number that is no character"},
+    {XML_ERR_INVALID_HEX_CHARREF, "a number that is no character"},
+    {XML_ERR_INVALID_DEC_CHARREF, "a number that is no character"},
+    {XML_ERR_INVALID_CHAR, "a character that XML cannot hold"},
+    {XML_ERR_UNSUPPORTED_ENCODING, "the text is not UTF-8"},
+    {XML_ERR_ATTRIBUTE_NOT_STARTED, "an attribute's value is not in quotes"},
+    {XML_ERR_MISPLACED_CDATA_END, "']]>' in a text (it is written ]]&gt;)"},
+    {XML_ERR_DOCUMENT_END, "something stands behind the root element"},
+};
+
+static const char *words_of(ParseError problem)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(plain_words); i++) {
+        if (plain_words[i].code == problem->code)
+            return plain_words[i].message;
+    }
+    return problem->message != NULL ? problem->message : "not well-formed";
+}
+
 static void on_error(void *user, ParseError problem)
 {
     ParseState *state = ((xmlParserCtxt *)user)->_private;
     if (problem->level < XML_ERR_FATAL || state->message != NULL)
         return;
     /* Cut it, and mend what the cut or the document broke. */
-    g_autofree char *cut =
-        g_strndup(problem->message != NULL ? problem->message : "not well-formed", MAX_MESSAGE);
+    g_autofree char *cut = g_strndup(words_of(problem), MAX_MESSAGE);
     make_one_line(g_strchomp(cut));
     state->message = g_utf8_make_valid(cut, -1);
     state->line = problem->line;
@@ -90,13 +114,26 @@ static gboolean pre_check(const char *text, gsize len, GError **error)
     return FALSE;
 }
 
+/* Before libxml2 sees it: what it says of such bytes depends on where they stand. */
+static gboolean check_utf8(const char *text, gsize len, GError **error)
+{
+    const char *end;
+    if (g_utf8_validate_len(text, len, &end))
+        return TRUE;
+    long line = 1;
+    for (const char *p = text; p < end; p++)
+        line += *p == '\n';
+    snap_set_error(error, EINVAL, "line %ld: the text is not UTF-8", line);
+    return FALSE;
+}
+
 xmlDoc *xml_parse(const char *text, gsize len, const char *root, GError **error)
 {
     if (len > XML_MAX_BYTES) {
         snap_set_error(error, E2BIG, "the XML is longer than %d bytes", XML_MAX_BYTES);
         return NULL;
     }
-    if (!pre_check(text, len, error))
+    if (!pre_check(text, len, error) || !check_utf8(text, len, error))
         return NULL;
     ParseState state = {0};
     g_autoptr(xmlDoc) doc = read_document(text, len, &state);
@@ -112,10 +149,19 @@ xmlDoc *xml_parse(const char *text, gsize len, const char *root, GError **error)
     }
     const xmlNode *top = xmlDocGetRootElement(doc);
     if (!xml_is(top, root)) {
-        xml_set_error(error, EINVAL, top, "the root element must be <%s>", root);
+        gboolean other = top->ns != NULL && strcmp((const char *)top->name, root) == 0;
+        xml_set_error(error, EINVAL, top, "the root element must be <%s>%s", root,
+                      other ? " without a namespace" : "");
         return NULL;
     }
     return g_steal_pointer(&doc);
+}
+
+void xml_prefix_error(GError **error, const xmlNode *node)
+{
+    g_autofree char *cut = g_strndup((const char *)node->name, MAX_MESSAGE);
+    g_autofree char *name = g_utf8_make_valid(cut, -1);
+    g_prefix_error(error, "line %ld: <%s>: ", xmlGetLineNo(node), name);
 }
 
 void xml_set_error(GError **error, int err, const xmlNode *node, const char *format, ...)
@@ -125,9 +171,8 @@ void xml_set_error(GError **error, int err, const xmlNode *node, const char *for
     g_autofree char *what = g_strdup_vprintf(format, args);
     va_end(args);
     make_one_line(what);
-    g_autofree char *cut = g_strndup((const char *)node->name, MAX_MESSAGE);
-    g_autofree char *name = g_utf8_make_valid(cut, -1);
-    snap_set_error(error, err, "line %ld: <%s>: %s", xmlGetLineNo(node), name, what);
+    snap_set_error(error, err, "%s", what);
+    xml_prefix_error(error, node);
 }
 
 gboolean xml_is(const xmlNode *node, const char *name)

@@ -39,6 +39,9 @@ char *xml_text(const xmlNode *node);
 /* Set @error to "line N: <element>: ..." about @node. */
 void xml_set_error(GError **error, int err, const xmlNode *node, const char *format, ...) G_GNUC_PRINTF(4, 5);
 
+/* Put "line N: <element>: " about @node in front of what @error says. */
+void xml_prefix_error(GError **error, const xmlNode *node);
+
 /* Set attribute or text; libxml2 escapes on output, the values here are plain. */
 void xml_set_attr(xmlNode *node, const char *name, const char *value);
 void xml_set_text(xmlNode *node, const char *text);
@@ -54,6 +57,8 @@ void xml_remove_node(xmlNode *node);
  * Append @node to @out in libvirt's layout, its first line indented by @indent spaces, ended by LF. Elements that hold
  * only elements and comments are laid out afresh, one a line; mixed content is kept verbatim. Comments, processing
  * instructions, namespaces and prefixes are carried. Writing what was parsed from the output gives the output again.
+ * Lines that begin behind XML_MAX_BYTES are left out: such a text is refused by xml_parse in any case, and the indentation
+ * could make a hundred times as much of a document.
  */
 void xml_write_node(GString *out, const xmlNode *node, int indent);
 
@@ -82,4 +87,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(XmlFeed, xml_feed_free)
  * with the last of these; whatever follows is not part of the document. EINVAL when it cannot be well-formed XML any
  * more or has a DOCTYPE, E2BIG when over XML_MAX_BYTES; the feed is then spent.
  */
-gboolean xml_feed(XmlFeed *feed, const char *data, gsize len, gsize *ret_used, gboolean *ret_done, GError **error);
+gboolean xml_feed(XmlFeed *feed, const char *data, gsize len, gsize *ret_used, gboolean *ret_done,
+                  GError **error);

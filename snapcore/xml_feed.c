@@ -241,7 +241,10 @@ static gboolean step_end_tag(XmlFeed *feed, char c, GError **error)
 
 static gboolean step(XmlFeed *feed, char c, GError **error)
 {
-    if ((unsigned char)c < 0x20 && !is_space(c))
+    unsigned char byte = (unsigned char)c;
+    if (byte == 0 || byte >= 0xfe)
+        return fail(feed, error, "the text is not UTF-8");
+    if (byte < 0x20 && !is_space(c))
         return fail(feed, error, "a control character");
     switch (feed->state) {
     case IN_TEXT:

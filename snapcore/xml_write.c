@@ -2,7 +2,8 @@
 /*
  * Writing XML as libvirt does. Nearly everything there goes through its own printer: attributes in single
  * quotes, all five special characters escaped. The one exception is what stands in <metadata> of a domain,
- * which libvirt lets libxml2 print: double quotes, fewer escapes, namespaces in front of the attributes.
+ * which libvirt lets libxml2 print: double quotes, fewer escapes, namespaces in front of the attributes, CDATA
+ * and xml:space honoured.
  */
 #include <string.h>
 
@@ -10,7 +11,8 @@
 
 typedef struct {
     GString *out;
-    gboolean dump; /* inside <metadata>: as libxml2 prints */
+    gboolean dump;     /* inside <metadata>: as libxml2 prints */
+    gboolean preserve; /* there, below xml:space='preserve': white space is text */
 } Writer;
 
 static const char *escape_common(char c)
@@ -115,7 +117,9 @@ static void write_attr(const Writer *writer, const char *name, const char *value
 static void write_text(const Writer *writer, const xmlNode *node)
 {
     const char *text = node->content != NULL ? (const char *)node->content : "";
-    if (writer->dump)
+    if (writer->dump && node->type == XML_CDATA_SECTION_NODE)
+        g_string_append_printf(writer->out, "<![CDATA[%s]]>", text);
+    else if (writer->dump)
         dump_text(writer->out, text);
     else
         xml_write_escaped(writer->out, text);
@@ -169,16 +173,15 @@ static void write_instruction(GString *out, const xmlNode *node)
     g_string_append(out, "?>");
 }
 
-/* CDATA was turned into text when it was read. */
 static gboolean is_text(const xmlNode *node)
 {
-    return node->type == XML_TEXT_NODE;
+    return node->type == XML_TEXT_NODE || node->type == XML_CDATA_SECTION_NODE;
 }
 
 /* How the children of an element are laid out. */
 typedef enum { BODY_EMPTY, BODY_LINES, BODY_VERBATIM } Body;
 
-static Body body_of(const xmlNode *node)
+static Body body_of(const Writer *writer, const xmlNode *node)
 {
     gboolean markup = FALSE, text = FALSE, visible = FALSE;
     for (const xmlNode *child = node->children; child != NULL; child = child->next) {
@@ -186,8 +189,9 @@ static Body body_of(const xmlNode *node)
             markup = TRUE;
             continue;
         }
-        text = text || (child->content != NULL && child->content[0] != '\0');
-        visible = visible || !xmlIsBlankNode(child);
+        gboolean section = writer->dump && child->type == XML_CDATA_SECTION_NODE;
+        text = text || section || (child->content != NULL && child->content[0] != '\0');
+        visible = visible || section || writer->preserve || !xmlIsBlankNode(child);
     }
     if (!markup)
         return text ? BODY_VERBATIM : BODY_EMPTY; /* white space alone is an element's value */
@@ -199,7 +203,7 @@ static void write_verbatim(const Writer *writer, const xmlNode *node);
 static void write_inline(const Writer *writer, const xmlNode *node, const char *name)
 {
     write_start(writer, node, name);
-    if (body_of(node) == BODY_EMPTY) {
+    if (body_of(writer, node) == BODY_EMPTY) {
         g_string_append(writer->out, "/>");
         return;
     }
@@ -229,12 +233,29 @@ static gboolean is_domain_metadata(const xmlNode *node)
            (xml_is(node->parent, "domain") || xml_is(node->parent, "inactiveDomain"));
 }
 
+/* xml:space of @node, or what holds around it. */
+static gboolean preserves_space(const xmlNode *node, gboolean around)
+{
+    for (const xmlAttr *attr = node->type == XML_ELEMENT_NODE ? node->properties : NULL; attr != NULL;
+         attr = attr->next) {
+        if (attr->ns != NULL && g_strcmp0((const char *)attr->ns->prefix, "xml") == 0 &&
+            strcmp((const char *)attr->name, "space") == 0) {
+            g_autofree char *value = xml_text((const xmlNode *)attr);
+            return g_str_equal(value, "preserve");
+        }
+    }
+    return around;
+}
+
 /* @name: what an element is called, NULL: as it is. */
 static void write_line(const Writer *outer, const xmlNode *node, const char *name, int indent)
 {
-    Writer writer = {outer->out, outer->dump || is_domain_metadata(node)};
+    if (outer->out->len > XML_MAX_BYTES)
+        return;
+    Writer writer = {.out = outer->out, .dump = outer->dump || is_domain_metadata(node)};
+    writer.preserve = writer.dump && preserves_space(node, outer->preserve);
     g_string_append_printf(writer.out, "%*s", indent, "");
-    if (node->type != XML_ELEMENT_NODE || body_of(node) != BODY_LINES) {
+    if (node->type != XML_ELEMENT_NODE || body_of(&writer, node) != BODY_LINES) {
         if (name != NULL)
             write_inline(&writer, node, name);
         else
@@ -254,12 +275,12 @@ static void write_line(const Writer *outer, const xmlNode *node, const char *nam
 
 void xml_write_node(GString *out, const xmlNode *node, int indent)
 {
-    Writer writer = {out, FALSE};
+    Writer writer = {.out = out};
     write_line(&writer, node, NULL, indent);
 }
 
 void xml_write_node_as(GString *out, const xmlNode *node, const char *name, int indent)
 {
-    Writer writer = {out, FALSE};
+    Writer writer = {.out = out};
     write_line(&writer, node, name, indent);
 }

@@ -23,5 +23,6 @@ cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=gtk \
     -D'G_GNUC_PRINTF(a,b)=' -Isnapcore -Iqemu -Ifs snapcore/*.c qemu/*.c fs/*.c || status=1
 
 [ -d "$build" ] || meson setup "$build" -Dtests=false >/dev/null
+ninja -C "$build" snapcore/snapcore-resources.h >/dev/null # sources that are made
 printf '%s\n' snapcore/*.c qemu/*.c fs/*.c | xargs -P "$(nproc)" -n 4 clang-tidy -p "$build" --quiet 2>/dev/null || status=1
 exit $status

@@ -1,14 +1,21 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Counts the test cases in a meson testlog.json, shows what failed, ends with "N passed, N failed"."""
+"""Counts the test cases in a meson testlog.json, shows what failed or was skipped, ends with "N passed, N failed"."""
 import json
 import re
 import sys
 
 CASE = re.compile(r"^(not )?ok\b(?! *\d* *# SKIP)", re.MULTILINE)
 SKIP = re.compile(r"^ok\b *\d* *# SKIP", re.MULTILINE)
+SKIPPED = re.compile(r"^1\.\.0 *# SKIP *(.*)", re.MULTILINE)
 PLAN = re.compile(r"^1\.\.(\d+)", re.MULTILINE)
 GOOD = ("OK", "EXPECTEDFAIL")
+
+
+def why_skipped(program):
+    """Why the whole program was skipped, or None."""
+    reason = SKIPPED.search(program.get("stdout") or "")
+    return reason.group(1) if reason and program["result"] == "SKIP" else None
 
 
 def tally(program):
@@ -30,6 +37,10 @@ def main():
     with open(sys.argv[1], encoding="utf-8", errors="replace") as log:
         programs = [json.loads(line) for line in log if line.strip()]
     for program in programs:
+        reason = why_skipped(program)
+        if reason is not None:
+            print(f"==== {program['name']} was skipped: {reason}")
+            continue
         good, bad = tally(program)
         passed += good
         failed += bad

@@ -66,7 +66,7 @@ static const char *disk_value(const World *w, const char *domain, const char *ta
 
 const char *active_path(const World *w, const char *domain, const char *target)
 {
-    return disk_value(w, domain, target, "source/@file");
+    return disk_value(w, domain, target, "source/@*[name()='file' or name()='dev']");
 }
 
 const char *active_format(const World *w, const char *domain, const char *target)

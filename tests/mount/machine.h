@@ -18,7 +18,7 @@ const char *machine_xml(const World *w, const char *name, const char *uuid, cons
 /* Make the images and define it: @disks as above. */
 void machine(const World *w, const char *name, const char *disks);
 
-/* The path of the active layer of @target, as domain.xml says. */
+/* The path of the active layer of @target, a file or a device, as domain.xml says. */
 const char *active_path(const World *w, const char *domain, const char *target);
 const char *active_format(const World *w, const char *domain, const char *target);
 

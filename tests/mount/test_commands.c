@@ -257,6 +257,8 @@ START_TEST(create_options)
     command_fails(w, "web", EOPNOTSUPP, "create two --memspec %s", in_dir(w, "memory"));
     command_fails(w, "web", EINVAL, "create two --diskspec");
     command_fails(w, "web", EINVAL, "create two --diskspec vda,snapshot=maybe");
+    command_fails(w, "web", EINVAL,
+                  "create two --diskspec vda,snapshot=internal --diskspec vda,snapshot=external");
     ck_assert_str_eq(snapshots(w), "one");
     ck_assert(!g_file_test(in_dir(w, "memory"), G_FILE_TEST_EXISTS));
     command(w, "web", "wait");

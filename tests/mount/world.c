@@ -77,15 +77,21 @@ static const char *log_text(const World *w)
     return keep(w, text);
 }
 
+char *world_prefix(void)
+{
+    const char *owner = g_getenv(OWNER);
+    return g_strdup_printf("%s/" PREFIX "%s.", g_get_tmp_dir(), owner != NULL ? owner : "0");
+}
+
 World *world_new_idle(void)
 {
     World *w = g_new0(World, 1);
     const char *program = g_getenv("DOMSNAPFS");
-    const char *owner = g_getenv(OWNER);
     ck_assert_msg(program != NULL, "DOMSNAPFS must name the daemon (meson test does that)");
     w->strings = g_string_chunk_new(4096);
     w->program = g_strdup(program);
-    w->dir = g_strdup_printf("%s/" PREFIX "%s.XXXXXX", g_get_tmp_dir(), owner != NULL ? owner : "0");
+    g_autofree char *prefix = world_prefix();
+    w->dir = g_strconcat(prefix, "XXXXXX", NULL);
     ck_assert_ptr_nonnull(g_mkdtemp_full(w->dir, 0755));
     w->images = g_build_filename(w->dir, "images", NULL);
     w->store = g_build_filename(w->dir, "store", NULL);

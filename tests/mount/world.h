@@ -57,6 +57,9 @@ const char *image(const World *w, const char *name);
 const char *keep(const World *w, const char *text);
 const char *keepf(const World *w, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* What the paths of the worlds of this program begin with. Caller frees. */
+char *world_prefix(void);
+
 /* The main() of a program of whole-mount tests. */
 int mount_main(Suite *suite);
 

@@ -2,6 +2,28 @@
 /* What several programs assert of a world (engine_world.h). */
 #include "engine_world.h"
 
+#include "import.h"
+
+static void tell(gpointer told, gboolean bad, const char *sentence)
+{
+    g_string_append_printf(told, "%s%s\n", bad ? "! " : "", sentence);
+}
+
+char *world_try_import(World *world, const char *dir, GError **error)
+{
+    GString *told = g_string_new(NULL);
+    gboolean ok = import_libvirt(world->engine, dir, tell, told, error);
+    return g_string_free(told, !ok);
+}
+
+void world_import(World *world, const char *dir, const char *told)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *said = world_try_import(world, dir, &error);
+    ck_assert_msg(said != NULL, "import: %s", error ? error->message : "?");
+    ck_assert_str_eq(said, told);
+}
+
 void world_assert_read_only(World *world, const char *domain, const char *why)
 {
     g_autoptr(GError) error = NULL;

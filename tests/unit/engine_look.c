@@ -265,7 +265,8 @@ char *world_digest(World *world, const char *domain)
     g_autoptr(GPtrArray) files = image_files(world);
     for (guint i = 0; i < files->len; i++) {
         g_autofree char *path = world_path(world, files->pdata[i]);
-        g_autofree char *tags = is_qcow2(path) ? image_tags(path) : g_strdup("-");
+        g_autofree char *tags =
+            is_qcow2(path) ? image_tags(path) : g_strdup_printf("%" G_GINT64_MODIFIER "x", fingerprint(path));
         g_string_append_printf(out, "file %s %o %s\n", (char *)files->pdata[i], file_mode(path), tags);
     }
     return normalize(world, out);

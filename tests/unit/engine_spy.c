@@ -160,6 +160,28 @@ static gboolean spy_overlay_create(Backend *backend, const OverlaySpec *spec, GC
            leave(real->ops->overlay_create(real, spec, cancel, error), spec->path, error);
 }
 
+static gboolean spy_place_check(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_PLACE, spec->path, error) && real->ops->place_check(real, spec, cancel, error);
+}
+
+static gboolean spy_place_format(Backend *backend, const OverlaySpec *spec, GCancellable *cancel,
+                                 GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_PLACE, spec->path, error) &&
+           leave(real->ops->place_format(real, spec, cancel, error), spec->path, error);
+}
+
+static gboolean spy_place_clear(Backend *backend, const OverlaySpec *spec, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_PLACE, spec->path, error) &&
+           leave(real->ops->place_clear(real, spec, error), spec->path, error);
+}
+
 static gboolean spy_tag_create(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                                GError **error)
 {
@@ -210,16 +232,16 @@ static int spy_take(Backend *backend, const char *path, GError **error)
     return enter(CALL_HOLD, path, error) ? real->ops->take(real, path, error) : -1;
 }
 
-static gboolean spy_commit(Backend *backend, const MergeSpec *spec, int lower_fd, const BackendProgress *progress,
-                           GCancellable *cancel, GError **error)
+static gboolean spy_commit(Backend *backend, const MergeSpec *spec, int lower_fd,
+                           const BackendProgress *progress, GCancellable *cancel, GError **error)
 {
     Backend *real = real_of(backend);
     return enter(CALL_COMMIT, spec->upper, error) &&
            leave(real->ops->commit(real, spec, lower_fd, progress, cancel, error), spec->upper, error);
 }
 
-static gboolean spy_copy_up(Backend *backend, const char *path, const OverlaySpec *spec, const BackendProgress *progress,
-                            GCancellable *cancel, GError **error)
+static gboolean spy_copy_up(Backend *backend, const char *path, const OverlaySpec *spec,
+                            const BackendProgress *progress, GCancellable *cancel, GError **error)
 {
     Backend *real = real_of(backend);
     return enter(CALL_COPY_UP, path, error) &&
@@ -248,6 +270,9 @@ Backend *spy_new(Backend *real)
         .in_use = spy_in_use,
         .hold = spy_hold,
         .overlay_create = spy_overlay_create,
+        .place_check = spy_place_check,
+        .place_format = spy_place_format,
+        .place_clear = spy_place_clear,
         .tag_create = spy_tag_create,
         .tag_apply = spy_tag_apply,
         .tag_delete = spy_tag_delete,
@@ -307,4 +332,15 @@ int unlink(const char *path)
 int chmod(const char *path, mode_t mode)
 {
     return file_point() < 0 ? -1 : after((int)syscall(SYS_fchmodat, AT_FDCWD, path, mode));
+}
+
+/* Places and copies are written with this; a write may be the last thing that happens, or fail. */
+ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
+{
+    if (file_point() < 0)
+        return -1;
+    ssize_t n = syscall(SYS_pwrite64, fd, data, len, offset);
+    if (n >= 0)
+        (void)point();
+    return n;
 }

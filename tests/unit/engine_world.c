@@ -116,6 +116,8 @@ static gboolean same_path(gconstpointer a, gconstpointer b)
 static void restore_file(const SavedFile *file)
 {
     const struct timespec times[] = {file->st.st_atim, file->st.st_mtim};
+    g_autofree char *dir = g_path_get_dirname(file->path);
+    ck_assert_int_eq(g_mkdir_with_parents(dir, 0700), 0);
     struct stat st;
     if (lstat(file->path, &st) < 0 || st.st_ino != file->st.st_ino) {
         (void)unlink(file->path);
@@ -129,6 +131,21 @@ static void restore_file(const SavedFile *file)
     close(fd);
 }
 
+/* A domain that has come since then is its directory too: its files are gone by now. */
+static void remove_new_domains(const char *path)
+{
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    for (const char *entry = dir ? g_dir_read_name(dir) : NULL; entry; entry = g_dir_read_name(dir)) {
+        g_autofree char *domain = g_build_filename(path, entry, NULL);
+        g_autofree char *definition = g_build_filename(domain, "domain.xml", NULL);
+        g_autofree char *snapshots = g_build_filename(domain, "snapshots", NULL);
+        if (access(definition, F_OK) == 0)
+            continue;
+        (void)rmdir(snapshots);
+        (void)rmdir(domain);
+    }
+}
+
 void world_restore(World *world, const GPtrArray *saved)
 {
     g_autoptr(GPtrArray) now = g_ptr_array_new_with_free_func(saved_file_free);
@@ -137,6 +154,8 @@ void world_restore(World *world, const GPtrArray *saved)
     for (guint i = 0; i < now->len; i++)
         if (!g_ptr_array_find_with_equal_func((GPtrArray *)saved, now->pdata[i], same_path, NULL))
             ck_assert_int_eq(unlink(((SavedFile *)now->pdata[i])->path), 0);
+    g_autofree char *domains = world_store_file(world, "domains");
+    remove_new_domains(domains);
     for (guint i = 0; i < saved->len; i++)
         restore_file(saved->pdata[i]);
 }
@@ -300,21 +319,31 @@ EngineId world_snapshot(World *world, const char *domain, const char *name)
     return id ? world->engine->ops->find(world->engine, id, name) : 0;
 }
 
-gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
-                          GError **error)
+CreateRequest *world_request(const char *name, const char *specs)
 {
-    g_autoptr(CreateRequest) request = create_request_new();
+    CreateRequest *request = create_request_new();
     g_auto(GStrv) words = g_strsplit(specs ? specs : "", " ", -1);
     request->name = g_strdup(name);
     for (guint i = 0; words[i]; i++) {
-        if (!*words[i])
-            continue;
-        SnapshotDisk *disk = create_request_parse_diskspec(words[i], error);
-        if (!disk)
-            return FALSE;
-        g_ptr_array_add(request->disks, disk);
+        g_autoptr(GError) error = NULL;
+        SnapshotDisk *disk = *words[i] ? create_request_parse_diskspec(words[i], &error) : NULL;
+        ck_assert_msg(!error, "%s", error ? error->message : "");
+        if (disk)
+            g_ptr_array_add(request->disks, disk);
     }
+    return request;
+}
+
+gboolean world_try_request(World *world, const char *domain, const CreateRequest *request, GError **error)
+{
     return world->engine->ops->create(world->engine, world_domain(world, domain), request, NULL, NULL, error);
+}
+
+gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
+                          GError **error)
+{
+    g_autoptr(CreateRequest) request = world_request(name, specs);
+    return world_try_request(world, domain, request, error);
 }
 
 void world_create(World *world, const char *domain, const char *name, const char *specs)
@@ -387,6 +416,6 @@ void world_undo(World *world, const char *domain)
 void world_merge(World *world, const char *domain)
 {
     g_autoptr(GError) error = NULL;
-    ck_assert_msg(world->engine->ops->wait(world->engine, world_domain(world, domain), NULL, &error), "wait: %s",
-                  error ? error->message : "?");
+    ck_assert_msg(world->engine->ops->wait(world->engine, world_domain(world, domain), NULL, &error),
+                  "wait: %s", error ? error->message : "?");
 }

@@ -5,7 +5,7 @@
  *
  * Between the engine and the backend stands a spy that only passes calls on. It can be told to end the process, to
  * fail, or to wait at the n-th point; the file operations by which the store and new layers change (rename, link,
- * unlink, chmod) are such points too, because this program's own definitions of them come before the C library's.
+ * unlink, chmod, pwrite) are such points too, because this program's own definitions of them come before the C library's.
  */
 #pragma once
 
@@ -63,11 +63,21 @@ void world_define(World *world, const char *name, ...) G_GNUC_NULL_TERMINATED;
 /* The machine most tests have: "web" with vda (a.qcow2, pattern 1) and vdb (b.qcow2, pattern 2). */
 World *world_web(char *dir);
 
+/*
+ * Import libvirt's directory @dir. What was told, a line each, those of what was left out after "! ". Caller frees. NULL:
+ * it failed, with *error.
+ */
+char *world_try_import(World *world, const char *dir, GError **error);
+/* The same; it must tell exactly @told. */
+void world_import(World *world, const char *dir, const char *told);
+
 /* --- gestures; the try_ ones say why not, the others assert --- */
 
 EngineId world_domain(World *world, const char *name); /* 0: none */
 EngineId world_snapshot(World *world, const char *domain, const char *name);
 /* @specs: diskspecs, comma syntax, separated by blanks; NULL or "": none. @name NULL: generated. */
+CreateRequest *world_request(const char *name, const char *specs); /* caller frees; asserts */
+gboolean world_try_request(World *world, const char *domain, const CreateRequest *request, GError **error);
 gboolean world_try_create(World *world, const char *domain, const char *name, const char *specs,
                           GError **error);
 void world_create(World *world, const char *domain, const char *name, const char *specs);
@@ -129,9 +139,11 @@ void world_assert_read_only(World *world, const char *domain, const char *why);
 /* The state of "web" holds these patterns (pattern_hash). */
 void world_assert_hash(World *world, const char *snapshot, const char *target, int first, int second);
 /* A create on "web" that fails, for that reason, and changes nothing. */
-void world_assert_create_refused(World *world, const char *name, const char *specs, int code, const char *text);
+void world_assert_create_refused(World *world, const char *name, const char *specs, int code,
+                                 const char *text);
 /* A definition with one disk, vda, in the file @file of img/. Caller frees. */
-char *one_disk_document(World *world, const char *name, const char *format, const char *file, const char *inside);
+char *one_disk_document(World *world, const char *name, const char *format, const char *file,
+                        const char *inside);
 void world_assert_define_refused(World *world, const char *xml, int code, const char *text);
 void world_assert_define_taken(World *world, const char *xml);
 
@@ -158,9 +170,10 @@ typedef enum {
     CALL_TAG_DELETE = 1 << 6,
     CALL_COPY_OUT = 1 << 7,
     CALL_REPAIR = 1 << 8,
-    CALL_COMMIT = 1 << 9,
-    CALL_COPY_UP = 1 << 10,
-    CALL_SET_BACKING = 1 << 11,
+    CALL_PLACE = 1 << 9,
+    CALL_COMMIT = 1 << 10,
+    CALL_COPY_UP = 1 << 11,
+    CALL_SET_BACKING = 1 << 12,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */

@@ -418,6 +418,77 @@ static void claim(World *world, const char *name, const char *path)
               error);
 }
 
+/* A document points a snapshot at another image: the first one gets its mode back, and may be written again. */
+START_TEST(mode_comes_back_by_document)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autofree char *c = world_image(world, "c.qcow2", 3);
+    g_autofree char *d = world_image(world, "d.qcow2", 4);
+    ck_assert_int_eq(chmod(c, 0660), 0);
+    claim(world, "e", c);
+    ck_assert_uint_eq(file_mode(c), 0440);
+    claim(world, "e", d);
+    ck_assert_uint_eq(file_mode(c), 0660);
+    ck_assert_uint_eq(file_mode(d) & 0222, 0);
+    write_pattern(c, 9, "0 64k");
+    world_create(world, "web", "s1", NULL); /* whose prune might find it again */
+    world_reopen(world);
+    assert_hash(world, "web", "e", "vda", 4, 4);
+    world_check_clean(world, "web");
+}
+END_TEST
+
+/* --- states that would change under their snapshot --- */
+
+/* A disk that stands on the domain's other disk's image: its state would be written by that one. */
+START_TEST(below_is_written)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_autofree char *base = world_image(world, "base.qcow2", 1);
+    g_autofree char *over = world_path(world, "over.qcow2");
+    overlay_on(over, "base.qcow2");
+    g_autofree char *vda = disk_element("vda", "qcow2", over, "", "");
+    g_autofree char *vdb = disk_element("vdb", "qcow2", base, "", "");
+    g_autofree char *both = g_strconcat(vda, vdb, NULL);
+    g_autofree char *xml = domain_document("web", both);
+    world_assert_define_taken(world, xml);
+    g_autofree char *before = world_digest(world, "web");
+    for (guint i = 0; i < 2; i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *specs =
+            g_strdup_printf("vda,snapshot=%s vdb,snapshot=no", i ? "internal" : "external");
+        ck_assert(!world_try_create(world, "web", "s1", specs, &error));
+        expect_error(&error, EINVAL, "base.qcow2', which it stands on, is what the domain writes now");
+    }
+    g_autofree char *after = world_digest(world, "web");
+    ck_assert_str_eq(after, before);
+    world_write(world, "web", "vdb", 9);
+    world_check_clean(world, "web");
+}
+END_TEST
+
+/* A clone of a machine that is there to be cloned, and is never started: it has snapshots as any other. */
+START_TEST(below_is_a_template)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_free(world_image(world, "base.qcow2", 1));
+    g_autofree char *over = world_path(world, "over.qcow2");
+    overlay_on(over, "base.qcow2");
+    world_define(world, "template", "base.qcow2", NULL);
+    world_define(world, "web", "over.qcow2", NULL);
+    world_create(world, "web", "s1", "vda,snapshot=external");
+    g_autofree char *document =
+        world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
+    g_autoptr(GError) error = NULL;
+    ASSERT_OK(world_try_delete(world, "web", "s1", DELETE_METADATA, &error), error);
+    ASSERT_OK(world->engine->ops->redefine(world->engine, world_domain(world, "web"), 0, document,
+                                           strlen(document), 0, NULL, &error),
+              error);
+    assert_hash(world, "web", "s1", "vda", 1, 1);
+    world_check_clean(world, "web");
+}
+END_TEST
+
 /* The last snapshot that needs an image goes: it gets its mode back, and may be written again. */
 START_TEST(mode_comes_back)
 {
@@ -479,6 +550,9 @@ static Suite *suite(void)
     TCase *faults = scratch_case(suite, "faults");
     tcase_add_loop_test(faults, stuck_and_mended, 0, 2);
     tcase_add_loop_test(faults, mode_comes_back, 0, 2);
+    tcase_add_test(faults, mode_comes_back_by_document);
+    tcase_add_test(faults, below_is_written);
+    tcase_add_test(faults, below_is_a_template);
     tcase_add_test(faults, mode_stays);
     return suite;
 }

@@ -6,6 +6,7 @@
 #include "align.h"
 #include "error.h"
 #include "runner.h"
+#include "snapshot.h"
 
 /* Disks in short: what the attributes of libvirt's documents are made of. */
 #define FILE_DISK(target, format, path, attributes, inside)                                                  \
@@ -27,6 +28,12 @@
 #define NETWORK(target, attributes)                                                                          \
     "<disk type='network' device='disk'" attributes "><driver name='qemu' type='raw'/>"                      \
     "<source protocol='rbd' name='p/i'/><target dev='" target "'/></disk>"
+#define NETWORK_CDROM(target)                                                                                \
+    "<disk type='network' device='cdrom'><driver name='qemu' type='raw'/>"                                   \
+    "<source protocol='http' name='cd.iso'/><target dev='" target "'/><readonly/></disk>"
+#define OTHER(target, type)                                                                                  \
+    "<disk type='" type                                                                                      \
+    "' device='disk'><driver name='qemu' type='raw'/><source dir='/s'/><target dev='" target "'/></disk>"
 #define VOLUME(target)                                                                                       \
     "<disk type='volume' device='disk'><driver name='qemu' type='qcow2'/><source pool='p' volume='v'/>"      \
     "<target dev='" target "'/></disk>"
@@ -67,6 +74,8 @@ static const Case cases[] = {
     {QCOW2_SAYS("vda", "external") QCOW2("vdb"), "vda", MODE_DEFAULT, "vda=external vdb=internal"},
     {QCOW2_SAYS("vda", "no") QCOW2("vdb"), "vda", MODE_DEFAULT, "vda=no vdb=internal"},
     {QCOW2("vda") QCOW2("vdb"), "vda vdb", MODE_DEFAULT, "vda=internal vdb=internal"},
+    {QCOW2("vda") CDROM("sda"), "vda sda", MODE_DEFAULT, "vda=internal sda=no"},
+    {QCOW2("vda") CDROM("sda"), "sda,snapshot=external", MODE_DEFAULT, "vda=internal sda=external"},
     /* listed with a path or a driver: external */
     {QCOW2("vda") QCOW2("vdb"), "vda,file=/n/x", MODE_DEFAULT, "vda=external:/n/x vdb=internal"},
     {QCOW2("vda"), "vda,driver=qed", MODE_DEFAULT, "vda=external/qed"},
@@ -103,15 +112,38 @@ static const Case cases[] = {
      "vda=external"},
     {LUN("sda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'sda': no external snapshot of a lun disk"},
     {BLOCK("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
-     "disk 'vda' is a block device: name a file for its overlay"},
+     "disk 'vda' is a block device: say where its overlay goes"},
     {BLOCK("vda"), "vda,file=/i/over", MODE_DEFAULT, "vda=external:/i/over"},
     {BLOCK("vda"), "vda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda'"},
     {NETWORK("vda", ""), "", MODE_DEFAULT, NULL, EOPNOTSUPP,
-     "disk 'vda': snapshots of a disk of type 'network'"},
+     "disk 'vda' is of type 'network', of which no snapshot can be taken: leave it out (--diskspec "
+     "vda,snapshot=no, or snapshot='no' in the domain's <disk>)"},
     {NETWORK("vda", " snapshot='no'") QCOW2("vdb"), "", MODE_DEFAULT, "vda=no vdb=internal"},
     {NETWORK("vda", "") QCOW2("vdb"), "vda,snapshot=no", MODE_DEFAULT, "vda=no vdb=internal"},
     {NETWORK("vda", ""), "vda,snapshot=external,file=/x", MODE_DEFAULT, NULL, EOPNOTSUPP, "type 'network'"},
-    {VOLUME("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda': snapshots of a disk of type 'volume'"},
+    {VOLUME("vda"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda' is of type 'volume', of which"},
+    {VOLUME("vda") QCOW2("vdb"), "vda,snapshot=no", MODE_DEFAULT, "vda=no vdb=internal"},
+    {VOLUME("vda"), "vda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "type 'volume'"},
+    {OTHER("vda", "nvme"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'vda' is of type 'nvme', of which"},
+    {OTHER("vda", "vhostuser"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "type 'vhostuser'"},
+    {OTHER("vda", "dir"), "", MODE_DEFAULT, NULL, EOPNOTSUPP, "type 'dir'"},
+    {OTHER("vda", "nvme") RAW("vdb"), "vda,snapshot=no", MODE_DEFAULT, "vda=no vdb=external"},
+    {NETWORK_CDROM("sda") QCOW2("vda"), "", MODE_DEFAULT, "sda=no vda=internal"},
+    {LUN("sda"), "sda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP, "disk 'sda': no internal snapshot"},
+    {LUN("sda"), "sda,file=/i/over", MODE_DEFAULT, NULL, EOPNOTSUPP, "no external snapshot of a lun disk"},
+    {LUN("sda") QCOW2("vda"), "sda,snapshot=no", MODE_DEFAULT, "sda=no vda=internal"},
+    {FILE_DISK("vda", "qcow2", "/i/s.qcow2", "", "<shareable/><readonly/>"), "vda,snapshot=external",
+     MODE_DEFAULT, "vda=external"},
+    {CDROM("sda") QCOW2("vda"), "sda,snapshot=external", MODE_DEFAULT, "sda=external vda=internal"},
+    {CDROM("sda"), "", MODE_DEFAULT, "sda=no"},
+    {EMPTY("fda", "floppy"), "fda,snapshot=internal", MODE_DEFAULT, NULL, EOPNOTSUPP,
+     "disk 'fda': the drive is empty"},
+    /* where the overlay goes */
+    {BLOCK("vda"), "vda,stype=block,file=/dev/vg/over", MODE_DEFAULT, "vda=external:/dev/vg/over"},
+    {QCOW2("vda"), "vda,stype=block,file=/dev/vg/over", MODE_DEFAULT, "vda=external:/dev/vg/over"},
+    {QCOW2("vda"), "vda,stype=block,snapshot=external", MODE_DEFAULT, NULL, EINVAL,
+     "disk 'vda': an overlay of type 'block' needs a <source> (--diskspec vda,file=PATH)"},
+    {RAW("vda"), "vda,stype=block", MODE_DEFAULT, NULL, EINVAL, "needs a <source>"},
     /* a disk is named by target or by the path it has now, once */
     {QCOW2("vda") QCOW2("vdb"), "/i/vda.qcow2,snapshot=no", MODE_DEFAULT, "vda=no vdb=internal"},
     {QCOW2("vda"), "vdz,snapshot=no", MODE_DEFAULT, NULL, EINVAL, "domain 'd' has no disk 'vdz'"},
@@ -213,6 +245,35 @@ START_TEST(path_without_external)
 }
 END_TEST
 
+/* A network target comes with a document only; what it is is the overlay's matter, that there is one is asked here. */
+START_TEST(network_targets)
+{
+    static const struct {
+        const char *disk;
+        const char *why; /* NULL: external */
+    } targets[] = {
+        {"<disk name='vda' type='network'><source protocol='nbd' name='e'><host name='h'/></source></disk>",
+         NULL},
+        {"<disk name='vda' snapshot='external' type='network'/>",
+         "an overlay of type 'network' needs a <source>"},
+        {"<disk name='vda' type='network'><driver type='raw'/><source protocol='nbd' name='e'/></disk>",
+         "an overlay cannot be of type 'raw'"}};
+    for (gsize i = 0; i < G_N_ELEMENTS(targets); i++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *xml =
+            g_strdup_printf("<domainsnapshot><disks>%s</disks></domainsnapshot>", targets[i].disk);
+        g_autoptr(DomainDef) def = parse(QCOW2("vda"));
+        g_autofree DiskAbility *abilities = abilities_of(def);
+        g_autoptr(CreateRequest) request = snapshot_parse_create(xml, strlen(xml), &error);
+        ck_assert_msg(request != NULL, "%s", error ? error->message : "?");
+        g_autoptr(GArray) disks = align_disks(def, request, abilities, MODE_DEFAULT, &error);
+        ck_assert_msg((disks != NULL) == !targets[i].why, "%zu: %s", i, error ? error->message : "taken");
+        ck_assert_msg(!error || strstr(error->message, targets[i].why), "%s", error ? error->message : "");
+        ck_assert(!disks || g_array_index(disks, AlignedDisk, 0).mode == MODE_EXTERNAL);
+    }
+}
+END_TEST
+
 /* So many tags that each operation is slow: not the default any more, but what is asked for is done. */
 START_TEST(crowded)
 {
@@ -232,6 +293,28 @@ START_TEST(crowded)
     g_autoptr(GArray) both = align_disks(def, asked, abilities, MODE_DEFAULT, &error);
     g_autofree char *got_both = print(both);
     ck_assert_str_eq(got_both, "vda=internal vdb=internal");
+}
+END_TEST
+
+/* Files besides the disks: what the request does not speak of is external too, as in libvirt. */
+START_TEST(disk_only)
+{
+    static const char *const rows[][2] = {
+        {"", "vda=internal vdb=internal"}, /* the combination table */
+        {"vda,snapshot=external", "vda=external vdb=external"},
+        {"vda,snapshot=no", "vda=no vdb=external"},
+        {"vda", "vda=external vdb=external"},
+        {"vda,snapshot=internal", "vda=internal vdb=internal"},
+    };
+    g_autoptr(GError) error = NULL;
+    g_autoptr(DomainDef) def = parse(QCOW2("vda") QCOW2("vdb"));
+    g_autofree DiskAbility *abilities = abilities_of(def);
+    g_autoptr(CreateRequest) request = ask(rows[_i][0]);
+    request->disk_only = TRUE;
+    g_autoptr(GArray) disks = align_disks(def, request, abilities, MODE_DEFAULT, &error);
+    ck_assert_msg(disks != NULL, "%s", error ? error->message : "?");
+    g_autofree char *got = print(disks);
+    ck_assert_str_eq(got, rows[_i][1]);
 }
 END_TEST
 
@@ -289,7 +372,9 @@ static Suite *suite(void)
     TCase *tcase = tcase_create("disks");
     tcase_add_loop_test(tcase, each_case, 0, G_N_ELEMENTS(cases));
     tcase_add_loop_test(tcase, path_without_external, 0, 3);
+    tcase_add_test(tcase, network_targets);
     tcase_add_test(tcase, crowded);
+    tcase_add_loop_test(tcase, disk_only, 0, 5);
     tcase_add_test(tcase, pure);
     tcase_add_loop_test(tcase, what_is_asked, 0, G_N_ELEMENTS(asks));
     suite_add_tcase(suite, tcase);

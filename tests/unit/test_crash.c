@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "engine_world.h"
+#include "loops.h"
 #include "merge_job.h"
 #include "runner.h"
 
@@ -15,6 +16,7 @@ typedef struct {
     const char *name;
     void (*setup)(World *world);
     gboolean (*act)(World *world, GError **error);
+    gboolean device; /* needs loop devices */
 } Scenario;
 
 /* --- scenarios; the domain is "web" --- */
@@ -201,6 +203,65 @@ static void setup_reverted_external(World *world)
     world_write(world, "web", "vda", 13);
 }
 
+static gboolean act_no_metadata(World *world, GError **error)
+{
+    g_autoptr(CreateRequest) request =
+        world_request("kept/x", "vda,snapshot=external vdb,snapshot=internal vdc,snapshot=external");
+    request->no_metadata = TRUE;
+    return world_try_request(world, "web", request, error);
+}
+
+/* An overlay that is there already, and another one to be made. */
+static void setup_prepared(World *world)
+{
+    setup_two(world);
+    g_autofree char *over = world_path(world, "over");
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", "./a.qcow2", "-F", "qcow2", over, NULL);
+}
+
+static gboolean act_reuse(World *world, GError **error)
+{
+    g_autofree char *over = world_path(world, "over");
+    g_autofree char *specs = g_strdup_printf("vda,file=%s vdb,snapshot=internal", over);
+    g_autoptr(CreateRequest) request = world_request("s1", specs);
+    request->reuse_external = TRUE;
+    return world_try_request(world, "web", request, error);
+}
+
+static char device_specs[256];
+
+static void setup_device(World *world)
+{
+    setup_three(world);
+    g_autofree char *path = world_path(world, "dev.img");
+    g_autofree char *device = loop_attach(path, 2 * 1024 * 1024);
+    g_snprintf(device_specs, sizeof device_specs,
+               "vda,stype=block,file=%s vdb,snapshot=external vdc,snapshot=internal", device);
+}
+
+static gboolean act_device(World *world, GError **error)
+{
+    return world_try_create(world, "web", "s1", device_specs, error);
+}
+
+static void setup_elsewhere(World *world)
+{
+    setup_frozen(world);
+    g_free(world_image(world, "c.qcow2", 3));
+}
+
+/* The snapshot s2 under another name, and its state of vda in another image. */
+static gboolean act_replace(World *world, GError **error)
+{
+    EngineId id = world_snapshot(world, "web", "s2");
+    g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, id);
+    g_autoptr(GString) document = g_string_new(xml);
+    g_string_replace(document, "<name>s2</name>", "<name>other</name>", 1);
+    g_string_replace(document, "a.qcow2", "c.qcow2", 0);
+    return world->engine->ops->redefine(world->engine, world_domain(world, "web"), id, document->str,
+                                        document->len, REDEFINE_CURRENT, NULL, error);
+}
+
 static const Scenario scenarios[] = {
     {"create external", setup_three, act_external},
     {"create internal", setup_three, act_internal},
@@ -214,6 +275,10 @@ static const Scenario scenarios[] = {
     {"rename", setup_frozen, act_rename},
     {"describe", setup_internal, act_describe},
     {"redefine", setup_internal, act_define},
+    {"create without metadata", setup_three, act_no_metadata},
+    {"reuse", setup_prepared, act_reuse},
+    {"device", setup_device, act_device, TRUE},
+    {"replace", setup_elsewhere, act_replace},
     {"merge middle", setup_middle, act_merge},
     {"merge run", setup_run, act_merge},
     {"merge root", setup_root, act_merge},
@@ -241,6 +306,8 @@ static void fresh(Trial *trial)
         return;
     world_close(trial->world);
     world_restore(trial->world, trial->saved);
+    if (trial->scenario->device)
+        loops_refresh();
     world_open(trial->world);
     trial->used = FALSE;
 }
@@ -335,8 +402,15 @@ static gboolean dies_at(Trial *trial, guint n)
     return WEXITSTATUS(status) == TRAP_EXIT_CODE;
 }
 
+static gboolean cannot(const Scenario *scenario)
+{
+    return scenario->device && !loops_work() && skip("no loop devices here");
+}
+
 START_TEST(killed)
 {
+    if (cannot(&scenarios[_i]))
+        return;
     ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     guint n = 0;
@@ -437,6 +511,8 @@ static void fail_everywhere(Trial *trial, TrapKind kind, int err)
 
 START_TEST(fails_once)
 {
+    if (cannot(&scenarios[_i]))
+        return;
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     fail_everywhere(&trial, TRAP_FAIL, _i % 2 ? ENOSPC : EIO);
     trial_clear(&trial);
@@ -498,7 +574,7 @@ END_TEST
 static Suite *suite(void)
 {
     Suite *suite = suite_create("crash");
-    TCase *tcase = scratch_case(suite, "every point");
+    TCase *tcase = loops_case(suite, "every point");
     tcase_add_loop_test(tcase, killed, 0, G_N_ELEMENTS(scenarios));
     tcase_add_loop_test(tcase, fails_once, 0, G_N_ELEMENTS(scenarios));
     tcase_add_loop_test(tcase, fails_from_then_on, 0, 4);

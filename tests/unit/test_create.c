@@ -203,25 +203,42 @@ START_TEST(flags)
 {
     g_autoptr(World) world = world_web(PATH("world"));
     g_autofree char *before = world_digest(world, "web");
-    for (guint i = 0; i < 2; i++) {
+    static const struct {
+        gboolean live, quiesce, disk_only;
+        int code;
+        const char *text;
+    } refused[] = {
+        {.live = TRUE, .code = EOPNOTSUPP, .text = "live needs a running domain and external memory"},
+        {.live = TRUE, .disk_only = TRUE, .code = EOPNOTSUPP, .text = "live needs"},
+        {.quiesce = TRUE, .code = EINVAL, .text = "quiesce goes with disk-only"},
+        {.live = TRUE, .quiesce = TRUE, .code = EINVAL, .text = "quiesce goes with disk-only"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(refused); i++) {
         g_autoptr(GError) error = NULL;
         g_autoptr(CreateRequest) request = create_request_new();
         request->name = g_strdup("s1");
-        request->live = i == 0;
-        request->quiesce = i == 1;
+        request->live = refused[i].live;
+        request->quiesce = refused[i].quiesce;
+        request->disk_only = refused[i].disk_only;
+        g_ptr_array_add(request->disks, create_request_parse_diskspec("vda,snapshot=external", NULL));
         ck_assert(!world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL,
                                               &error));
-        expect_error(&error, EOPNOTSUPP, "needs a running domain");
+        expect_error(&error, refused[i].code, refused[i].text);
     }
     g_autofree char *after = world_digest(world, "web");
     ck_assert_str_eq(after, before);
     g_autoptr(GError) error = NULL;
     g_autoptr(CreateRequest) request = create_request_new();
     request->name = g_strdup("s1");
-    request->halt = TRUE; /* nothing to halt: as libvirt does it */
+    request->halt = TRUE; /* nothing to halt, nothing to freeze: as libvirt does it */
+    request->quiesce = request->disk_only = TRUE;
+    g_ptr_array_add(request->disks, create_request_parse_diskspec("vda,snapshot=external", NULL));
+    g_ptr_array_add(request->disks, create_request_parse_diskspec("vdb,snapshot=no", NULL));
     ASSERT_OK(
         world->engine->ops->create(world->engine, world_domain(world, "web"), request, NULL, NULL, &error),
         error);
+    EngineLook look;
+    ck_assert(world->engine->ops->look(world->engine, world_snapshot(world, "web", "s1"), &look));
     ck_assert(!world->engine->ops->create(world->engine, 12345, request, NULL, NULL, &error));
     expect_error(&error, ENOENT, NULL);
 }

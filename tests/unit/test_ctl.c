@@ -102,12 +102,12 @@ START_TEST(command_create)
 
     g_autoptr(Command) full =
         parse(CTL_DOMAIN, "create s1 --disk-only --memspec f,snapshot=no --diskspec vda "
-                          "--description 'two words' --live --quiesce --halt --atomic "
+                          "--description 'two words' --live --quiesce --halt --atomic --reuse-external --no-metadata "
                           "--diskspec=vdb,snapshot=no");
     ck_assert_str_eq(full->operand, "s1");
     ck_assert_uint_eq(full->options, OPTION_DISK_ONLY | OPTION_MEMSPEC | OPTION_DISKSPEC |
                                          OPTION_DESCRIPTION | OPTION_LIVE | OPTION_QUIESCE | OPTION_HALT |
-                                         OPTION_ATOMIC);
+                                         OPTION_ATOMIC | OPTION_REUSE_EXTERNAL | OPTION_NO_METADATA);
     ck_assert_str_eq(full->memspec, "f,snapshot=no");
     ck_assert_str_eq(full->description, "two words");
     ck_assert_uint_eq(full->diskspecs->len, 2);
@@ -154,6 +154,10 @@ START_TEST(command_document_mark)
     g_autoptr(Command) redefine = parse(CTL_DOMAIN, "redefine --current -");
     ck_assert(redefine->document);
     ck_assert_uint_eq(redefine->options, OPTION_CURRENT);
+    g_autoptr(Command) strict = parse(CTL_DOMAIN, "redefine --validate --disk-only -");
+    ck_assert_uint_eq(strict->options, OPTION_VALIDATE | OPTION_DISK_ONLY);
+    g_autoptr(Command) valid = parse(CTL_DOMAIN, "create s1 validate -");
+    ck_assert_uint_eq(valid->options, OPTION_VALIDATE);
     g_autoptr(Command) define = parse(CTL_MOUNT, "define -");
     ck_assert_int_eq(define->kind, COMMAND_DEFINE);
     check_refused(CTL_DOMAIN, "redefine", "document");
@@ -174,6 +178,9 @@ START_TEST(command_refused)
     check_refused(CTL_DOMAIN, "create a b", "b");
     check_refused(CTL_DOMAIN, "create ''", "NAME");
     check_refused(CTL_DOMAIN, "wait s1", "s1");
+    check_refused(CTL_DOMAIN, "create s1 --validate", "--validate is about a document");
+    check_refused(CTL_DOMAIN, "create validate", "--validate is about a document");
+    check_refused(CTL_DOMAIN, "redefine --quiesce -", "--quiesce");
     check_refused(CTL_DOMAIN, "revert", "NAME");
     check_refused(CTL_DOMAIN, "revert s1 --running --paused", "--running");
     check_refused(CTL_DOMAIN, "revert s1 paused running", "--paused");

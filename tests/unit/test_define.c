@@ -176,6 +176,27 @@ START_TEST(rename_domain)
 }
 END_TEST
 
+/* A document that only just fits cannot be written under a longer name: then nothing happens at all. */
+START_TEST(rename_too_long)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_autofree char *small = domain_document("web", "");
+    g_autofree char *filler = g_strnfill(XML_MAX_BYTES - strlen(small) - strlen("  <title></title>\n"), 'x');
+    const char *at = strstr(small, "  <devices");
+    g_autofree char *xml =
+        g_strdup_printf("%.*s  <title>%s</title>\n%s", (int)(at - small), small, filler, at);
+    world_assert_define_taken(world, xml);
+    ck_assert(!world_try_rename(world, "web", NULL, "webs", &error));
+    expect_error(&error, E2BIG, "longer than");
+    ck_assert(world_try_rename(world, "web", NULL, "w", NULL));
+    world_reopen(world);
+    g_autofree char *names = world_names(world, NULL);
+    ck_assert_str_eq(names, "w");
+    world_check_clean(world, "w");
+}
+END_TEST
+
 START_TEST(rename_snapshot)
 {
     g_autoptr(World) world = world_web(PATH("world"));
@@ -249,6 +270,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, undefine);
     tcase_add_test(tcase, undefine_running);
     tcase_add_test(tcase, rename_domain);
+    tcase_add_test(tcase, rename_too_long);
     tcase_add_test(tcase, rename_snapshot);
     tcase_add_test(tcase, redefine);
     return suite;

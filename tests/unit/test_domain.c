@@ -133,16 +133,16 @@ static char *with_disk(const char *disk)
 /* What libvirt 9.0 fills in: type file, device disk. */
 START_TEST(disk_defaults)
 {
-    g_autofree char *text =
-        with_disk("<disk><source file='/a'/><target dev='vda'/></disk>"
-                  "<disk device='lun' type='block'><source dev='/dev/b' file='/no'/><target "
-                  "dev='sda'/><transient/></disk>"
-                  "<disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/></disk>"
-                  "<disk device='floppy'><source file=''/><target dev='fda'/></disk>"
-                  "<disk device='cdrom'><target dev='sdb'/></disk>"
-                  "<disk type='dir'><source dir='/d'/><driver type='fat'/><target dev='vdc'/></disk>"
-                  "<disk snapshot='manual'><driver name='qemu'/><source file='/q'/><target "
-                  "dev='vdd'/><backingStore/></disk>");
+    g_autofree char *text = with_disk(
+        "<disk><source file='/a'/><target dev='vda'/></disk>"
+        "<disk device='lun' type='block'><source dev='/dev/b' file='/no'/><target "
+        "dev='sda'/><transient/></disk>"
+        "<disk type='volume'><source pool='p' volume='v'/><target dev='vdb'/></disk>"
+        "<disk device='floppy'><source file=''/><target dev='fda'/></disk>"
+        "<disk device='cdrom'><target dev='sdb'/></disk>"
+        "<disk type='dir'><source dir='/d'/><driver type='fat'/><target dev='vdc'/></disk>"
+        "<disk snapshot='manual'><driver name='qemu'/><source file='/q'/><target "
+        "dev='vdd'/><backingStore><format type='raw'/><source file='/not-named'/></backingStore></disk>");
     g_autoptr(DomainDef) def = must_parse(text);
     ck_assert_int_eq(disk_at(def, 0)->type, DISK_FILE);
     ck_assert_int_eq(disk_at(def, 0)->device, DEVICE_DISK);
@@ -165,9 +165,10 @@ END_TEST
 /* libvirt looks into every <devices>; so must we, or a disk would hide. */
 START_TEST(two_device_lists)
 {
-    static const char text[] = "<domain type='kvm'><name>d</name>"
-                               "<devices><disk><target dev='vda'/></disk></devices>"
-                               "<devices><disk><target dev='vdb'/></disk></devices></domain>";
+    static const char text[] =
+        "<domain type='kvm'><name>d</name>"
+        "<devices><disk><source file='/a'/><target dev='vda'/></disk></devices>"
+        "<devices><disk><source file='/b'/><target dev='vdb'/></disk></devices></domain>";
     g_autoptr(DomainDef) def = must_parse(text);
     g_autoptr(DomainDef) copy = domain_def_copy(def);
     ck_assert_uint_eq(def->disks->len, 2);
@@ -187,6 +188,7 @@ static const struct {
     {"<domain>", EINVAL, "the XML ends"},
     {"<domainsnapshot/>", EINVAL, "line 1: <domainsnapshot>: the root element must be <domain>"},
     {"<domain><name>d</name></domain>", EINVAL, "no type="},
+    {"<domain type=''><name>d</name></domain>", EINVAL, "no type="},
     {DOMAIN(""), EINVAL, "no <name>"},
     {DOMAIN("<name/>"), EINVAL, "line 1: <name>: a domain's name cannot be empty"},
     {DOMAIN("<name>a/b</name>"), EINVAL, "cannot contain '/'"},
@@ -198,13 +200,19 @@ static const struct {
     {NAMED("<uuid>31a8563-3b9ac-4798-afcc-33c9afe8bef1</uuid>"), EINVAL, "malformed uuid"},
     {NAMED("<os><nvram>relative</nvram></os>"), EINVAL, "<nvram>: 'relative' is not an absolute path"},
     {DISK("<disk/>"), EINVAL, "line 3: <disk>: the disk has no <target"},
-    {DISK("<disk><target bus='ide'/></disk>"), EINVAL, "no <target"},
+    {DISK("<disk>\n<target bus='ide'/></disk>"), EINVAL, "line 4: <target>: it has no dev="},
     {DISK("<disk><target dev=''/></disk>"), EINVAL, "'' cannot be a disk's name"},
     {DISK("<disk><target dev='../../x'/></disk>"), EINVAL, "'../../x' cannot be"},
     {DISK("<disk><target dev='v.da'/></disk>"), EINVAL, "cannot be"},
     {DISK("<disk><target dev='v&#10;da'/></disk>"), EINVAL, "'v da' cannot be"},
-    {DISK("<disk><target dev='vda'/></disk>\n<disk><target dev='vda'/></disk>"), EINVAL,
-     "line 4: <disk>: two disks are called 'vda'"},
+    {DISK("<disk><source file='/a'/><target dev='vda'/></disk>\n<disk><source file='/b'/><target "
+          "dev='vda'/></disk>"),
+     EINVAL, "line 4: <disk>: two disks are called 'vda'"},
+    {DISK("<disk><target dev='vda'/></disk>"), EINVAL, "disk 'vda': line 3: <disk>: it has no <source>"},
+    {DISK("<disk><source dev='/a'/><target dev='vda'/></disk>"), EINVAL, "it has no <source>"},
+    {DISK("<disk device='lun' type='block'><source/><target dev='vda'/></disk>"), EINVAL,
+     "it has no <source>"},
+    {DISK("<disk type='network'><target dev='vda'/></disk>"), EINVAL, "it has no <source>"},
     {DISK("<disk><source file='a.img'/><target dev='vda'/></disk>"), EINVAL,
      "disk 'vda': line 3: <source>: 'a.img' is not an absolute path"},
     {DISK("<disk><source file='/a&#10;b'/><target dev='vda'/></disk>"), EINVAL, "control character"},
@@ -217,12 +225,18 @@ static const struct {
      "'vmdk' is not supported"},
     {DISK("<disk type='block'><driver type='luks'/><source dev='/a'/><target dev='vda'/></disk>"), EOPNOTSUPP,
      "'luks'"},
-    {DISK("<disk><source file='/a'/><backingStore><format type='vdi'/><source "
+    {DISK("<disk><source file='/a'/><backingStore type='file'><format type='vdi'/><source "
           "file='/b'/></backingStore><target dev='vda'/></disk>"),
      EOPNOTSUPP, "<format>: image format 'vdi'"},
-    {DISK("<disk><source file='/a'/><backingStore><format type='raw'/><source "
+    {DISK("<disk><source file='/a'/><backingStore type='file'><format type='raw'/><source "
           "file='b'/></backingStore><target dev='vda'/></disk>"),
      EINVAL, "'b' is not an absolute"},
+    {DISK("<disk><source file='/a'/><backingStore type='file'><format type='raw'/></backingStore>"
+          "<target dev='vda'/></disk>"),
+     EINVAL, "<backingStore>: it has no <source>"},
+    {DISK("<disk><source file='/a'/><backingStore type='file'><source file='/b'/></backingStore>"
+          "<target dev='vda'/></disk>"),
+     EINVAL, "<backingStore>: it has no <format>"},
     {DISK("<disk><source file='/a'><slices><slice type='storage' offset='1' "
           "size='2'/></slices></source><target dev='vda'/></disk>"),
      EOPNOTSUPP, "<slices>"},
@@ -352,8 +366,8 @@ START_TEST(set_source_backed)
     g_autoptr(DomainDef) def = fedora();
     DiskDef *disk = disk_at(def, 0);
     g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    g_ptr_array_add(backing, backing_def_new(disk->source, disk->format));
-    g_ptr_array_add(backing, backing_def_new("/dev/vg0/template", FORMAT_RAW));
+    g_ptr_array_add(backing, backing_def_new(disk->type, disk->source, disk->format));
+    g_ptr_array_add(backing, backing_def_new(DISK_BLOCK, "/dev/vg0/template", FORMAT_RAW));
     domain_def_set_source(def, disk, DISK_FILE, "/var/lib/libvirt/images/fedora.s'2", FORMAT_QCOW2, backing);
     g_autofree char *text = disk_text(def, 0);
     ck_assert_str_eq(text, "<disk type='file' device='disk'>\n"
@@ -386,22 +400,21 @@ END_TEST
 START_TEST(set_source_plain)
 {
     g_autofree char *xml = with_disk(
-        "<disk type='block'><driver name='qemu' cache='none'/><source dev='/dev/a' startupPolicy='optional' "
-        "index='3'>\n"
+        "<disk type='block'><driver name='qemu' "
+        "cache='none'>\n<metadata_cache><max_size>9</max_size></metadata_cache>\n"
+        "</driver><source dev='/dev/a' startupPolicy='optional' index='3'>\n"
         "<encryption format='luks'/><seclabel model='dac' relabel='no'/></source><target dev='vda'/></disk>"
         "<disk device='cdrom'><target dev='sda'/></disk>");
     g_autoptr(DomainDef) def = must_parse(xml);
     g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
-    g_ptr_array_add(backing, backing_def_new("/dev/a", FORMAT_RAW));
+    g_ptr_array_add(backing, backing_def_new(DISK_BLOCK, "/dev/a", FORMAT_RAW));
     domain_def_set_source(def, disk_at(def, 0), DISK_FILE, "/a.s1", FORMAT_QCOW2, backing);
     domain_def_set_source(def, disk_at(def, 1), DISK_BLOCK, "/dev/sr0", FORMAT_RAW, NULL);
     g_autofree char *first = disk_text(def, 0);
     g_autofree char *second = disk_text(def, 1);
     ck_assert_str_eq(first, "<disk type='file'>\n"
                             "  <driver name='qemu' cache='none' type='qcow2'/>\n"
-                            "  <source startupPolicy='optional' file='/a.s1'>\n"
-                            "    <seclabel model='dac' relabel='no'/>\n"
-                            "  </source>\n"
+                            "  <source file='/a.s1' startupPolicy='optional'/>\n"
                             "  <target dev='vda'/>\n"
                             "</disk>\n");
     ck_assert_str_eq(second, "<disk device='cdrom' type='block'>\n"
@@ -411,6 +424,148 @@ START_TEST(set_source_plain)
                              "</disk>\n");
     ck_assert_uint_eq(disk_at(def, 0)->backing->len, 0); /* the document names none */
     ck_assert(disk_def_has_media(disk_at(def, 1)));
+    assert_in_step(def);
+}
+END_TEST
+
+/* A level that is not local cannot be named again; the chain is left open there. */
+START_TEST(set_source_below_network)
+{
+    g_autofree char *text = with_disk(
+        "<disk><source file='/a'/><backingStore type='file'><format type='raw'/><source file='/b'/>"
+        "<backingStore type='network'><format type='raw'/><source protocol='nbd' name='x'/>"
+        "<backingStore type='file'><format type='raw'/><source file='/c'/></backingStore></backingStore>"
+        "</backingStore><target dev='vda'/></disk>");
+    g_autoptr(DomainDef) def = must_parse(text);
+    DiskDef *disk = disk_at(def, 0);
+    ck_assert_uint_eq(disk->backing->len, 3);
+    domain_def_set_source(def, disk, DISK_FILE, "/new", FORMAT_QCOW2, disk->backing);
+    g_autofree char *changed = disk_text(def, 0);
+    ck_assert_str_eq(changed, "<disk type='file'>\n"
+                              "  <driver name='qemu' type='qcow2'/>\n"
+                              "  <source file='/new'/>\n"
+                              "  <backingStore type='file'>\n"
+                              "    <format type='raw'/>\n"
+                              "    <source file='/b'/>\n"
+                              "  </backingStore>\n"
+                              "  <target dev='vda'/>\n"
+                              "</disk>\n");
+    assert_in_step(def);
+}
+END_TEST
+
+/* The image of another document's disk, or the whole device where it is another one. */
+START_TEST(take_source)
+{
+    g_autofree char *old_text =
+        with_disk("<disk><driver name='qemu' cache='none'/><source file='/a'/><target dev='vda'/>"
+                  "</disk><disk><source file='/b'/><target dev='vdb'/></disk>"
+                  "<disk><source file='/c'/><target dev='vdc'/></disk>");
+    g_autofree char *now_text =
+        with_disk("<disk type='block' snapshot='no'><driver name='qemu' type='qcow2'/><source dev='/dev/x'/>"
+                  "<backingStore/><target dev='vda'/></disk>"
+                  "<disk type='file' device='cdrom'><target dev='vdb' bus='sata'/><readonly/></disk>"
+                  "<disk type='dir'><source dir='/d'/><target dev='vdc'/></disk>");
+    g_autoptr(DomainDef) def = must_parse(old_text);
+    g_autoptr(DomainDef) now = must_parse(now_text);
+    domain_def_take_source(def, disk_at(def, 0), disk_at(now, 0));
+    domain_def_take_source(def, disk_at(def, 1), disk_at(now, 1));
+    domain_def_take_source(def, disk_at(def, 2), disk_at(now, 2));
+    g_clear_pointer(&now, domain_def_free);
+    g_autofree char *first = disk_text(def, 0);
+    g_autofree char *second = disk_text(def, 1);
+    g_autofree char *third = disk_text(def, 2);
+    ck_assert_str_eq(third, "<disk type='dir'>\n"
+                            "  <source dir='/d'/>\n"
+                            "  <target dev='vdc'/>\n"
+                            "</disk>\n");
+    ck_assert_str_eq(first, "<disk type='block'>\n"
+                            "  <driver name='qemu' cache='none' type='qcow2'/>\n"
+                            "  <source dev='/dev/x'/>\n"
+                            "  <backingStore/>\n"
+                            "  <target dev='vda'/>\n"
+                            "</disk>\n");
+    ck_assert_str_eq(second, "<disk type='file' device='cdrom'>\n"
+                             "  <target dev='vdb' bus='sata'/>\n"
+                             "  <readonly/>\n"
+                             "</disk>\n");
+    assert_in_step(def);
+}
+END_TEST
+
+/* A chain that was said to end here, and now does not: nothing is said. What is asked of the new image is. */
+START_TEST(set_source_described)
+{
+    g_autofree char *xml =
+        with_disk("<disk type='file'><driver type='qcow2'><metadata_cache><max_size>9</max_size>"
+                  "</metadata_cache></driver><source file='/a'><seclabel model='dac'/></source>"
+                  "<backingStore/><target dev='vda'/></disk>");
+    static const char source_xml[] =
+        "<source file='/x'><seclabel model='selinux' relabel='no'/><seclabel/></source>";
+    g_autoptr(DomainDef) def = must_parse(xml);
+    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    g_autoptr(xmlDoc) source = xml_parse(source_xml, strlen(source_xml), "source", NULL);
+    g_ptr_array_add(backing, backing_def_new(DISK_FILE, "/a", FORMAT_QCOW2));
+    domain_def_set_path(disk_at(def, 0), "/b"); /* the same image: all stays */
+    g_autofree char *renamed = disk_text(def, 0);
+    ck_assert_ptr_nonnull(strstr(renamed, "<source file='/b'>\n    <seclabel model='dac'/>\n"));
+    ck_assert_ptr_nonnull(strstr(renamed, "<max_size>9</max_size>"));
+    ck_assert_ptr_nonnull(strstr(renamed, "<backingStore/>"));
+    assert_in_step(def);
+    domain_def_set_source(def, disk_at(def, 0), DISK_FILE, "/a.s1", FORMAT_QCOW2, backing);
+    domain_def_describe_image(disk_at(def, 0), 65536, xmlDocGetRootElement(source));
+    g_autofree char *text = disk_text(def, 0);
+    ck_assert_str_eq(text, "<disk type='file'>\n"
+                           "  <driver type='qcow2'>\n"
+                           "    <metadata_cache>\n"
+                           "      <max_size unit='bytes'>65536</max_size>\n"
+                           "    </metadata_cache>\n"
+                           "  </driver>\n"
+                           "  <source file='/a.s1'>\n"
+                           "    <seclabel model='selinux' relabel='no'/>\n"
+                           "    <seclabel/>\n"
+                           "  </source>\n"
+                           "  <target dev='vda'/>\n"
+                           "</disk>\n");
+    assert_in_step(def);
+}
+END_TEST
+
+/* To an export and back: the <source> is carried as it is, what belongs to the old one goes. */
+START_TEST(set_source_network)
+{
+    static const char source_text[] = "<source protocol='nbd' name='exp'><host name='h' port='1'/>"
+                                      "<reconnect delay='10'/></source>";
+    g_autofree char *xml =
+        with_disk("<disk type='file'><driver name='qemu' type='qcow2'><metadata_cache><max_size unit='KiB'>7"
+                  "</max_size></metadata_cache></driver><source file='/a' startupPolicy='optional'>"
+                  "<seclabel model='dac' relabel='no'/></source><backingStore/><target dev='vda'/></disk>");
+    g_autoptr(DomainDef) def = must_parse(xml);
+    g_autoptr(xmlDoc) doc = xml_parse(source_text, strlen(source_text), "source", NULL);
+    g_autoptr(GPtrArray) backing = g_ptr_array_new_with_free_func((GDestroyNotify)backing_def_free);
+    DiskDef *disk = disk_at(def, 0);
+    g_ptr_array_add(backing, backing_def_new(DISK_FILE, "/a", FORMAT_QCOW2));
+    domain_def_set_network_source(def, disk, xmlDocGetRootElement(doc), FORMAT_QCOW2, backing);
+    g_autofree char *text = disk_text(def, 0);
+    ck_assert_str_eq(text, "<disk type='network'>\n"
+                           "  <driver name='qemu' type='qcow2'/>\n"
+                           "  <source protocol='nbd' name='exp'>\n"
+                           "    <host name='h' port='1'/>\n"
+                           "    <reconnect delay='10'/>\n"
+                           "  </source>\n"
+                           "  <target dev='vda'/>\n"
+                           "</disk>\n");
+    ck_assert_ptr_null(disk->source);
+    ck_assert_str_eq(disk->uri, "nbd://h:1/exp");
+    assert_in_step(def);
+    domain_def_set_source(def, disk, DISK_FILE, "/b", FORMAT_QED, NULL);
+    g_autofree char *back = disk_text(def, 0);
+    ck_assert_str_eq(back, "<disk type='file'>\n"
+                           "  <driver name='qemu' type='qed'/>\n"
+                           "  <source file='/b'/>\n"
+                           "  <target dev='vda'/>\n"
+                           "</disk>\n");
+    ck_assert_ptr_null(disk->uri);
     assert_in_step(def);
 }
 END_TEST
@@ -519,6 +674,10 @@ static Suite *suite(void)
     tcase_add_test(tcase, copying);
     tcase_add_test(tcase, set_source_backed);
     tcase_add_test(tcase, set_source_plain);
+    tcase_add_test(tcase, set_source_below_network);
+    tcase_add_test(tcase, take_source);
+    tcase_add_test(tcase, set_source_described);
+    tcase_add_test(tcase, set_source_network);
     tcase_add_test(tcase, strip);
     tcase_add_test(tcase, restore);
     tcase_add_test(tcase, restore_moved);

@@ -44,6 +44,48 @@ START_TEST(explicit_paths)
 }
 END_TEST
 
+/* What is somebody's already, also where it is not there at the moment, and what nothing can be made in. */
+START_TEST(impossible_paths)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_autofree char *b = world_path(world, "b.qcow2");
+    g_autofree char *c = world_image(world, "c.qcow2", 3);
+    g_autofree char *mount = g_build_filename(world->dir, "mnt", NULL);
+    world_define(world, "other", "c.qcow2", NULL);
+    world_create(world, "web", "s1", BOTH_EXTERNAL);
+    world_revert(world, "web", "s1"); /* a.s1 is left over; a.s1-1 is active */
+    g_autofree char *old = world_path(world, "a.s1");
+    ck_assert(unlink(c) == 0 && unlink(old) == 0);
+    world_close(world);
+    world->options.mountpoint = mount;
+    world_open(world);
+    g_autofree char *other_disk = g_strdup_printf("vda,file=%s vdb,snapshot=no", b);
+    g_autofree char *other_domain = g_strdup_printf("vda,file=%s vdb,snapshot=no", c);
+    g_autofree char *left_over = g_strdup_printf("vda,file=%s vdb,snapshot=no", old);
+    g_autofree char *in_mount = g_strdup_printf("vda,file=%s/x vdb,snapshot=no", mount);
+    g_autofree char *round_about = g_strdup_printf("vda,file=%s/../mnt/x vdb,snapshot=no", world->images);
+    world_assert_create_refused(world, "s2", other_disk, EEXIST,
+                                "exists already, and nothing is ever overwritten");
+    world_assert_create_refused(world, "s2", other_domain, EEXIST, "is an image of domain 'other' already");
+    world_assert_create_refused(world, "s2", left_over, EEXIST, "is an image of domain 'web' already");
+    world_assert_create_refused(world, "s2", in_mount, EINVAL, "lies in this mount itself");
+    world_assert_create_refused(world, "s2", round_about, EINVAL, "lies in this mount itself");
+    static const char *const relative[] = {"<source file='x'/>", "<source file='./x'/>"};
+    for (gsize i = 0; i < G_N_ELEMENTS(relative); i++) {
+        g_autofree char *xml = g_strdup_printf(
+            "<domainsnapshot><disks><disk name='vda'>%s</disk></disks></domainsnapshot>", relative[i]);
+        ck_assert_ptr_null(snapshot_parse_create(xml, strlen(xml), &error));
+        expect_error(&error, EINVAL, "is not an absolute path");
+    }
+    /* an empty file that is there may be anybody's: libvirt takes it, here it wants to be prepared */
+    g_autofree char *empty = g_build_filename(world->dir, "empty", NULL);
+    g_autofree char *on_empty = g_strdup_printf("vda,file=%s vdb,snapshot=no", empty);
+    ck_assert(g_file_set_contents(empty, "", 0, NULL));
+    world_assert_create_refused(world, "s2", on_empty, EEXIST, "exists already");
+}
+END_TEST
+
 /* Generated names: stem.SNAPSHOT, replaced, not piled up; the header names the base as ./name. */
 START_TEST(generated_paths)
 {
@@ -110,6 +152,77 @@ START_TEST(raw_and_qed)
     world_revert(world, "web", "s3");
     world_assert_hash(world, NULL, "vda", 6, 5);
     world_check_clean(world, "web");
+}
+END_TEST
+
+/* qed all the way: taken, gone back to, deleted, defined again, over a restart. */
+START_TEST(qed)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    static const char *const names[] = {"s1", "s2", "s3"};
+    for (guint i = 0; i < 3; i++) {
+        world_create(world, "web", names[i], "vda,driver=qed vdb,snapshot=no");
+        world_write(world, "web", "vda", 61 + (int)i);
+    }
+    g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
+    ck_assert_str_eq(image_format(active), "qed");
+    g_autofree char *xml = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "web"));
+    g_autofree char *s3 = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s3"));
+    ck_assert_ptr_nonnull(strstr(xml, "<driver name='qemu' type='qed'/>"));
+    ck_assert_ptr_nonnull(strstr(s3, "<driver type='qed'/>"));
+    world_assert_create_refused(world, "in", "vda,snapshot=internal vdb,snapshot=no", EOPNOTSUPP,
+                                "only qcow2");
+    world_reopen(world);
+    ASSERT_OK(world_try_define(world, xml, &error), error);
+    for (guint i = 3; i > 0; i--) {
+        world_revert(world, "web", names[i - 1]);
+        world_assert_hash(world, NULL, "vda", i == 1 ? 1 : 59 + (int)i, 1);
+        world_assert_hash(world, "s3", "vda", 62, 1);
+    }
+    world_revert(world, "web", "s3");
+    world_write(world, "web", "vda", 66);
+    world_create(world, "web", "s4", "vda,driver=qed vdb,snapshot=no"); /* qed on qcow2 on qed */
+    world_delete(world, "web", "s2");
+    world_delete(world, "web", "s1");
+    world_reopen(world);
+    world_assert_hash(world, "s3", "vda", 62, 1);
+    world_assert_hash(world, "s4", "vda", 66, 1);
+    world_check_clean(world, "web");
+    static const char cache[] =
+        "<domainsnapshot><disks><disk name='vda'><driver type='qed'><metadata_cache>"
+        "<max_size>1</max_size></metadata_cache></driver></disk></disks></domainsnapshot>";
+    ck_assert_ptr_null(snapshot_parse_create(cache, strlen(cache), &error));
+    expect_error(&error, EOPNOTSUPP, "only a qcow2 image has one");
+}
+END_TEST
+
+/* What a document says of an overlay besides its name is in the snapshot's document and in the new definition. */
+START_TEST(cache_and_labels)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_autofree char *over = world_path(world, "over");
+    g_autofree char *document =
+        g_strdup_printf("<domainsnapshot><name>s1</name><disks><disk name='vda'><driver type='qcow2'>"
+                        "<metadata_cache><max_size unit='KiB'>64</max_size></metadata_cache></driver>"
+                        "<source file='%s'><seclabel model='dac' relabel='no'/></source></disk>"
+                        "<disk name='vdb' snapshot='no'/></disks></domainsnapshot>",
+                        over);
+    g_autoptr(CreateRequest) request = snapshot_parse_create(document, strlen(document), &error);
+    ASSERT_OK(request && world_try_request(world, "web", request, &error), error);
+    g_autofree char *xml = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "web"));
+    g_autofree char *s1 = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
+    const char *const texts[] = {xml, s1};
+    for (guint i = 0; i < 2; i++) {
+        const char *image = strstr(texts[i], "/over'>");
+        ck_assert_msg(image && strstr(image, "<seclabel model='dac' relabel='no'/>"), "%s", texts[i]);
+        ck_assert_msg(strstr(texts[i], "<max_size unit='bytes'>65536</max_size>"), "%s", texts[i]);
+    }
+    /* as with libvirt it goes with the image that it was asked for */
+    world_create(world, "web", "s2", "vda,snapshot=external vdb,snapshot=no");
+    g_autofree char *second = world_text(world, ENGINE_TEXT_DOMAIN_XML, world_domain(world, "web"));
+    ck_assert_ptr_null(strstr(second, "<metadata_cache>"));
 }
 END_TEST
 
@@ -297,7 +410,10 @@ static Suite *suite(void)
     tcase_add_test(tcase, explicit_paths);
     tcase_add_test(tcase, generated_paths);
     tcase_add_test(tcase, mode_and_owner);
+    tcase_add_test(tcase, impossible_paths);
     tcase_add_test(tcase, raw_and_qed);
+    tcase_add_test(tcase, qed);
+    tcase_add_test(tcase, cache_and_labels);
     tcase_add_test(tcase, no_internal_by_default);
     tcase_add_test(tcase, plain_default);
     tcase_add_test(tcase, subsets);

@@ -23,8 +23,8 @@ static Step *full_step(StepKind kind)
     return step;
 }
 
-static const StepKind kinds[] = {STEP_OVERLAY, STEP_COPY_OUT, STEP_FREEZE,  STEP_TAG,
-                                 STEP_KEEP,    STEP_APPLY,    STEP_DROP_TAG};
+static const StepKind kinds[] = {STEP_OVERLAY, STEP_COPY_OUT, STEP_FREEZE, STEP_TAG, STEP_KEEP,
+                                 STEP_APPLY,   STEP_DROP_TAG, STEP_PLACE,  STEP_THAW};
 
 START_TEST(round_trip)
 {
@@ -115,6 +115,28 @@ START_TEST(hostile_steps)
 }
 END_TEST
 
+/* Only an overlay is ever made on an export: no other step acts on anything but a path. */
+START_TEST(remote_paths)
+{
+    static const char *const uris[] = {"nbd://h:10809/exp", "nbd+unix:///exp?socket=/s"};
+    for (gsize i = 0; i < G_N_ELEMENTS(kinds) * G_N_ELEMENTS(uris); i++) {
+        g_autoptr(GError) error = NULL;
+        StepKind kind = kinds[i / G_N_ELEMENTS(uris)];
+        Step *step = full_step(kind);
+        g_free(step->path);
+        step->path = g_strdup(uris[i % G_N_ELEMENTS(uris)]);
+        json_t *json = step_to_json(step);
+        Step *back = step_from_json(json, &error);
+        ck_assert_int_eq(back != NULL, kind == STEP_PLACE);
+        ck_assert(back || error->code == EINVAL);
+        if (back)
+            step_free(back);
+        step_free(step);
+        json_decref(json);
+    }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("steps");
@@ -122,6 +144,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, round_trip, 0, G_N_ELEMENTS(kinds));
     tcase_add_test(tcase, incomplete_steps);
     tcase_add_test(tcase, hostile_steps);
+    tcase_add_test(tcase, remote_paths);
     suite_add_tcase(suite, tcase);
     return suite;
 }

@@ -40,15 +40,15 @@ static const struct {
     {"<a/><b/>", "line 1: "},
     {"<a/>tail", "line 1: "},
     {"<b/>", "line 1: <b>: the root element must be <a>"},
-    {"\n<x:a xmlns:x='u'/>", "line 2: <a>: the root element must be <a>"},
-    {"<a xmlns='u'/>", "line 1: <a>: the root element must be <a>"},
+    {"\n<x:a xmlns:x='u'/>", "line 2: <a>: the root element must be <a> without a namespace"},
+    {"<a xmlns='u'/>", "line 1: <a>: the root element must be <a> without a namespace"},
     {"<a>\n&nothing;</a>", "line 2: Entity 'nothing' not defined"},
     {"<a b='1' b='2'/>", "line 1: Attribute b redefined"},
     {"<a b=c/>", "line 1: "},
     {"<a>\x01</a>", "line 1: a control character"},
     {"<a>\n&#1;</a>", "line 2: "},
-    {"<a>\n\xff</a>", "line 2: Input is not proper UTF-8"},
-    {"<a b='\xc3'/>", "line 1: Input is not proper UTF-8"},
+    {"<a>\n\xff</a>", "line 2: the text is not UTF-8"},
+    {"<a b='\xc3'/>", "line 1: the text is not UTF-8"},
     {"<!DOCTYPE a><a/>", "line 1: a DOCTYPE is not allowed"},
     {"<?xml version='1.0'?>\n<!DOCTYPE a [<!ENTITY x 'y'>]><a>&x;</a>", "line 2: a DOCTYPE is not allowed"},
     {"<!DOCTYPE a SYSTEM 'file:///etc/hostname'><a/>", "line 1: a DOCTYPE is not allowed"},
@@ -252,6 +252,24 @@ START_TEST(layout)
 }
 END_TEST
 
+/* Deep and wide: indented it would be 130 MB. What is written is not much more than what can be read, and is not read. */
+START_TEST(indentation_bomb)
+{
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (int i = 0; i < 250; i++)
+        g_string_append(text, "<a>");
+    while (text->len < XML_MAX_BYTES - 2000)
+        g_string_append(text, "<b/>");
+    for (int i = 0; i < 250; i++)
+        g_string_append(text, "</a>");
+    g_autofree char *written = rewrite(text->str, "a");
+    gsize len = strlen(written);
+    ck_assert_uint_gt(len, XML_MAX_BYTES);
+    ck_assert_uint_lt(len, 2 * XML_MAX_BYTES);
+    ck_assert_ptr_null(xml_parse(written, len, "a", NULL));
+}
+END_TEST
+
 /* As libvirt 9.0 printed it: <metadata> goes through libxml2's printer, everything else does not. */
 START_TEST(metadata)
 {
@@ -263,7 +281,11 @@ START_TEST(metadata)
         "      <m:e/>\n"
         "      <!-- hi -->\n"
         "      <m:mixed>a<m:b/> c </m:mixed>\n"
+        "      <m:data>a<![CDATA[<&>]]>b<![CDATA[ ]]></m:data>\n"
+        "      <m:none><![CDATA[]]></m:none>\n"
         "    </m:a>\n"
+        "    <m:kept xmlns:m=\"urn:x\" xml:space=\"preserve\"> <m:c/>\n"
+        " <m:d xml:space=\"default\"><m:e/> </m:d></m:kept>\n"
         "  </metadata>\n"
         "  <other>\n"
         "    <metadata k='&apos;'/>\n"
@@ -481,6 +503,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, accessors);
     tcase_add_test(tcase, change);
     tcase_add_loop_test(tcase, layout, 0, G_N_ELEMENTS(layouts));
+    tcase_add_test(tcase, indentation_bomb);
     tcase_add_test(tcase, metadata);
     tcase_add_test(tcase, write_as);
     tcase_add_test(tcase, valid_text);
