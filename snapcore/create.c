@@ -280,6 +280,7 @@ static gboolean add_snapshot(Creation *creation, GError **error)
 static gboolean write_all(Creation *creation, DomainDef *before, GError **error)
 {
     Op *op = creation->op;
+    undo_forget(op);
     if (creation->snapshot) {
         g_autoptr(SnapshotDef) def = describe(creation, before);
         op->domain->current = creation->snapshot;

@@ -324,11 +324,11 @@ static Trial trial_new(const Scenario *scenario, char *dir)
     ASSERT_OK(scenario->act(trial.world, &error), error);
     world_check_clean(trial.world, "web");
     trial.after = world_digest(trial.world, "web");
-    ck_assert_str_ne(trial.before, trial.after);
+    ck_assert_msg(strcmp(trial.before, trial.after) != 0, "%s changes nothing", scenario->name);
     trial.used = TRUE;
     fresh(&trial);
     g_autofree char *restored = world_digest(trial.world, "web");
-    ck_assert_str_eq(restored, trial.before);
+    ck_assert_msg(strcmp(restored, trial.before) == 0, "%s: the world before cannot be restored", scenario->name);
     return trial;
 }
 
