@@ -145,7 +145,7 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
         }
         if (!file_look(layer->path, &look, error))
             return FALSE;
-        if (layer->frozen && file_changed(&layer->stamp, &look)) {
+        if (layer_changed(layer, &look)) {
             snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
             core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
             return FALSE;

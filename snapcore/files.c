@@ -119,6 +119,11 @@ gboolean file_id_equal(const FileId *a, const FileId *b)
            a->birth_nsec == b->birth_nsec;
 }
 
+gboolean file_id_same(const FileId *a, const FileId *b)
+{
+    return a->ino == b->ino && a->birth_sec == b->birth_sec && a->birth_nsec == b->birth_nsec;
+}
+
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b)
 {
     return a->size == b->size && a->mtime_sec == b->mtime_sec && a->mtime_nsec == b->mtime_nsec;

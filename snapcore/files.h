@@ -57,6 +57,8 @@ gboolean file_changed(const FileStamp *stamp, const FileLook *look);
 
 gboolean file_id_known(const FileId *id);
 gboolean file_id_equal(const FileId *a, const FileId *b);
+/* The same but for the device, whose number is another one after a restart. */
+gboolean file_id_same(const FileId *a, const FileId *b);
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b);
 
 /* TRUE when there is anything at all called @path. */

@@ -273,13 +273,6 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     return TRUE;
 }
 
-/* Is it the file that was recorded? (A device's number may be another one after a restart.) */
-static gboolean same_file(const FileId *recorded, const FileId *now)
-{
-    return recorded->ino == now->ino && recorded->birth_sec == now->birth_sec &&
-           recorded->birth_nsec == now->birth_nsec;
-}
-
 /* A disc in a drive may be changed at any time. */
 static gboolean is_medium(const Domain *domain, const Layer *layer)
 {
@@ -298,7 +291,7 @@ char *store_changed_since_import(const Domain *domain, const Layer *layer, const
         return NULL;
     if (!look)
         how = "is gone";
-    else if (!same_file(&layer->file, &look->id))
+    else if (!file_id_same(&layer->file, &look->id))
         how = "is another file";
     else if (layer->frozen && !look->block && !file_stamp_equal(&layer->stamp, &look->stamp))
         how = "was changed";
@@ -318,11 +311,11 @@ static void check_layer(Domain *domain, Layer *layer)
         layer->file = (FileId){0}; /* missing: said in log and tree */
         return;
     }
-    if (layer->made && !same_file(&layer->file, &look.id))
+    if (layer->made && !file_id_same(&layer->file, &look.id))
         layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
     layer->file = look.id;
     layer->type = look.block ? DISK_BLOCK : DISK_FILE;
-    if (layer->frozen && file_changed(&layer->stamp, &look) && !domain->broken)
+    if (layer_changed(layer, &look) && !domain->broken)
         domain->broken = g_strdup_printf("'%s' was changed from outside: snapshots stand on it", layer->path);
 }
 

@@ -127,6 +127,9 @@ gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
 /* Is it on this host? */
 gboolean layer_is_local(const Layer *layer);
 
+/* Is frozen @layer, whose file is @look now, not what it was when it was frozen? */
+gboolean layer_changed(const Layer *layer, const FileLook *look);
+
 /* Is @layer the file at @path, or (may be NULL, or not known) the file @file by another name? */
 gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file);
 
