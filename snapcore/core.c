@@ -210,8 +210,7 @@ void core_log_strays(Core *core, const char *name, const GPtrArray *strays)
         core_log(core, name, "%s", (const char *)strays->pdata[i]);
 }
 
-/* A rename that was cut short: the directory has the new name, the document not yet. */
-static void complete_rename(Core *core, Domain *domain)
+void core_complete_rename(Core *core, Domain *domain)
 {
     if (strcmp(domain->def->name, domain->name) == 0)
         return;
@@ -222,7 +221,7 @@ static void complete_rename(Core *core, Domain *domain)
         domain->xml_size = strlen(text);
 }
 
-static void load_domain(Core *core, const char *name)
+void core_load_domain(Core *core, const char *name)
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(GError) unreadable = NULL;
@@ -248,7 +247,7 @@ static void load_domain(Core *core, const char *name)
         domain->stuck =
             plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
     }
-    complete_rename(core, domain);
+    core_complete_rename(core, domain);
     strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
     g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
@@ -279,7 +278,7 @@ static gboolean load_domains(Core *core, GError **error)
     if (!names)
         return FALSE;
     for (guint i = 0; i < names->len; i++)
-        load_domain(core, names->pdata[i]);
+        core_load_domain(core, names->pdata[i]);
     for (guint i = 0; i < names->len; i++) { /* when all are known: they may share images */
         const Domain *domain = g_hash_table_lookup(core->by_name, names->pdata[i]);
         if (domain && domain->libvirt && !domain->broken)
@@ -330,13 +329,8 @@ static const EngineOps core_ops = {
     .free = core_free,
 };
 
-Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend)
 {
-    Store *store = store_open(options->store, error);
-    if (!store) {
-        backend->ops->free(backend);
-        return NULL;
-    }
     Core *core = g_new0(Core, 1);
     core->engine.ops = &core_ops;
     core->store = store;
@@ -354,6 +348,17 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     g_autofree char *log = store_log_path(store, NULL);
     FileLook look;
     core->log_size = file_look(log, &look, NULL) ? look.stamp.size : 0;
+    return core;
+}
+
+Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+{
+    Store *store = store_open(options->store, error);
+    if (!store) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    Core *core = core_new(options, store, backend);
     if (load_domains(core, error))
         return &core->engine;
     core_free(&core->engine);

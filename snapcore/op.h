@@ -142,6 +142,18 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINT
 
 /* --- for the other files of the engine --- */
 
+/* A core that shows nothing yet. Takes over @store and @backend; free with engine.ops->free. */
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend);
+
+/*
+ * Bring what a crash left of the domain @name to its end (unless the core is read-only), load it and show it. What is
+ * wrong is in its log and makes it read-only; one that cannot be shown at all is in the mount's log.
+ */
+void core_load_domain(Core *core, const char *name);
+
+/* After a rename that was cut short: the directory has the new name, the document not yet. */
+void core_complete_rename(Core *core, Domain *domain);
+
 /* Tell that @name is gone from the directory @where. */
 void core_tell_gone(Core *core, EngineId where, const char *name);
 
