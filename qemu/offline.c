@@ -183,6 +183,11 @@ static gboolean offline_copy_out(Backend *backend, const char *path, const char 
            copyout(program_of(backend), path, tag, spec, cancel, error) && flush(spec->path, error);
 }
 
+static gboolean offline_check(Backend *backend, const char *path, ImageCheck *ret_check, GError **error)
+{
+    return qemuimg_check(program_of(backend), path, ret_check, error);
+}
+
 static gboolean offline_repair(Backend *backend, const char *path, GError **error)
 {
     return qemuimg_repair(program_of(backend), path, error) && flush(path, error);
@@ -209,6 +214,7 @@ Backend *offline_backend_new(const char *qemu_img)
         .tag_apply = offline_tag_apply,
         .tag_delete = offline_tag_delete,
         .copy_out = offline_copy_out,
+        .check = offline_check,
         .repair = offline_repair,
         .free = offline_free,
     };

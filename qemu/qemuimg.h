@@ -46,5 +46,8 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
 gboolean qemuimg_set_backing(const char *program, const char *path, const char *backing_name,
                              ImageFormat backing_format, GCancellable *cancel, GError **error);
 
+/* qemu-img check, which only reads. EBUSY; EIO: it cannot be checked at all. EILSEQ. */
+gboolean qemuimg_check(const char *program, const char *path, ImageCheck *ret_check, GError **error);
+
 /* qemu-img check -r all. Leaks that stay are no failure, corruptions are (EIO). EILSEQ. */
 gboolean qemuimg_repair(const char *program, const char *path, GError **error);

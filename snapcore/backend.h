@@ -56,6 +56,12 @@ typedef struct {
     ImageFormat backing_format;
 } OverlaySpec;
 
+/* How many errors a check of an image's bookkeeping found. */
+typedef struct {
+    guint64 corruptions; /* to be repaired before anybody writes it */
+    guint64 leaks;       /* clusters that nothing uses: lost space, no danger */
+} ImageCheck;
+
 typedef struct Backend Backend;
 
 typedef struct {
@@ -119,6 +125,9 @@ typedef struct {
      */
     gboolean (*copy_out)(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,
                          GCancellable *cancel, GError **error);
+
+    /* Compare refcounts and tables of the qcow2 image @path, its own alone; only reads. EBUSY: somebody writes it. */
+    gboolean (*check)(Backend *backend, const char *path, ImageCheck *ret_check, GError **error);
 
     /* Mend qcow2 bookkeeping (refcounts, flags) after a killed snapshot operation (facts/qemu.md A4). */
     gboolean (*repair)(Backend *backend, const char *path, GError **error);

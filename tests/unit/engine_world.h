@@ -165,6 +165,7 @@ typedef enum {
     CALL_COPY_OUT = 1 << 7,
     CALL_REPAIR = 1 << 8,
     CALL_PLACE = 1 << 9,
+    CALL_CHECK = 1 << 10,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */
