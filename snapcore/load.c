@@ -26,8 +26,13 @@ static void orphan_clear(gpointer orphan)
 /* The first reason stays: later ones mostly follow from it. */
 static void break_domain(Domain *domain, const char *where, const GError *why)
 {
+    g_autofree char *problem = where[0] == '/' && strstr(why->message, where)
+                                   ? g_strdup(why->message)
+                                   : g_strdup_printf("%s: %s", where, why->message);
+    if (domain->problems)
+        g_ptr_array_add(domain->problems, g_strdup(problem));
     if (!domain->broken)
-        domain->broken = g_strdup_printf("%s: %s", where, why->message);
+        domain->broken = g_steal_pointer(&problem);
 }
 
 static json_t *read_json(const char *path, GError **error)
@@ -342,17 +347,29 @@ static gboolean load_libvirt(Domain *domain, json_t *json)
     return TRUE;
 }
 
-Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
+/* The sidecar as a whole; its text is of a version that is known. */
+static json_t *read_sidecar(const char *path, GError **error)
 {
-    g_autofree char *dir = store_domain_dir(store, name);
-    g_autofree char *side = g_build_filename(dir, "domain.json", NULL);
-    g_autofree char *log = store_log_path(store, name);
-    g_autoptr(Domain) domain = domain_new(id, name);
-    g_autoptr(GError) why = NULL;
-
-    if (!load_definition(domain, dir, error))
+    g_autoptr(json_t) json = read_json(path, error);
+    if (!json)
         return NULL;
-    g_autoptr(json_t) json = read_json(side, &why);
+    const json_t *current = json_object_get(json, "current");
+    if (json_integer_value(json_object_get(json, "version")) != 1)
+        snap_set_error(error, EINVAL, "its version is not one that this program knows");
+    else if (current && !json_is_string(current) && !json_is_null(current))
+        snap_set_error(error, EINVAL, "its current snapshot is not as the format says");
+    else
+        return g_steal_pointer(&json);
+    return NULL;
+}
+
+/* All but the definition, into @domain. */
+static gboolean load_rest(Domain *domain, const char *dir, GError **error)
+{
+    g_autofree char *side = g_build_filename(dir, "domain.json", NULL);
+    g_autofree char *log = g_build_filename(dir, "log", NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(json_t) json = read_sidecar(side, &why);
     json_t *layers = json_object_get(json, "layers");
     if (json && !(json_is_array(layers) && load_layers(domain, NULL, layers)))
         snap_set_error(&why, EINVAL, "its layers are not as the format says");
@@ -361,7 +378,7 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     if (why)
         break_domain(domain, side, why);
     if (!load_snapshots(domain, dir, error))
-        return NULL;
+        return FALSE;
 
     const char *current = json_string_value(json_object_get(json, "current"));
     if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
@@ -369,5 +386,31 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     FileLook look;
     if (file_look(log, &look, NULL))
         domain->log_size = look.stamp.size;
-    return g_steal_pointer(&domain);
+    return TRUE;
+}
+
+Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
+{
+    g_autofree char *dir = store_domain_dir(store, name);
+    g_autoptr(Domain) domain = domain_new(id, name);
+    return load_definition(domain, dir, error) && load_rest(domain, dir, error) ? g_steal_pointer(&domain)
+                                                                                : NULL;
+}
+
+Domain *store_load_all(const Store *store, const char *name, EngineId id, GPtrArray *problems)
+{
+    static const char nothing[] = "<domain type='kvm'><name>nothing</name></domain>";
+    g_autofree char *dir = store_domain_dir(store, name);
+    g_autoptr(GError) why = NULL, unlisted = NULL;
+    Domain *domain = domain_new(id, name);
+    domain->problems = problems;
+    if (!load_definition(domain, dir, &why)) {
+        break_domain(domain, dir, why);
+        domain->def = domain_def_parse(nothing, strlen(nothing), NULL);
+        domain_def_set_name(domain->def, name);
+    }
+    if (!load_rest(domain, dir, &unlisted))
+        break_domain(domain, dir, unlisted);
+    domain->problems = NULL;
+    return domain;
 }

@@ -94,6 +94,9 @@ struct Domain {
     guint64 xml_size;
     guint64 log_size;
     char *tree; /* drawn text, NULL: draw again */
+
+    /* While store_load_all reads it: all that is wrong (of char *). Not its own; NULL otherwise. */
+    GPtrArray *problems;
 };
 
 Domain *domain_new(EngineId id, const char *name);
