@@ -76,8 +76,6 @@ void strays_look(Backend *backend, Domain *domain)
 
 /* --- comparing --- */
 
-typedef enum { STRAY_LOST, STRAY_TWICE, STRAY_UNREADABLE, STRAY_OWED, STRAY_UNNAMED, STRAY_KINDS } StrayKind;
-
 static const char *const kind_words[STRAY_KINDS] = {"no tag", "several tags", "unreadable", "owed",
                                                     "unnamed"};
 
@@ -294,4 +292,14 @@ GPtrArray *strays_tell(const Domain *domain, const Domain *before)
             g_ptr_array_add(lines, g_strdup_printf("%s: %u more", kind_words[kind], n - STRAYS_TOLD));
     }
     return lines;
+}
+
+void strays_each(const Domain *domain, StrayTell tell, gpointer user)
+{
+    g_autoptr(GArray) strays = find_strays(domain);
+    for (guint i = 0; i < strays->len; i++) {
+        const Stray *stray = &g_array_index(strays, Stray, i);
+        g_autofree char *line = describe_stray(stray);
+        tell(user, stray->kind, stray->layer, stray->tag ? stray->tag->name : NULL, line);
+    }
 }
