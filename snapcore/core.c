@@ -210,15 +210,19 @@ void core_log_strays(Core *core, const char *name, const GPtrArray *strays)
         core_log(core, name, "%s", (const char *)strays->pdata[i]);
 }
 
-void core_complete_rename(Core *core, Domain *domain)
+gboolean core_complete_rename(Core *core, Domain *domain, GError **error)
 {
     if (strcmp(domain->def->name, domain->name) == 0)
-        return;
+        return TRUE;
     domain_def_set_name(domain->def, domain->name);
     g_autofree char *text = domain_def_format(domain->def);
     g_autofree char *path = store_domain_file(core->store, domain->name, "domain.xml");
-    if (!core->read_only && file_replace(path, text, strlen(text), NULL))
-        domain->xml_size = strlen(text);
+    if (core->read_only)
+        return TRUE;
+    if (!file_replace(path, text, strlen(text), error))
+        return FALSE;
+    domain->xml_size = strlen(text);
+    return TRUE;
 }
 
 void core_load_domain(Core *core, const char *name)
@@ -247,7 +251,7 @@ void core_load_domain(Core *core, const char *name)
         domain->stuck =
             plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
     }
-    core_complete_rename(core, domain);
+    (void)core_complete_rename(core, domain, NULL);
     strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
     g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);

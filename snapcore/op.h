@@ -152,7 +152,7 @@ Core *core_new(const CoreOptions *options, Store *store, Backend *backend);
 void core_load_domain(Core *core, const char *name);
 
 /* After a rename that was cut short: the directory has the new name, the document not yet. */
-void core_complete_rename(Core *core, Domain *domain);
+gboolean core_complete_rename(Core *core, Domain *domain, GError **error);
 
 /* Tell that @name is gone from the directory @where. */
 void core_tell_gone(Core *core, EngineId where, const char *name);
