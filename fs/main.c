@@ -7,7 +7,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "checkup.h"
 #include "core.h"
 #include "daemon.h"
 #include "error.h"

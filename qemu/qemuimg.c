@@ -338,7 +338,7 @@ static gboolean run_check(const char *program, const char *path, const char *con
                .long_name = name,
                .timeout_s = LONG_S,
                .pass_fd = PROCESS_NO_FD};
-    g_autoptr(GPtrArray) argv = argv_new(program, "check", "-q", NULL);
+    g_autoptr(GPtrArray) argv = argv_new(program, "check", NULL);
     for (; *options; options++)
         argv_add(argv, *options);
     argv_add(argv, "--");
@@ -358,7 +358,7 @@ static gboolean run_check(const char *program, const char *path, const char *con
 /* Leaks that stay are a waste, not a danger. */
 gboolean qemuimg_repair(const char *program, const char *path, GError **error)
 {
-    static const char *const options[] = {"-r", "all", NULL};
+    static const char *const options[] = {"-q", "-r", "all", NULL};
     g_autoptr(ProcessResult) result = NULL;
     if (!run_check(program, path, options, &result, error))
         return FALSE;
@@ -370,7 +370,8 @@ gboolean qemuimg_repair(const char *program, const char *path, GError **error)
 
 gboolean qemuimg_check(const char *program, const char *path, ImageCheck *ret_check, GError **error)
 {
-    static const char *const options[] = {"--output=json", NULL};
+    static const char *const options[] = {"--output=json", NULL}; /* with -q it would say nothing at all */
+    ;
     json_int_t errors = 0, corruptions = 0, leaks = 0; /* counts of 0 are left out there */
     g_autoptr(ProcessResult) result = NULL;
     if (!run_check(program, path, options, &result, error))

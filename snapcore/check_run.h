@@ -2,7 +2,7 @@
 /* What the parts of a check share: the run, how a finding is told, and the parts themselves. */
 #pragma once
 
-#include "check.h"
+#include "checkup.h"
 #include "op.h"
 
 typedef struct {

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "checkup.h"
 #include "core.h"
 #include "images.h"
 #include "offline.h"
@@ -121,6 +122,12 @@ char *world_digest(World *world, const char *domain);
 
 /* Nothing temporary is left, no journal, every image passes qemu-img check, the domain is not read-only. */
 void world_check_clean(World *world, const char *domain);
+
+/*
+ * Check the store of a world that is closed: every line that was told. *ret_counts may be NULL. Asserts that it could be
+ * checked. Caller frees.
+ */
+char *world_findings(World *world, gboolean repair, CheckCounts *ret_counts);
 
 /* --- what several programs assert (engine_assert.c) --- */
 

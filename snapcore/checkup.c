@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A check from its beginning to its end: journals, domains, and the order of the parts. */
-#include "check.h"
+#include "checkup.h"
 
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Check: is a store what it was, and are the images what it says of them (DESIGN 5)? Works on a store that no daemon uses.
+ * Checkup (check.h is libcheck's): is a store what it was, and are the images what it says of them (DESIGN 5)? Works on a
+ * store that no daemon uses.
  *
  * Looked at are: the store's files and documents, journals of operations that a crash cut short, every layer (there, the
  * file it was, unchanged where it is frozen, its header, its qcow2 bookkeeping), internal snapshots against the snapshots
