@@ -144,7 +144,7 @@ static void check_size(Check *check, const Domain *domain, const Layer *layer, c
                       info->virtual_size, base->virtual_size);
 }
 
-/* FALSE: it cannot be read at all. */
+/* FALSE: it is no image that could be looked into further. */
 static gboolean check_header(Check *check, const Domain *domain, const Layer *layer, const CheckPlace *place,
                              gboolean *ret_dirty)
 {
@@ -159,12 +159,13 @@ static gboolean check_header(Check *check, const Domain *domain, const Layer *la
     }
     *ret_dirty = info->dirty;
     info->dirty = FALSE; /* that is its bookkeeping's business */
-    if (!chain_check_info(layer->path, info, &unfit))
+    gboolean fit = chain_check_info(layer->path, info, &unfit);
+    if (!fit)
         check_problem(check, place, "restore it from a backup", "%s", unfit->message);
     if (!chain_check_backing(core, layer, info, &wrong))
         check_problem(check, place, "or put the name right: qemu-img rebase -u", "%s", wrong->message);
     check_size(check, domain, layer, place, info);
-    return TRUE;
+    return fit;
 }
 
 void check_image(Check *check, const Domain *domain, const Layer *layer, const CheckPlace *place,

@@ -14,7 +14,7 @@
 
 typedef struct {
     GHashTable *layers; /* file key -> Layer */
-    GHashTable *owners; /* the same keys -> Domain */
+    GHashTable *owners; /* file key -> Domain: of these, and of images that a definition names */
     GHashTable *dirs;   /* paths of directories */
 } Surroundings;
 
@@ -43,6 +43,17 @@ static void survey_layer(Surroundings *around, Domain *domain, Layer *layer)
     g_hash_table_insert(around->owners, check_file_key(&look), domain);
 }
 
+/* They are layers as well, but for a domain whose records cannot be read. */
+static void survey_definition(Surroundings *around, Domain *domain)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        FileLook look;
+        if (disk->source && file_look(disk->source, &look, NULL))
+            g_hash_table_insert(around->owners, check_file_key(&look), domain);
+    }
+}
+
 static Surroundings survey(const Check *check)
 {
     Surroundings around = {text_table(), text_table(), text_table()};
@@ -53,6 +64,7 @@ static Surroundings survey(const Check *check)
         g_hash_table_iter_init(&iter, domain->layers);
         while (g_hash_table_iter_next(&iter, NULL, &layer))
             survey_layer(&around, domain, layer);
+        survey_definition(&around, domain);
     }
     return around;
 }
@@ -65,9 +77,8 @@ static gpointer look_up(GHashTable *table, const FileLook *look)
 
 /* --- overlays that nothing refers to --- */
 
-/* The first layer of ours below the image @path, which is none itself; NULL: it has nothing to do with us. */
-static const Layer *layer_below(Check *check, const Surroundings *around, const char *path,
-                                const Domain **ret_of)
+/* The first image of ours below @path: its path (caller frees), *ret_of whose it is. NULL: there is none. */
+static char *ours_below(Check *check, const Surroundings *around, const char *path, const Domain **ret_of)
 {
     g_autofree char *at = g_strdup(path);
     for (guint depth = 0; depth < MAX_DEPTH; depth++) {
@@ -81,7 +92,7 @@ static const Layer *layer_below(Check *check, const Surroundings *around, const 
             return NULL;
         *ret_of = look_up(around->owners, &look);
         if (*ret_of)
-            return look_up(around->layers, &look);
+            return g_steal_pointer(&at);
     }
     return NULL;
 }
@@ -89,8 +100,8 @@ static const Layer *layer_below(Check *check, const Surroundings *around, const 
 static void check_overlay(Check *check, const Surroundings *around, const char *path)
 {
     const Domain *domain = NULL;
-    const Layer *layer = layer_below(check, around, path, &domain);
-    if (!layer)
+    g_autofree char *below = ours_below(check, around, path, &domain);
+    if (!below)
         return;
     const CheckPlace place = {.domain = domain->name, .file = path};
     check_problem(check, &place,
@@ -98,7 +109,7 @@ static void check_overlay(Check *check, const Surroundings *around, const char *
                                   "until that is in order"
                                 : "if it is a clone that you made, keep it, and define it as a disk of its "
                                   "domain; if nobody needs it, remove it. domsnapfs never does",
-                  "orphan: an overlay on '%s' that nothing in the store refers to", layer->path);
+                  "orphan: an overlay on '%s' that nothing in the store refers to", below);
 }
 
 /* --- files of operations that are gone --- */
@@ -144,7 +155,7 @@ static void check_file(Check *check, const Surroundings *around, const char *dir
         return;
     if (step_is_temp_name(entry))
         check_left_over(check, around, path, &look);
-    else if (!look_up(around->layers, &look))
+    else if (!look_up(around->owners, &look))
         check_overlay(check, around, path);
 }
 

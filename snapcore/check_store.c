@@ -15,7 +15,7 @@ typedef EntryKind (*EntryJudge)(const char *path, const char *entry);
 
 static gboolean mend_rubbish(Check *check, gpointer data, GError **error)
 {
-    store_clear_rubbish(check->core->store);
+    store_remove_rubbish(data);
     if (file_exists(data))
         snap_set_error(error, EIO, "'%s' is still there", (const char *)data);
     return !file_exists(data);
@@ -52,11 +52,9 @@ static void check_entries(Check *check, const char *domain, const char *path, En
     }
 }
 
-static EntryKind judge_listed(const char *entry, const char *const *ours)
+static EntryKind judge_listed(const char *path, const char *entry, const char *const *ours)
 {
-    return g_strv_contains(ours, entry) ? ENTRY_OURS
-           : store_is_rubbish(entry)    ? ENTRY_RUBBISH
-                                        : ENTRY_STRANGE;
+    return g_strv_contains(ours, entry) ? ENTRY_OURS : store_is_rubbish(path) ? ENTRY_RUBBISH : ENTRY_STRANGE;
 }
 
 static EntryKind judge_root(const char *path, const char *entry)
@@ -68,7 +66,7 @@ static EntryKind judge_root(const char *path, const char *entry)
 /* A domain's directory, called as the domain is. */
 static EntryKind judge_domains(const char *path, const char *entry)
 {
-    if (store_is_rubbish(entry))
+    if (store_is_rubbish(path))
         return ENTRY_RUBBISH;
     g_autofree char *name = name_from_entry(entry, NAME_DOMAIN);
     g_autofree char *again = name_to_entry(name, NAME_DOMAIN);
@@ -78,7 +76,7 @@ static EntryKind judge_domains(const char *path, const char *entry)
 static EntryKind judge_domain(const char *path, const char *entry)
 {
     static const char *const ours[] = {"domain.xml", "domain.json", "journal.json", "log", "snapshots", NULL};
-    return judge_listed(entry, ours);
+    return judge_listed(path, entry, ours);
 }
 
 void check_store_files(Check *check)
@@ -140,7 +138,7 @@ static void check_snapshot_files(Check *check, const Domain *domain)
         const CheckPlace place = {.domain = domain->name, .file = file};
         if (g_hash_table_contains(ours, entry))
             continue;
-        if (store_is_rubbish(entry))
+        if (store_is_rubbish(file))
             (void)check_mendable(check, &place, "it is removed, as by the next mount", mend_rubbish, file,
                                  "a kill left it half done");
         else if (g_str_has_suffix(entry, ".xml") || g_str_has_suffix(entry, ".json"))

@@ -48,10 +48,14 @@ static void tell_stray(gpointer user, StrayKind kind, const Layer *layer, const 
         return;
     case STRAY_UNNAMED:
         if (!layer->released && !is_named(tags->check, layer, tag))
-            check_problem(tags->check, &place,
-                          "name it by a snapshot (redefine), or drop it with the machine off: qemu-img "
-                          "snapshot -d TAG FILE",
-                          "%s", line);
+            check_problem(
+                tags->check, &place,
+                tags->check->unread
+                    ? "a part of the store could not be read, and it may be named there: wait until "
+                      "that is in order"
+                    : "name it by a snapshot (redefine), or drop it with the machine off: qemu-img "
+                      "snapshot -d TAG FILE",
+                "%s", line);
         return;
     case STRAY_UNREADABLE: /* its header was found to be so */
     case STRAY_KINDS:

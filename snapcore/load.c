@@ -347,20 +347,31 @@ static gboolean load_libvirt(Domain *domain, json_t *json)
     return TRUE;
 }
 
-/* The sidecar as a whole; its text is of a version that is known. */
+/* The domain's sidecar. What another version means by it is not known. */
 static json_t *read_sidecar(const char *path, GError **error)
 {
-    g_autoptr(json_t) json = read_json(path, error);
-    if (!json)
-        return NULL;
-    const json_t *current = json_object_get(json, "current");
-    if (json_integer_value(json_object_get(json, "version")) != 1)
-        snap_set_error(error, EINVAL, "its version is not one that this program knows");
-    else if (current && !json_is_string(current) && !json_is_null(current))
-        snap_set_error(error, EINVAL, "its current snapshot is not as the format says");
-    else
-        return g_steal_pointer(&json);
+    json_t *json = read_json(path, error);
+    if (!json || json_integer_value(json_object_get(json, "version")) == 1)
+        return json;
+    snap_set_error(error, EINVAL, "its version is not one that this program knows");
+    json_decref(json);
     return NULL;
+}
+
+static void load_current(Domain *domain, json_t *current, const char *where)
+{
+    g_autoptr(GError) why = NULL;
+    if (!current || json_is_null(current))
+        return;
+    if (!json_is_string(current)) {
+        snap_set_error(&why, EINVAL, "its current snapshot is not as the format says");
+        break_domain(domain, where, why);
+        return;
+    }
+    domain->current = domain_find_snapshot(domain, json_string_value(current));
+    if (!domain->current && !domain->broken)
+        domain->broken =
+            g_strdup_printf("'%s': the current snapshot '%s' is missing", where, json_string_value(current));
 }
 
 /* All but the definition, into @domain. */
@@ -380,9 +391,7 @@ static gboolean load_rest(Domain *domain, const char *dir, GError **error)
     if (!load_snapshots(domain, dir, error))
         return FALSE;
 
-    const char *current = json_string_value(json_object_get(json, "current"));
-    if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
-        domain->broken = g_strdup_printf("'%s': the current snapshot '%s' is missing", side, current);
+    load_current(domain, json_object_get(json, "current"), side);
     FileLook look;
     if (file_look(log, &look, NULL))
         domain->log_size = look.stamp.size;

@@ -277,9 +277,25 @@ static gboolean is_cut_short(const char *file)
     return g_regex_match_simple("(?:^log|\\.json|\\.xml)\\.[A-Za-z0-9]{6}$", file, G_REGEX_DOLLAR_ENDONLY, 0);
 }
 
-gboolean store_is_rubbish(const char *entry)
+static gboolean is_dotted(const char *file)
 {
-    return (entry[0] == '.' && g_uuid_string_is_valid(entry + 1)) || is_cut_short(entry);
+    return file[0] == '.' && g_uuid_string_is_valid(file + 1);
+}
+
+gboolean store_is_rubbish(const char *path)
+{
+    g_autofree char *file = g_path_get_basename(path);
+    struct stat st; /* a domain may well be called "web.xml.backup", but that is a directory */
+    return is_dotted(file) || (is_cut_short(file) && lstat(path, &st) == 0 && S_ISREG(st.st_mode));
+}
+
+void store_remove_rubbish(const char *path)
+{
+    g_autofree char *file = g_path_get_basename(path);
+    if (is_dotted(file))
+        remove_dir(path);
+    else
+        (void)unlink(path);
 }
 
 /* Take away what kills have left behind in @path and, @depth levels down, below it. (What is no directory ends there.) */
@@ -289,19 +305,11 @@ static void clear_rubbish(const char *path, guint depth)
     const char *entry;
     while (dir && (entry = g_dir_read_name(dir))) {
         g_autofree char *file = g_build_filename(path, entry, NULL);
-        if (entry[0] == '.' && g_uuid_string_is_valid(entry + 1))
-            remove_dir(file);
-        else if (is_cut_short(entry))
-            (void)unlink(file);
+        if (store_is_rubbish(file))
+            store_remove_rubbish(file);
         else if (depth > 0 && entry[0] != '.')
             clear_rubbish(file, depth - 1);
     }
-}
-
-void store_clear_rubbish(const Store *store)
-{
-    g_autofree char *domains = store_domains_dir(store);
-    clear_rubbish(domains, 2);
 }
 
 static Store *store_new(const char *path, int lock)
@@ -322,9 +330,8 @@ Store *store_open(const char *path, GError **error)
     int lock = lock_store(path, error);
     if (lock < 0)
         return NULL;
-    Store *store = store_new(path, lock);
-    store_clear_rubbish(store);
-    return store;
+    clear_rubbish(domains, 2);
+    return store_new(path, lock);
 }
 
 Store *store_open_existing(const char *path, gboolean change, GError **error)

@@ -55,9 +55,9 @@ Store *store_open(const char *path, GError **error);
 Store *store_open_existing(const char *path, gboolean change, GError **error);
 void store_close(Store *store);
 
-/* What a kill leaves: is @entry, of a directory of the store, such? store_open clears all of it. */
-gboolean store_is_rubbish(const char *entry);
-void store_clear_rubbish(const Store *store);
+/* What a kill leaves: is @path, in a directory of the store, such? store_open clears all of it. Take away the one. */
+gboolean store_is_rubbish(const char *path);
+void store_remove_rubbish(const char *path);
 
 /* One file of a domain's directory to be written (or, text NULL, removed), relative to that directory. */
 typedef struct {
