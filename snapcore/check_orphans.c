@@ -4,6 +4,7 @@
  * gone. By device and inode: what a file is called says nothing about what it is.
  */
 #include <errno.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "chain.h"
@@ -31,14 +32,28 @@ static GHashTable *text_table(void)
     return g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 }
 
+/* The file behind a loop device: it begins with the device's qcow2 header, and is no image of its own. */
+static void survey_loop(Surroundings *around, Domain *domain, const FileLook *device)
+{
+    g_autofree char *text = NULL;
+    g_autofree char *attribute = g_strdup_printf("/sys/dev/block/%u:%u/loop/backing_file",
+                                                 major(device->id.dev), minor(device->id.dev));
+    FileLook look;
+    if (g_file_get_contents(attribute, &text, NULL, NULL) && file_look(g_strchomp(text), &look, NULL))
+        g_hash_table_insert(around->owners, check_file_key(&look), domain);
+}
+
 static void survey_layer(Surroundings *around, Domain *domain, Layer *layer)
 {
     FileLook look;
-    if (!layer_is_local(layer) || file_in_dev(layer->path))
+    if (!layer_is_local(layer))
         return;
-    g_hash_table_add(around->dirs, g_path_get_dirname(layer->path));
+    if (!file_in_dev(layer->path))
+        g_hash_table_add(around->dirs, g_path_get_dirname(layer->path));
     if (!file_look(layer->path, &look, NULL))
         return;
+    if (look.block)
+        survey_loop(around, domain, &look);
     g_hash_table_insert(around->layers, check_file_key(&look), layer);
     g_hash_table_insert(around->owners, check_file_key(&look), domain);
 }
@@ -107,8 +122,8 @@ static void check_overlay(Check *check, const Surroundings *around, const char *
     check_problem(check, &place,
                   check->unread ? "a part of the store could not be read, and it may be known there: wait "
                                   "until that is in order"
-                                : "if it is a clone that you made, keep it, and define it as a disk of its "
-                                  "domain; if nobody needs it, remove it. domsnapfs never does",
+                                : "if it is a clone that you made, or what an NBD export serves, keep it; if "
+                                  "nobody needs it, remove it. domsnapfs never does",
                   "orphan: an overlay on '%s' that nothing in the store refers to", below);
 }
 
@@ -137,12 +152,14 @@ static void check_left_over(Check *check, const Surroundings *around, const char
     const Layer *layer = look_up(around->layers, look);
     const Domain *domain = look_up(around->owners, look);
     const CheckPlace place = {.domain = domain ? domain->name : NULL, .file = path};
+    check->hands_off = domain && g_hash_table_contains(check->under_way, domain->name);
     if (is_ours(layer, look))
         (void)check_mendable(check, &place, "this name is removed", mend_second_name, (gpointer)path,
                              "left over from an operation that is done: a second name of '%s'", layer->path);
     else
         check_problem(check, &place, "if no other store's daemon is at work in this directory, remove it",
                       "a temporary file of an operation that is gone, of this or of another store");
+    check->hands_off = FALSE;
 }
 
 /* --- both --- */

@@ -138,8 +138,10 @@ static void load_domain(Check *check, const char *name)
     for (guint i = 0; i < problems->len; i++)
         check_problem(check, &place, FROM_BACKUP, "%s", (const char *)problems->pdata[i]);
     check->unread |= problems->len > 0;
+    check->hands_off = is_under_way(check, domain);
     if (problems->len == 0)
         check_whole(check, domain);
+    check->hands_off = FALSE;
 }
 
 static gboolean load_domains(Check *check, GError **error)

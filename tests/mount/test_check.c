@@ -108,6 +108,31 @@ START_TEST(accepted)
 }
 END_TEST
 
+/* The last advice of all: the records are lost, and what the documents and the images say is brought back from them. */
+START_TEST(anew)
+{
+    g_autoptr(World) w = world_new(NULL);
+    make_web(w);
+    const char *tree = text_of(w, "web/tree");
+    world_stop(w);
+    const char *away = in_dir(w, "away");
+    sh_ok(w, keepf(w, "rm '%s/domains/web/domain.json' && cp -r '%s/domains/web' '%s'", w->store, w->store,
+                   away));
+    ck_assert_int_eq(repair(w).rc, 4);
+    sh_ok(w, keepf(w, "rm -r '%s/domains/web'", w->store));
+    world_start(w, NULL);
+    sh_ok(w, keepf(w,
+                   "cp '%s/domain.xml' ctl && for s in one two; do { echo 'redefine -'; cat "
+                   "'%s/snapshots/'$s.xml; } > web/ctl; done",
+                   away, away));
+    sh_ok(w, keepf(w, "{ echo 'redefine --current -'; cat '%s/snapshots/two.xml'; } > web/ctl", away));
+    ck_assert_str_eq(text_of(w, "web/tree"), tree);
+    world_stop(w);
+    expect(check(w), 0, "");
+    world_start(w, NULL);
+}
+END_TEST
+
 /* An orphan is told and stays. */
 START_TEST(orphan)
 {
@@ -195,6 +220,7 @@ int main(void)
     tcase_add_test(tcase, in_order);
     tcase_add_test(tcase, mended);
     tcase_add_test(tcase, accepted);
+    tcase_add_test(tcase, anew);
     tcase_add_test(tcase, orphan);
     tcase_add_test(tcase, killed);
     tcase_add_test(tcase, refused);
