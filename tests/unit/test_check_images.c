@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The check of a store: layers, internal snapshots, clashes and what lies beside the images (check_case.h). */
 #include "check_case.h"
+#include "import_world.h"
+#include "loops.h"
 #include "runner.h"
 
 /* --- is it the file it was --- */
@@ -355,14 +357,64 @@ START_TEST(logged)
 }
 END_TEST
 
+/* --- other kinds of domains --- */
+
+/* An overlay on a device: neither that nor the file behind the device is an orphan. */
+START_TEST(device)
+{
+    if (!loops_work() && skip("no loop devices here"))
+        return;
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autofree char *file = world_path(world, "dev.img");
+    g_autofree char *name = loop_attach(file, 8 << 20);
+    g_autofree char *specs =
+        g_strdup_printf("vda,snapshot=external,stype=block,file=%s vdb,snapshot=no", name);
+    world_create(world, "web", "s1", specs);
+    world_create(world, "web", "s2", "vda,snapshot=internal vdb,snapshot=no");
+    world_close(world);
+    g_autofree char *before = every_file(world, ".");
+    g_autofree char *found = world_findings(world, FALSE, NULL);
+    g_autofree char *after = every_file(world, ".");
+    ck_assert_str_eq(found, "");
+    ck_assert(strcmp(before, after) == 0);
+    loop_detach(name);
+    g_autofree char *gone = world_findings(world, FALSE, NULL);
+    ck_assert_msg(strstr(gone, "disk 'vda': ") != NULL && strstr(gone, name) != NULL, "%s", gone);
+}
+END_TEST
+
+/* What is libvirt's is as libvirt keeps it: with write bits, and nothing of it is repaired. */
+START_TEST(imported)
+{
+    g_auto(Both) both = both_new(PATH("both"));
+    World *world = both.world;
+    import_world_three(both.web);
+    g_free(both_import(&both));
+    world_close(world);
+    g_autofree char *found = world_findings(world, TRUE, NULL);
+    ck_assert_str_eq(found, "");
+    import_world_write(both.web, 77); /* the guest's active image: that is fine */
+    in_world(world, "touch img/a.qcow2");
+    g_autofree char *before = every_file(world, "img");
+    g_autofree char *changed = world_findings(world, TRUE, NULL);
+    g_autofree char *after = every_file(world, "img");
+    ck_assert_msg(strstr(changed, "a.qcow2' was changed since the import: import it again\n") != NULL, "%s",
+                  changed);
+    ck_assert(strcmp(before, after) == 0);
+    world_open(world);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("check_images");
-    TCase *tcase = scratch_case(suite, "check_images");
+    TCase *tcase = loops_case(suite, "check_images");
     tcase_add_loop_test(tcase, damage, 0, G_N_ELEMENTS(cases));
     tcase_add_test(tcase, in_use);
     tcase_add_test(tcase, frozen_in_use);
     tcase_add_test(tcase, cannot_check);
     tcase_add_test(tcase, logged);
+    tcase_add_test(tcase, device);
+    tcase_add_test(tcase, imported);
     return run_suite(suite);
 }
