@@ -172,6 +172,9 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINT
 
 /* --- for the other files of the engine --- */
 
+/* A core that shows nothing yet. Takes over @store and @backend; free with engine.ops->free. */
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend);
+
 /* Tell that @name is gone from the directory @where. */
 void core_tell_gone(Core *core, EngineId where, const char *name);
 
