@@ -59,7 +59,7 @@ static EntryKind judge_listed(const char *path, const char *entry, const char *c
 
 static EntryKind judge_root(const char *path, const char *entry)
 {
-    static const char *const ours[] = {"lock", "log", "domains", NULL};
+    static const char *const ours[] = {"lock", "uuid", "log", "domains", NULL};
     return g_strv_contains(ours, entry) ? ENTRY_OURS : ENTRY_STRANGE;
 }
 
@@ -75,7 +75,8 @@ static EntryKind judge_domains(const char *path, const char *entry)
 
 static EntryKind judge_domain(const char *path, const char *entry)
 {
-    static const char *const ours[] = {"domain.xml", "domain.json", "journal.json", "log", "snapshots", NULL};
+    static const char *const ours[] = {"domain.xml", "domain.json", "journal.json", "undo.xml", "log",
+                                       "snapshots",  NULL};
     return judge_listed(path, entry, ours);
 }
 

@@ -104,11 +104,14 @@ Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **e
 /* Keep a second name busy as well. EEXIST, EBUSY. */
 gboolean op_take_name(Op *op, const char *name, GError **error);
 
+/* Keep the image at @path for this op alone, to be changed. As below, and EROFS: it is another store's. */
+gboolean op_take_image(Op *op, const char *path, GError **error);
+
 /*
  * Keep the image at @path for this op alone, by device and inode: two jobs of two domains that each check what the
  * other is about to do must not both succeed. EBUSY. Fine when the op has it already.
  */
-gboolean op_take_image(Op *op, const char *path, GError **error);
+gboolean op_reserve_image(Op *op, const char *path, GError **error);
 
 /* Nothing after success; everything undone after anything else. */
 void op_free(Op *op);

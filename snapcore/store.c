@@ -91,6 +91,7 @@ void store_close(Store *store)
     if (store->lock >= 0)
         close(store->lock);
     g_free(store->path);
+    g_free(store->uuid);
     g_free(store);
 }
 
@@ -320,6 +321,45 @@ static Store *store_new(const char *path, int lock)
     return store;
 }
 
+/* Which store it is; a new one becomes one. */
+static gboolean read_uuid(Store *store, gboolean change, GError **error)
+{
+    g_autofree char *file = g_build_filename(store->path, "uuid", NULL);
+    g_autofree char *text = NULL;
+    g_autoptr(GError) why = NULL;
+    gsize len;
+    if (file_load(file, 64, &text, &len, &why)) {
+        g_strchomp(text);
+        if (!g_uuid_string_is_valid(text)) {
+            snap_set_error(error, EINVAL, "'%s' holds no uuid", file);
+            return FALSE;
+        }
+        store->uuid = g_steal_pointer(&text);
+        return TRUE;
+    }
+    if (snap_errno(why) != ENOENT) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    if (!change)
+        return TRUE;
+    g_autofree char *uuid = g_uuid_string_random();
+    g_autofree char *line = g_strconcat(uuid, "\n", NULL);
+    if (!file_replace(file, line, strlen(line), error))
+        return FALSE;
+    store->uuid = g_steal_pointer(&uuid);
+    return TRUE;
+}
+
+static Store *store_new_checked(const char *path, int lock, gboolean change, GError **error)
+{
+    Store *store = store_new(path, lock);
+    if (read_uuid(store, change, error))
+        return store;
+    store_close(store);
+    return NULL;
+}
+
 Store *store_open(const char *path, GError **error)
 {
     g_autofree char *domains = g_build_filename(path, "domains", NULL);
@@ -331,7 +371,7 @@ Store *store_open(const char *path, GError **error)
     if (lock < 0)
         return NULL;
     clear_rubbish(domains, 2);
-    return store_new(path, lock);
+    return store_new_checked(path, lock, TRUE, error);
 }
 
 Store *store_open_existing(const char *path, gboolean change, GError **error)
@@ -349,7 +389,7 @@ Store *store_open_existing(const char *path, gboolean change, GError **error)
     }
     if (change ? (lock = lock_store(path, error)) < 0 : !lock_to_look(path, &lock, error))
         return NULL;
-    return store_new(path, lock);
+    return store_new_checked(path, lock, change, error);
 }
 
 GPtrArray *store_list(const Store *store, GError **error)

@@ -4,6 +4,7 @@
  *
  *   STORE/                      0700
  *     lock                      locked by the one process that uses the store; holds its pid
+ *     uuid                      which store this is (mark.h)
  *     log                       what concerns no domain that exists
  *     domains/ENTRY/            one a domain; ENTRY is the name as a directory entry (names.h) and decides the name
  *       domain.xml              its definition, libvirt's <domain>
@@ -47,7 +48,8 @@
 
 typedef struct {
     char *path;
-    int lock; /* descriptor that holds the lock */
+    char *uuid; /* NULL: it has none yet, and was opened only to look */
+    int lock;   /* descriptor that holds the lock */
 } Store;
 
 /* Open, make if missing, and lock. EBUSY names the pid that has it. */
