@@ -9,10 +9,9 @@
  *   plan_settle                             write the files, take temporaries away, carry out what comes after
  *   plan_close                              the journal goes
  *
- * A plan that is freed between prepare and commit is undone. The journal is STORE/domains/ENTRY/journal.json:
- * {"version": 1, "what": TEXT, "committed": bool, "steps": [STEP...], "after": [STEP...],
- *  "writes": [{"file", "text"|null}...]}; it is replaced durably as a whole, so it is always one of: absent (nothing
- * under way), not committed (undo the steps, last first) or committed (write the files again, go on).
+ * A plan that is freed between prepare and commit is undone. The journal, STORE/domains/ENTRY/journal.json, is described in
+ * STORE.md. It is replaced durably as a whole, so it is always one of: absent (nothing under way), not committed (undo the
+ * steps, last first) or committed (write the files again, go on).
  */
 #pragma once
 
