@@ -173,8 +173,12 @@ static gboolean core_cancel(Engine *engine, guint number, GError **error)
     g_mutex_lock(&core->lock);
     for (guint i = 0; i < core->jobs->len; i++) {
         const Job *job = core->jobs->pdata[i];
-        if (job->number == number)
-            cancel = g_object_ref(job->cancel);
+        if (job->number != number)
+            continue;
+        const Domain *domain = g_hash_table_lookup(core->by_name, job->domain);
+        cancel = g_object_ref(job->cancel);
+        if (job->yields && domain)
+            merger_call_off(core->merger, domain->object.id);
     }
     g_mutex_unlock(&core->lock);
     if (!cancel) {
