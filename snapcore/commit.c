@@ -56,6 +56,7 @@ char *op_snapshot_text(Snapshot *snapshot, SnapshotDef *def, GError **error)
     snapshot->xml_size = strlen(xml);
     snapshot->xml_time = snapshot->domain->changed;
     snapshot->secret = snapshot_def_has_secret(def);
+    snapshot->reverted = def->revert_disks->len > 0;
     return g_steal_pointer(&xml);
 }
 

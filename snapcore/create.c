@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "admit.h"
+#include "after.h"
 #include "align.h"
 #include "chain.h"
 #include "error.h"
@@ -284,7 +285,8 @@ static gboolean write_all(Creation *creation, DomainDef *before, GError **error)
     if (creation->snapshot) {
         g_autoptr(SnapshotDef) def = describe(creation, before);
         op->domain->current = creation->snapshot;
-        if (!op_write_snapshot(op, creation->snapshot, def, error))
+        if (!after_forget_revert(op, creation->snapshot->parent, error) ||
+            !op_write_snapshot(op, creation->snapshot, def, error))
             return FALSE;
     } else {
         domain_def_free(before);

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "after.h"
 #include "delete.h"
 #include "error.h"
 #include "undo.h"
@@ -110,7 +111,7 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
         return FALSE;
     op_prune(op);
     op_write_sidecar(op);
-    return plan_prepare(op->plan, op->cancel, error) &&
+    return after_write(op, op->domain->current, error) && plan_prepare(op->plan, op->cancel, error) &&
            op_commit(op, error, "delete '%s'%s", name,
                      flags & DELETE_CHILDREN        ? " and its descendants"
                      : flags & DELETE_CHILDREN_ONLY ? ": its descendants"

@@ -152,6 +152,7 @@ static Snapshot *load_document(Domain *domain, const char *path, GArray *orphans
     snapshot->memory = def->memory;
     snapshot->xml_size = len;
     snapshot->xml_time = look.stamp.mtime_sec;
+    snapshot->reverted = strstr(text, "<revertDisks>") != NULL;
     snapshot->secret = strstr(text, " passwd=") != NULL; /* the definition itself is not parsed here */
     Orphan orphan = {snapshot, g_strdup(def->parent)};
     g_array_append_val(orphans, orphan);

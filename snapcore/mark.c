@@ -48,9 +48,9 @@ gboolean mark_check(const Store *store, const char *path, GError **error)
         return TRUE;
     snap_set_error(
         error, EROFS,
-        "'%s' belongs to the store %s, and only that one may change it; undefine its domain there, or, if "
-        "that store is gone for good, setfattr -x " ATTRIBUTE " '%s'",
-        path, uuid, path);
+        "'%s' belongs to another store, %s, and only that one may change it: undefine its domain there; if "
+        "that store is gone for good, unmount, write its number into '%s/uuid', and mount again",
+        path, uuid, store->path);
     return FALSE;
 }
 

@@ -2,6 +2,7 @@
 /* What a merge changes in the store: the documents that named an image that is gone, and the sidecars. */
 #include <string.h>
 
+#include "after.h"
 #include "merge_job.h"
 
 /* Cheap, before a document is parsed: does its text hold any of the paths? */
@@ -88,4 +89,17 @@ gboolean merge_write_documents(Op *op, const GPtrArray *gone, const Layer *joine
     }
     op_write_sidecar(op);
     return op_write_definition(op, error);
+}
+
+gboolean merge_write_dropped(Op *op, const char *path, GError **error)
+{
+    g_autoptr(GPtrArray) gone = g_ptr_array_new();
+    g_ptr_array_add(gone, (gpointer)path);
+    for (guint i = 0; i < op->domain->snapshots->len; i++) {
+        Snapshot *snapshot = op->domain->snapshots->pdata[i];
+        gboolean names;
+        if (!text_names(op, snapshot, gone, &names, error) || (names && !after_write(op, snapshot, error)))
+            return FALSE;
+    }
+    return TRUE;
 }

@@ -351,11 +351,14 @@ static gboolean drop(Join *join, GError **error)
     Op *op = join->op;
     Layer *layer = lowest(join);
     g_autofree char *path = g_strdup(layer->path);
+    Snapshot *home = layer->home;
     plan_unlink(op, layer->path, &layer->file);
-    op_write_home(op, layer);
     domain_forget_layer(op->domain, layer);
+    if (home)
+        op_write_snapshot_sidecar(op, home);
     op_write_sidecar(op);
-    return plan_prepare(op->plan, op->cancel, error) && op_commit(op, error, "drop '%s'", path);
+    return merge_write_dropped(op, path, error) && plan_prepare(op->plan, op->cancel, error) &&
+           op_commit(op, error, "drop '%s'", path);
 }
 
 static gboolean carry_out(Op *op, Merge *merge, GError **error)

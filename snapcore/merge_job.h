@@ -26,3 +26,6 @@ gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *c
  */
 gboolean merge_write_documents(Op *op, const GPtrArray *gone, const Layer *joined, GHashTable *homes_of_gone,
                                GError **error);
+
+/* Likewise of the layer called @path, which is gone: documents that name it name something else, if there is anything. */
+gboolean merge_write_dropped(Op *op, const char *path, GError **error);

@@ -77,6 +77,7 @@ struct Snapshot {
     guint64 xml_size; /* bytes of the document */
     gint64 xml_time;  /* when it was last written */
     gboolean secret;
+    gboolean reverted; /* the document has <revertDisks> */
 };
 
 /* A file of ours that should have gone and could not be removed: tried again with each operation. */

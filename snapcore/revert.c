@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "admit.h"
+#include "after.h"
 #include "chain.h"
 #include "delete.h"
 #include "error.h"
@@ -281,13 +282,16 @@ static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
     }
     domain_def_free(op->domain->def);
     op->domain->def = g_steal_pointer(&revert->def);
+    Snapshot *before = op->domain->current;
     op->domain->current = current;
+    if (before != current && !after_forget_revert(op, before, error))
+        return FALSE;
     if (revert->undoing)
         undo_forget(op);
     if (revert->delete_children && !delete_names(op, current, DELETE_CHILDREN_ONLY, error))
         return FALSE;
     op_prune(op);
-    if (!op_write_definition(op, error))
+    if (!after_write(op, current, error) || !op_write_definition(op, error))
         return FALSE;
     op_write_sidecar(op);
     for (guint i = 0; i < op->unseen->len; i++) /* a layer that was missing when its snapshot was redefined */

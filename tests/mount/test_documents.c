@@ -134,6 +134,7 @@ START_TEST(moved_to_another_store)
     const char *tree = text_of(w, "web/tree");
     sh_ok(w, "mkdir ../out && cp web/domain.xml ../out/ && for s in one two three; do cp web/$s/snapshot.xml "
              "../out/$s; done");
+    command(w, NULL, "undefine web --snapshots-metadata");
     world_stop(w);
     g_free(w->store);
     w->store = g_strdup(in_dir(w, "another"));

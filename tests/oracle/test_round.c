@@ -86,6 +86,7 @@ static void teach_us(Twin *t, const Dump *dump)
 {
     World *w = t->w;
     guint n = g_strv_length(dump->names);
+    command(w, NULL, "undefine %s --snapshots-metadata", t->domain); /* else the images stay that store's */
     world_stop(w);
     g_free(w->store);
     w->store = g_strdup(in_dir(w, "new-store"));

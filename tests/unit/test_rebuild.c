@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A tree of snapshots, of whose store only the documents are left: rebuilt, parents first, in a new store on the same images. */
+#include <glib/gstdio.h>
+
 #include "engine_world.h"
 #include "runner.h"
 
@@ -79,13 +81,17 @@ static World *grown(char *dir)
     return world;
 }
 
-/* Close the store and open an empty one. */
+/* Close the store, which is lost, and open an empty one that has its number: else the images would be another's. */
 static void new_store(World *world, const char *definition)
 {
     g_autoptr(GError) error = NULL;
+    g_autofree char *lost = world_store_file(world, "uuid");
     world_close(world);
     g_free((char *)world->options.store);
     world->options.store = g_build_filename(world->dir, "new store", NULL);
+    g_autofree char *file = world_store_file(world, "uuid");
+    ck_assert_int_eq(g_mkdir(world->options.store, 0700), 0);
+    tool("cp", lost, file, NULL);
     world_open(world);
     ASSERT_OK(world_try_define(world, definition, &error), error);
 }
