@@ -268,12 +268,26 @@ gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len,
     return TRUE;
 }
 
+static gboolean write_all(int fd, const char *text, gsize len)
+{
+    for (gsize done = 0; done < len;) {
+        ssize_t n = write(fd, text + done, len - done);
+        if (n < 0 && errno != EINTR)
+            return FALSE;
+        done += (gsize)MAX(n, 0);
+    }
+    return TRUE;
+}
+
+/* Not GLib's: that does not say when the directory could not be synced. */
 gboolean file_replace(const char *path, const char *text, gsize len, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    if (g_file_set_contents_full(path, text, (gssize)len,
-                                 G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, &why))
-        return file_sync_parent(path, error); /* GLib syncs it too, but does not say when that fails */
-    snap_set_error(error, snap_errno(why), "write '%s': %s", path, why->message);
+    g_autofree char *temp = g_strconcat(path, ".XXXXXX", NULL);
+    g_auto(AutoFd) fd = g_mkstemp_full(temp, O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 && write_all(fd, text, len) && fsync(fd) == 0 && rename(temp, path) == 0)
+        return file_sync_parent(path, error);
+    snap_set_errno(error, errno, "write '%s'", path);
+    if (fd >= 0)
+        (void)unlink(temp);
     return FALSE;
 }
