@@ -10,6 +10,7 @@
 #include "core.h"
 #include "daemon.h"
 #include "error.h"
+#include "fault.h"
 #include "fs.h"
 #include "import.h"
 #include "mountpoint.h"
@@ -212,6 +213,8 @@ static int run(const Options *options)
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
+    if (!FAULT_START(&error))
+        return fail(EXIT_USAGE, error);
     g_autoptr(Options) options = options_parse(argc, argv, &error);
     if (options == NULL) {
         fail(EXIT_USAGE, error);

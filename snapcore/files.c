@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "fault.h"
 
 /* A descriptor that closes itself. */
 typedef int AutoFd;
@@ -142,7 +143,8 @@ gboolean file_make_like(const char *temp, const char *like, guint mode, GError *
     FileLook look;
     if (!file_look(like, &look, error))
         return FALSE;
-    g_auto(AutoFd) fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    g_auto(AutoFd) fd =
+        FAULT("files.make") ? -1 : open(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         snap_set_errno(error, errno, "create '%s'", temp);
         return FALSE;
@@ -169,19 +171,19 @@ static gboolean sync_fd(int fd, const char *path, GError **error)
 gboolean file_sync(const char *path, GError **error)
 {
     g_auto(AutoFd) fd = file_open_image(path, O_RDONLY, error);
-    return fd >= 0 && sync_fd(fd, path, error);
+    return fd >= 0 && FAULT_POINT("files.sync", error) && sync_fd(fd, path, error);
 }
 
 gboolean file_sync_parent(const char *path, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path);
-    g_auto(AutoFd) fd = open(dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    g_auto(AutoFd) fd = FAULT("files.sync-dir") ? -1 : open(dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     return sync_fd(fd, dir, error);
 }
 
 gboolean file_publish(const char *temp, const char *path, GError **error)
 {
-    if (link(temp, path) < 0) {
+    if (FAULT("files.link") || link(temp, path) < 0) {
         snap_set_errno(error, errno, "create '%s'", path);
         return FALSE;
     }
@@ -214,7 +216,7 @@ gboolean file_set_mode(const char *path, guint mode, GError **error)
         return TRUE;
     char self[64];
     g_snprintf(self, sizeof self, "/proc/self/fd/%d", fd); /* fchmod does not take an O_PATH descriptor */
-    if (chmod(self, mode) < 0) {
+    if (FAULT("files.chmod") || chmod(self, mode) < 0) {
         snap_set_errno(error, errno, "set the mode of '%s'", path);
         return FALSE;
     }
@@ -223,7 +225,7 @@ gboolean file_set_mode(const char *path, guint mode, GError **error)
 
 gboolean file_remove(const char *path, GError **error)
 {
-    if (unlink(path) < 0 && errno != ENOENT) {
+    if ((FAULT("files.unlink") || unlink(path) < 0) && errno != ENOENT) {
         snap_set_errno(error, errno, "remove '%s'", path);
         return FALSE;
     }
@@ -284,7 +286,8 @@ gboolean file_replace(const char *path, const char *text, gsize len, GError **er
 {
     g_autofree char *temp = g_strconcat(path, ".XXXXXX", NULL);
     g_auto(AutoFd) fd = g_mkstemp_full(temp, O_RDWR | O_CLOEXEC, 0600);
-    if (fd >= 0 && write_all(fd, text, len) && fsync(fd) == 0 && rename(temp, path) == 0)
+    if (fd >= 0 && !FAULT("files.write") && write_all(fd, text, len) && !FAULT("files.fsync") &&
+        fsync(fd) == 0 && !FAULT("files.rename") && rename(temp, path) == 0)
         return file_sync_parent(path, error);
     snap_set_errno(error, errno, "write '%s'", path);
     if (fd >= 0)

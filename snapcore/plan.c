@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 
 struct Plan {
     const Store *store;
@@ -222,7 +223,8 @@ Plan *plan_read_journal(const Store *store, Backend *backend, const char *domain
 gboolean plan_close(Plan *plan, GError **error)
 {
     g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
-    if (!file_remove(path, error))
+    if (!FAULT_POINT("plan.close", error) || !file_remove(path, error) ||
+        !FAULT_POINT("plan.close.after", error))
         return FALSE;
     plan->prepared = FALSE;
     return TRUE;
@@ -292,7 +294,8 @@ static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
 gboolean plan_commit(Plan *plan, GError **error)
 {
     plan->committed = TRUE;
-    if (write_journal(plan, error))
+    if (FAULT_POINT("plan.commit", error) && write_journal(plan, error) &&
+        FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
     return FALSE;
@@ -300,7 +303,8 @@ gboolean plan_commit(Plan *plan, GError **error)
 
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 {
-    if (!store_apply(plan->store, plan->domain, plan->writes, error))
+    if (!FAULT_POINT("plan.settle", error) || !store_apply(plan->store, plan->domain, plan->writes, error) ||
+        !FAULT_POINT("plan.settle.after", error))
         return FALSE;
     for (guint i = 0; i < plan->steps->len; i++)
         if (!step_finish(plan->steps->pdata[i], plan->backend, NULL))
@@ -319,7 +323,7 @@ static gboolean repair_image(Plan *plan, const Step *step, guint tries, GError *
 {
     for (guint try = 1;; try++) {
         g_autoptr(GError) why = NULL;
-        if (plan->backend->ops->repair(plan->backend, step->path, &why))
+        if (FAULT_POINT("plan.repair", &why) && plan->backend->ops->repair(plan->backend, step->path, &why))
             return TRUE;
         if (snap_errno(why) != EBUSY || try >= tries) {
             g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk '%s': ", step->disk);
@@ -351,6 +355,8 @@ static gboolean repair_images(Plan *plan, const GPtrArray *steps, gboolean must,
 /* Undo all steps, last first, whatever was done of them; then the journal goes. */
 static gboolean undo(Plan *plan, GError **error)
 {
+    if (!FAULT_POINT("plan.undo", error))
+        return FALSE;
     for (guint i = plan->steps->len; i > 0; i--)
         if (!step_undo(plan->steps->pdata[i - 1], plan->backend, error))
             return FALSE;
@@ -368,11 +374,17 @@ static void undo_or_stick(Plan *plan)
     plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
 }
 
+static gboolean write_intent(const Plan *plan, GError **error)
+{
+    return FAULT_POINT("plan.intent", error) && write_journal(plan, error) &&
+           FAULT_POINT("plan.intent.after", error);
+}
+
 gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
 {
     plan->prepared = TRUE;
     g_autoptr(GError) why = NULL;
-    if ((plan->steps->len == 0 || write_journal(plan, &why)) && run_steps(plan, cancel, &why))
+    if ((plan->steps->len == 0 || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
     plan->cut_short = snap_errno(why) == EINTR || snap_errno(why) == ETIMEDOUT;
     g_propagate_error(error, g_steal_pointer(&why));
