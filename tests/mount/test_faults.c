@@ -1,0 +1,575 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The daemon dies, or something fails, at every fault point (snapcore/fault.h) that a gesture passes: in the gesture, in
+ * its undoing, in the recovery that the next mount begins with. Afterwards there is the state before or the state after,
+ * never anything between, no file is left over, and the domain works.
+ *
+ * Each gesture is first done with the points written down. Every point is then tried with the first gesture that passes
+ * it; FAULTS_ALL=1 in the environment: with every gesture, at every passing. FAULTS_MODE: "exit" or "error", else both.
+ */
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "stage.h"
+
+enum { FAULT_EXIT = 86, EXIT_STORE = 2 };
+#define DISKS "vda:qcow2 vdb:qcow2"
+#define UUID "6d1e4a34-54c0-4c2c-9a6b-6f6f1c8f7d21"
+
+typedef struct {
+    const char *name;
+    void (*setup)(const World *w);
+    int (*act)(const World *w); /* an errno, or 0 */
+    gboolean steps;             /* it has some, and so can be undone and recovered */
+} Gesture;
+
+/* --- gestures --- */
+
+static void guest_writes(const World *w, guint8 byte)
+{
+    image_write(w, active_path(w, "web", "vda"), "qcow2", byte, 0, 65536);
+    image_write(w, active_path(w, "web", "vdb"), "qcow2", byte + 1, 131072, 65536);
+}
+
+static void setup_nothing(const World *w)
+{
+    make_image(w, "web-vda.qcow2", "qcow2");
+}
+
+static void setup_plain(const World *w)
+{
+    make_image(w, "web-vda.qcow2", "qcow2");
+    make_image(w, "web-vdb.qcow2", "qcow2");
+    ck_assert_int_eq(put(w, "ctl", machine_xml(w, "web", UUID, DISKS)), 0);
+    guest_writes(w, 1);
+}
+
+static void setup_internal(const World *w)
+{
+    setup_plain(w);
+    ck_works(g_mkdir(at(w, "web/s1"), 0755));
+    guest_writes(w, 11);
+}
+
+static void take_external(const World *w, const char *name)
+{
+    command(w, "web",
+            "create %s --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=external", name);
+}
+
+static void setup_external(const World *w)
+{
+    setup_plain(w);
+    take_external(w, "s1");
+    guest_writes(w, 21);
+}
+
+/* Internal states in files that are frozen by now. */
+static void setup_frozen(const World *w)
+{
+    setup_internal(w);
+    take_external(w, "s2");
+    guest_writes(w, 31);
+}
+
+/* The same, of images that have grown since. */
+static void setup_grown(const World *w)
+{
+    setup_internal(w);
+    run_ok(w, "qemu-img", "resize", "-q", "-f", "qcow2", active_path(w, "web", "vda"), "2M");
+    take_external(w, "s2");
+}
+
+/* After a revert by copy: the old images hold nothing that the present state needs. */
+static void setup_left(const World *w)
+{
+    setup_frozen(w);
+    command(w, "web", "revert s1");
+}
+
+static int result_of(int result)
+{
+    return result == 0 ? 0 : errno;
+}
+
+static int act_mkdir(const World *w)
+{
+    return result_of(g_mkdir(at(w, "web/s1"), 0755));
+}
+
+static int act_external(const World *w)
+{
+    return put(w, "web/ctl", "create s1 --diskspec vda,snapshot=external --diskspec vdb,snapshot=external\n");
+}
+
+static int act_mixed(const World *w)
+{
+    return put(w, "web/ctl", "create s1 --diskspec vda,snapshot=external --diskspec vdb,snapshot=internal\n");
+}
+
+/* As ln -sfn does it. */
+static int act_revert(const World *w)
+{
+    if (symlink("s1", at(w, "web/CuRrEnT")) < 0)
+        return errno;
+    return result_of(rename(at(w, "web/CuRrEnT"), at(w, "web/current")));
+}
+
+static int act_rmdir(const World *w)
+{
+    return result_of(g_rmdir(at(w, "web/s1")));
+}
+
+static int act_delete_all(const World *w)
+{
+    return put(w, "web/ctl", "delete s1 --children\n");
+}
+
+static int act_rename(const World *w)
+{
+    return result_of(rename(at(w, "web/s1"), at(w, "web/other")));
+}
+
+static int act_rename_domain(const World *w)
+{
+    return result_of(rename(at(w, "web"), at(w, "other")));
+}
+
+static int act_describe(const World *w)
+{
+    return put(w, "web/s1/description", "a text\n");
+}
+
+static int act_define(const World *w)
+{
+    return put(w, "ctl", machine_xml(w, "web", UUID, "vda:qcow2"));
+}
+
+/* The domain without its second disk. */
+static int act_domain_xml(const World *w)
+{
+    const char *xml = machine_xml(w, "web", UUID, "vda:qcow2");
+    const char *path = active_path(w, "web", "vda");
+    g_autoptr(GString) document = g_string_new(xml);
+    g_string_replace(document, image(w, "web-vda.qcow2"), path, 1);
+    return put(w, "web/domain.xml", document->str);
+}
+
+/* The snapshot under another name, by its document. */
+static int act_redefine(const World *w)
+{
+    g_autoptr(GString) document = g_string_new(text_of(w, "web/s1/snapshot.xml"));
+    g_string_replace(document, "<name>s1</name>", "<name>other</name>", 1);
+    return put(w, "web/s1/snapshot.xml", document->str);
+}
+
+static int act_undefine(const World *w)
+{
+    return result_of(g_rmdir(at(w, "web")));
+}
+
+static int act_undefine_all(const World *w)
+{
+    return put(w, "ctl", "undefine web --snapshots-metadata\n");
+}
+
+static const Gesture gestures[] = {
+    {"create mixed", setup_plain, act_mixed, TRUE},
+    {"revert in place", setup_internal, act_revert, TRUE},
+    {"revert by copy", setup_frozen, act_revert, TRUE},
+    {"mkdir", setup_plain, act_mkdir, FALSE},
+    {"create external", setup_plain, act_external, FALSE},
+    {"revert external", setup_external, act_revert, FALSE},
+    {"revert a grown one", setup_grown, act_revert, FALSE},
+    {"rmdir with tags", setup_internal, act_rmdir, FALSE},
+    {"rmdir in frozen", setup_frozen, act_rmdir, FALSE},
+    {"delete the tree", setup_frozen, act_delete_all, FALSE},
+    {"delete what is left", setup_left, act_delete_all, FALSE},
+    {"mv a snapshot", setup_external, act_rename, FALSE},
+    {"mv the domain", setup_internal, act_rename_domain, FALSE},
+    {"description", setup_internal, act_describe, FALSE},
+    {"define", setup_nothing, act_define, FALSE},
+    {"domain.xml", setup_internal, act_domain_xml, FALSE},
+    {"snapshot.xml", setup_frozen, act_redefine, FALSE},
+    {"rmdir the domain", setup_plain, act_undefine, FALSE},
+    {"undefine", setup_frozen, act_undefine_all, FALSE},
+};
+
+/* --- one run with a fault --- */
+
+/* When the fault comes: in the gesture, in its undoing, in the recovery backwards or forwards. */
+typedef enum { IN_GESTURE, IN_UNDO, IN_BACK, IN_FORWARD, N_ROUNDS } Round;
+static const struct {
+    const char *name;
+    const char *first; /* the fault that leads there */
+} rounds[] = {
+    [IN_GESTURE] = {"in the gesture", NULL},
+    [IN_UNDO] = {"undoing", "plan.commit=ENOSPC"},
+    [IN_BACK] = {"recovering backwards", "plan.commit=exit"},
+    [IN_FORWARD] = {"recovering forwards", "plan.commit.after=exit"},
+};
+
+typedef struct {
+    World *w;
+    const Gesture *gesture;
+    Stage *stage;
+    const char *before, *after; /* digests */
+    const char *what;           /* the run, for messages */
+} Trial;
+
+#define trial_assert(trial, condition, ...)                                                                  \
+    do {                                                                                                     \
+        if (!(condition))                                                                                    \
+            ck_abort_msg("%s: %s", (trial)->what, keepf((trial)->w, __VA_ARGS__));                           \
+    } while (0)
+
+static void set_fault(const char *fault, const char *trace)
+{
+    g_unsetenv("DOMSNAPFS_FAULT");
+    g_unsetenv("DOMSNAPFS_FAULT_TRACE");
+    if (fault != NULL)
+        g_setenv("DOMSNAPFS_FAULT", fault, TRUE);
+    if (trace != NULL)
+        g_setenv("DOMSNAPFS_FAULT_TRACE", trace, TRUE);
+}
+
+/* Start with @fault. FALSE: the fault ended the start. */
+static gboolean start(Trial *trial, const char *fault, const char *trace)
+{
+    int status = 0;
+    set_fault(fault, trace);
+    gboolean ok = world_try_start(trial->w, NULL, &status);
+    set_fault(NULL, NULL);
+    trial_assert(trial,
+                 ok || (fault != NULL && WIFEXITED(status) &&
+                        (WEXITSTATUS(status) == FAULT_EXIT || WEXITSTATUS(status) == EXIT_STORE)),
+                 "status %x at the start", (unsigned)status);
+    return ok;
+}
+
+static void expect_death(Trial *trial)
+{
+    int status = world_died(trial->w);
+    trial_assert(trial, WIFEXITED(status) && WEXITSTATUS(status) == FAULT_EXIT, "status %x",
+                 (unsigned)status);
+}
+
+static gboolean is_gone(int err)
+{
+    return err == ENOTCONN || err == ECONNABORTED;
+}
+
+static void expect_digest(Trial *trial, const char *when, const char *now, const char *expected)
+{
+    if (strcmp(now, expected) != 0)
+        fprintf(stderr, "---- expected:\n%s---- but is:\n%s", expected, now);
+    trial_assert(trial, strcmp(now, expected) == 0, "%s it is not in the state that it should be in", when);
+}
+
+/* A later operation works, and leaves nothing behind. */
+static void use(Trial *trial)
+{
+    const World *w = trial->w;
+    const char *domain = exists(w, "web") ? "web" : exists(w, "other") ? "other" : NULL;
+    if (domain == NULL)
+        return;
+    trial_assert(trial, g_mkdir(at(w, "%s/later", domain), 0755) == 0, "a later mkdir: %s: %s",
+                 g_strerror(errno), text_of(w, keepf(w, "%s/log", domain)));
+    trial_assert(trial, g_rmdir(at(w, "%s/later", domain)) == 0, "a later rmdir: %s", g_strerror(errno));
+}
+
+/* The state that there is after a death. */
+static void expect_one_of_both(Trial *trial)
+{
+    start(trial, NULL, NULL);
+    const char *now = digest(trial->w);
+    expect_digest(trial, "mounted again", now, strcmp(now, trial->after) == 0 ? trial->after : trial->before);
+    use(trial);
+    world_stop(trial->w);
+}
+
+/*
+ * What a cleaning up that failed may leave: tags and write bits that a later operation sees to, and the temporary name of
+ * an image. No state, document or definition is in it.
+ */
+static const char *essence(const Trial *trial, const char *text)
+{
+    g_autoptr(GRegex) temporary = g_regex_new("^file \\.domsnapfs-.*\n", G_REGEX_MULTILINE, 0, NULL);
+    g_autoptr(GRegex) tags = g_regex_new("^(file \\S+).*$", G_REGEX_MULTILINE, 0, NULL);
+    g_autofree char *kept = g_regex_replace_literal(temporary, text, -1, 0, "", 0, NULL);
+    g_autofree char *bare = g_regex_replace(tags, kept, -1, 0, "\\1", 0, NULL);
+    return keep(trial->w, bare);
+}
+
+/* What failed has changed nothing; what succeeded has happened, and stays so. */
+static void expect_what_was_said(Trial *trial, int err)
+{
+    const char *expected = err != 0 ? trial->before : trial->after;
+    start(trial, NULL, NULL);
+    const char *now = digest(trial->w);
+    if (err != 0)
+        expect_digest(trial, keepf(trial->w, "failed (%s) and mounted again", g_strerror(err)), now,
+                      expected);
+    else
+        expect_digest(trial, "succeeded and mounted again", essence(trial, now), essence(trial, expected));
+    use(trial);
+    if (err == 0 && strcmp(now, expected) != 0)
+        expect_digest(trial, "used", essence(trial, digest(trial->w)), essence(trial, expected));
+    world_stop(trial->w);
+}
+
+static void expect_reason(Trial *trial)
+{
+    const World *w = trial->w;
+    const char *log = exists(w, "web/log") ? text_of(w, "web/log") : text_of(w, "log");
+    trial_assert(trial, strstr(log, "FAILED") != NULL || strstr(trial->what, "store.log") != NULL,
+                 "no reason in the log: %s", log);
+}
+
+/* The gesture with @fault, which may be several; the daemon dies of it or stays. */
+static void run_gesture(Trial *trial, Round round, const char *fault, gboolean dies)
+{
+    const World *w = trial->w;
+    if (!start(trial, fault, NULL)) {
+        expect_one_of_both(trial);
+        return;
+    }
+    int err = trial->gesture->act(w);
+    if (dies) {
+        trial_assert(trial, is_gone(err), "alive: %s", g_strerror(err));
+        expect_death(trial);
+        expect_one_of_both(trial);
+        return;
+    }
+    trial_assert(trial, !is_gone(err), "it died");
+    if (err != 0)
+        expect_reason(trial);
+    if (err != 0 && round == IN_GESTURE)
+        expect_digest(trial, keepf(w, "failed (%s),", g_strerror(err)), digest(w), trial->before);
+    if (err != 0 && round == IN_UNDO) { /* the next operation undoes what is left */
+        use(trial);
+        expect_digest(trial, "after a failed undo and a later operation", digest(w), trial->before);
+    }
+    world_stop(trial->w);
+    expect_what_was_said(trial, err);
+}
+
+static void die_first(Trial *trial, Round round)
+{
+    start(trial, rounds[round].first, NULL);
+    int err = trial->gesture->act(trial->w);
+    trial_assert(trial, is_gone(err), "alive: %s", g_strerror(err));
+    expect_death(trial);
+}
+
+/* The recovery with @fault. When it only fails, the mount is there all the same. */
+static void run_recovery(Trial *trial, Round round, const char *fault)
+{
+    die_first(trial, round);
+    if (start(trial, fault, NULL))
+        world_stop(trial->w);
+    else if (world_is_mounted(trial->w))
+        ck_abort_msg("mounted, and ended");
+    start(trial, NULL, NULL);
+    expect_digest(trial, "mounted a second time", digest(trial->w),
+                  round == IN_BACK ? trial->before : trial->after);
+    use(trial);
+    world_stop(trial->w);
+}
+
+static void run(Trial *trial, Round round, const char *name, guint n, gboolean dies)
+{
+    const World *w = trial->w;
+    const char *code = dies ? "exit" : n % 2 ? "ENOSPC" : "EIO";
+    const char *fault = keepf(w, "%s:%u=%s", name, n, code);
+    trial->what = keepf(w, "%s, %s, %s", trial->gesture->name, rounds[round].name, fault);
+    if (g_getenv("FAULTS_TELL") != NULL)
+        fprintf(stderr, "%s\n", trial->what);
+    stage_restore(trial->stage);
+    if (round == IN_BACK || round == IN_FORWARD)
+        run_recovery(trial, round, fault);
+    else
+        run_gesture(trial, round, round == IN_UNDO ? keepf(w, "%s,%s", rounds[round].first, fault) : fault,
+                    dies);
+}
+
+/* --- which runs --- */
+
+/* The names that are passed, as often as they are. */
+static const char *trace_round(Trial *trial, Round round)
+{
+    const World *w = trial->w;
+    const char *file = in_dir(w, "trace");
+    g_autofree char *text = NULL;
+    trial->what = keepf(w, "%s, %s, traced", trial->gesture->name, rounds[round].name);
+    g_unlink(file);
+    stage_restore(trial->stage);
+    if (round == IN_BACK || round == IN_FORWARD) {
+        die_first(trial, round);
+        start(trial, NULL, file);
+    } else {
+        start(trial, rounds[round].first, file);
+        int err = trial->gesture->act(w);
+        trial_assert(trial, err == (round == IN_UNDO ? ENOSPC : 0), "%s", g_strerror(err));
+    }
+    ck_assert(g_file_get_contents(file, &text, NULL, NULL));
+    expect_digest(trial, "at once", digest(w),
+                  round == IN_UNDO || round == IN_BACK ? trial->before : trial->after);
+    world_stop(trial->w);
+    return keep(w, text);
+}
+
+/* Points that earlier tests of this program, processes of their own, have tried: a file of "NAME exit" and "NAME error". */
+static char *tried_file(void)
+{
+    g_autofree char *prefix = world_prefix();
+    return g_strconcat(prefix, "tried", NULL);
+}
+
+static gboolean note_tried(const char *name, gboolean dies)
+{
+    g_autofree char *file = tried_file();
+    g_autofree char *text = NULL;
+    g_autofree char *line = g_strdup_printf("%s %s\n", name, dies ? "exit" : "error");
+    if (!g_file_get_contents(file, &text, NULL, NULL))
+        text = g_strdup("\n");
+    g_autofree char *whole = g_strconcat("\n", line, NULL);
+    if (strstr(text, whole) != NULL)
+        return FALSE;
+    g_autofree char *longer = g_strconcat(text, line, NULL);
+    ck_assert(g_file_set_contents(file, longer, -1, NULL));
+    return TRUE;
+}
+
+static gboolean mode_wanted(gboolean dies)
+{
+    const char *mode = g_getenv("FAULTS_MODE");
+    return mode == NULL || strcmp(mode, dies ? "exit" : "error") == 0;
+}
+
+static guint try_point(Trial *trial, Round round, const char *name, guint times)
+{
+    gboolean all = g_getenv("FAULTS_ALL") != NULL;
+    guint runs = 0;
+    for (int dies = FALSE; dies <= TRUE; dies++) {
+        if (!mode_wanted(dies) || (!note_tried(name, dies) && !all))
+            continue;
+        for (guint n = 1; n <= (all ? times : 1); n++, runs++)
+            run(trial, round, name, n, dies);
+    }
+    return runs;
+}
+
+static guint try_round(Trial *trial, Round round)
+{
+    g_auto(GStrv) passed = g_strsplit(trace_round(trial, round), "\n", -1);
+    g_autoptr(GHashTable) times = g_hash_table_new(g_str_hash, g_str_equal);
+    guint runs = 0;
+    for (guint i = 0; passed[i] != NULL && *passed[i] != '\0'; i++) {
+        guint seen = GPOINTER_TO_UINT(g_hash_table_lookup(times, passed[i]));
+        g_hash_table_insert(times, passed[i], GUINT_TO_POINTER(seen + 1));
+    }
+    GHashTableIter iter;
+    gpointer name, seen;
+    g_hash_table_iter_init(&iter, times);
+    while (g_hash_table_iter_next(&iter, &name, &seen))
+        runs += try_point(trial, round, name, GPOINTER_TO_UINT(seen));
+    return runs;
+}
+
+START_TEST(every_point)
+{
+    g_autoptr(World) w = world_new(NULL);
+    Trial trial = {.w = w, .gesture = &gestures[_i]};
+    trial.gesture->setup(w);
+    world_stop(w);
+    g_autoptr(Stage) stage = stage_save(w);
+    trial.stage = stage;
+    trial.what = trial.gesture->name;
+    start(&trial, NULL, NULL);
+    trial.before = digest(w);
+    int err = trial.gesture->act(w);
+    trial_assert(&trial, err == 0, "%s", g_strerror(err));
+    trial.after = digest(w);
+    ck_assert_str_ne(trial.before, trial.after);
+    world_stop(w);
+    guint runs = 0;
+    for (Round round = 0; round < (trial.gesture->steps ? N_ROUNDS : 1); round++)
+        runs += try_round(&trial, round);
+    printf("# %s: %u runs\n", trial.gesture->name, runs);
+}
+END_TEST
+
+/* --- nothing is forgotten --- */
+
+static const char *const kinds_and_phases[] = {
+    "overlay do undo finish", "copy-out do undo finish", "freeze do undo", "tag do undo",
+    "keep do undo finish",    "apply do undo",           "drop-tag do",    "thaw do",
+};
+
+/* The names of all points; instead of those with a star the ones of each kind of step. */
+static GPtrArray *all_points(const World *w)
+{
+    GPtrArray *all = g_ptr_array_new();
+    set_fault("list", NULL);
+    g_auto(GStrv) names = g_strsplit(run_ok(w, w->program), "\n", -1);
+    set_fault(NULL, NULL);
+    for (guint i = 0; names[i] != NULL && *names[i] != '\0'; i++)
+        if (strchr(names[i], '*') == NULL)
+            g_ptr_array_add(all, (gpointer)keep(w, names[i]));
+    for (guint i = 0; i < G_N_ELEMENTS(kinds_and_phases); i++) {
+        g_auto(GStrv) words = g_strsplit(kinds_and_phases[i], " ", -1);
+        for (guint p = 1; words[p] != NULL; p++) {
+            g_ptr_array_add(all, (gpointer)keepf(w, "step.%s.%s", words[0], words[p]));
+            g_ptr_array_add(all, (gpointer)keepf(w, "step.%s.%s.after", words[0], words[p]));
+        }
+    }
+    return all;
+}
+
+/* Passed only by what is tried elsewhere: an import (store.exchange, store.sync), a block device. */
+static const char *const elsewhere[] = {"place.write", "store.exchange", "store.sync", NULL};
+
+START_TEST(none_forgotten)
+{
+    g_autoptr(World) w = world_new_idle();
+    g_autoptr(GPtrArray) all = all_points(w);
+    ck_assert_uint_gt(all->len, 30);
+    for (guint i = 0; i < all->len; i++)
+        for (int dies = FALSE; dies <= TRUE; dies++)
+            ck_assert_msg(g_strv_contains(elsewhere, all->pdata[i]) || !mode_wanted(dies) ||
+                              !note_tried(all->pdata[i], dies),
+                          "no gesture passed '%s'", (const char *)all->pdata[i]);
+    g_autofree char *file = tried_file();
+    g_unlink(file);
+}
+END_TEST
+
+START_TEST(refused)
+{
+    static const char *const bad[] = {
+        "plan.commit",      "plan.comit=EIO",    "plan.commit=",  "files.link=EWHAT", "files.link:0=EIO",
+        "files.link:x=EIO", "files.link:1-=EIO", "step.*.do=EIO", "plan.commit=EIO,"};
+    g_autoptr(World) w = world_new_idle();
+    set_fault(bad[_i], NULL);
+    const char *said = NULL;
+    ck_assert_int_eq(world_start_fails(w, NULL, &said), 1);
+    ck_has(said, "DOMSNAPFS_FAULT: '");
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("faults");
+    TCase *tcase = add_case(suite, "faults");
+    tcase_set_timeout(tcase, g_getenv("FAULTS_ALL") != NULL ? 0 : 300);
+    tcase_add_loop_test(tcase, every_point, 0, G_N_ELEMENTS(gestures));
+    if (g_getenv("FAULTS_ALL") == NULL)
+        tcase_add_test(tcase, none_forgotten);
+    tcase_add_loop_test(tcase, refused, 0, 9);
+    return mount_main(suite);
+}
