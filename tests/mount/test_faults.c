@@ -84,11 +84,15 @@ static void setup_grown(const World *w)
     take_external(w, "s2");
 }
 
-/* After a revert by copy: the old images hold nothing that the present state needs. */
-static void setup_left(const World *w)
+/* An image that is frozen only because the present state, in an overlay of the user's, stands on it. */
+static void setup_nameless(const World *w)
 {
-    setup_frozen(w);
-    command(w, "web", "revert s1");
+    setup_plain(w);
+    const char *over = image(w, "over.qcow2");
+    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "./web-vda.qcow2", "-F", "qcow2", over);
+    command(w, "web", "create s1 --reuse-external --diskspec vda,file=%s --diskspec vdb,snapshot=no", over);
+    ck_works(g_rmdir(at(w, "web/s1")));
+    make_image(w, "web-vdc.qcow2", "qcow2");
 }
 
 static int result_of(int result)
@@ -159,6 +163,11 @@ static int act_domain_xml(const World *w)
     return put(w, "web/domain.xml", document->str);
 }
 
+static int act_other_disks(const World *w)
+{
+    return put(w, "web/domain.xml", machine_xml(w, "web", UUID, "vdc:qcow2"));
+}
+
 /* The snapshot under another name, by its document. */
 static int act_redefine(const World *w)
 {
@@ -188,7 +197,7 @@ static const Gesture gestures[] = {
     {"rmdir with tags", setup_internal, act_rmdir, FALSE},
     {"rmdir in frozen", setup_frozen, act_rmdir, FALSE},
     {"delete the tree", setup_frozen, act_delete_all, FALSE},
-    {"delete what is left", setup_left, act_delete_all, FALSE},
+    {"other disks", setup_nameless, act_other_disks, FALSE},
     {"mv a snapshot", setup_external, act_rename, FALSE},
     {"mv the domain", setup_internal, act_rename_domain, FALSE},
     {"description", setup_internal, act_describe, FALSE},
