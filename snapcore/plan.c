@@ -18,6 +18,7 @@ struct Plan {
     gboolean prepared;  /* the journal is there, steps may have been done */
     gboolean cut_short; /* a child was ended in the middle of a step */
     gboolean committed;
+    gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
 };
 
@@ -87,6 +88,11 @@ const GPtrArray *plan_afters(const Plan *plan)
 const char *plan_stuck(const Plan *plan)
 {
     return plan->stuck;
+}
+
+gboolean plan_in_doubt(const Plan *plan)
+{
+    return plan->in_doubt;
 }
 
 /* --- the journal --- */
@@ -291,6 +297,14 @@ static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
     return TRUE;
 }
 
+/* Of a commit that failed: for want of room, say, before the journal was replaced; or only when that was to be durable? */
+static gboolean journal_may_say_committed(const Plan *plan)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(Plan) journal = plan_read_journal(plan->store, plan->backend, plan->domain, &why);
+    return why || (journal && journal->committed);
+}
+
 gboolean plan_commit(Plan *plan, GError **error)
 {
     plan->committed = TRUE;
@@ -298,6 +312,7 @@ gboolean plan_commit(Plan *plan, GError **error)
         FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
+    plan->in_doubt = journal_may_say_committed(plan);
     return FALSE;
 }
 
@@ -352,10 +367,21 @@ static gboolean repair_images(Plan *plan, const GPtrArray *steps, gboolean must,
     return TRUE;
 }
 
+/* As long as the journal may say that it has happened, nothing must be undone: after a kill, recovery would go forward. */
+static gboolean take_commit_back(Plan *plan, GError **error)
+{
+    if (!plan->in_doubt)
+        return TRUE;
+    if (!FAULT_POINT("plan.revoke", error) || !write_journal(plan, error))
+        return FALSE;
+    plan->in_doubt = FALSE;
+    return TRUE;
+}
+
 /* Undo all steps, last first, whatever was done of them; then the journal goes. */
 static gboolean undo(Plan *plan, GError **error)
 {
-    if (!FAULT_POINT("plan.undo", error))
+    if (!take_commit_back(plan, error) || !FAULT_POINT("plan.undo", error))
         return FALSE;
     for (guint i = plan->steps->len; i > 0; i--)
         if (!step_undo(plan->steps->pdata[i - 1], plan->backend, error))
@@ -371,7 +397,9 @@ static void undo_or_stick(Plan *plan)
     if (undo(plan, &why))
         return;
     plan->prepared = FALSE; /* once is enough in this process; the journal stays for the next start */
-    plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
+    plan->stuck = g_strdup_printf(plan->in_doubt ? "the next start decides whether '%s' has happened: %s"
+                                                 : "'%s' could not be undone: %s",
+                                  plan->what, why->message);
 }
 
 static gboolean write_intent(const Plan *plan, GError **error)
