@@ -177,5 +177,6 @@ const char *digest(const World *w)
     add_lines(w, text, keepf(w, "cd '%s' && ls -A", w->images), add_image);
     add_lines(w, text, keepf(w, "cd '%s' && find . -type f ! -name log ! -name lock | sort", w->store),
               add_stored);
+    g_string_replace(text, w->dir, "DIR", 0);
     return keep(w, text->str);
 }

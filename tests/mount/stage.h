@@ -19,6 +19,6 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stage, stage_free)
 /*
  * Of the mounted tree: each domain's definition, each snapshot's document (but for the times of creation) and links, and a
  * hash of the content of each disk in each state, read with qemu-img; of the files: the names in the store and next to the images,
- * the images' modes, their tags with a hash of the content of each.
+ * the images' modes, their tags with a hash of the content of each. Two worlds in the same state have the same.
  */
 const char *digest(const World *w);

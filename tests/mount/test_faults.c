@@ -14,199 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "acts.h"
 #include "stage.h"
 
 enum { FAULT_EXIT = 86, EXIT_STORE = 2 };
-#define DISKS "vda:qcow2 vdb:qcow2"
-#define UUID "6d1e4a34-54c0-4c2c-9a6b-6f6f1c8f7d21"
-
-typedef struct {
-    const char *name;
-    void (*setup)(const World *w);
-    int (*act)(const World *w); /* an errno, or 0 */
-    gboolean steps;             /* it has some, and so can be undone and recovered */
-} Gesture;
-
-/* --- gestures --- */
-
-static void guest_writes(const World *w, guint8 byte)
-{
-    image_write(w, active_path(w, "web", "vda"), "qcow2", byte, 0, 65536);
-    image_write(w, active_path(w, "web", "vdb"), "qcow2", byte + 1, 131072, 65536);
-}
-
-static void setup_nothing(const World *w)
-{
-    make_image(w, "web-vda.qcow2", "qcow2");
-}
-
-static void setup_plain(const World *w)
-{
-    make_image(w, "web-vda.qcow2", "qcow2");
-    make_image(w, "web-vdb.qcow2", "qcow2");
-    ck_assert_int_eq(put(w, "ctl", machine_xml(w, "web", UUID, DISKS)), 0);
-    guest_writes(w, 1);
-}
-
-static void setup_internal(const World *w)
-{
-    setup_plain(w);
-    ck_works(g_mkdir(at(w, "web/s1"), 0755));
-    guest_writes(w, 11);
-}
-
-static void take_external(const World *w, const char *name)
-{
-    command(w, "web",
-            "create %s --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=external", name);
-}
-
-static void setup_external(const World *w)
-{
-    setup_plain(w);
-    take_external(w, "s1");
-    guest_writes(w, 21);
-}
-
-/* Internal states in files that are frozen by now. */
-static void setup_frozen(const World *w)
-{
-    setup_internal(w);
-    take_external(w, "s2");
-    guest_writes(w, 31);
-}
-
-/* The same, of images that have grown since. */
-static void setup_grown(const World *w)
-{
-    setup_internal(w);
-    run_ok(w, "qemu-img", "resize", "-q", "-f", "qcow2", active_path(w, "web", "vda"), "2M");
-    take_external(w, "s2");
-}
-
-/* An image that is frozen only because the present state, in an overlay of the user's, stands on it. */
-static void setup_nameless(const World *w)
-{
-    setup_plain(w);
-    const char *over = image(w, "over.qcow2");
-    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-b", "./web-vda.qcow2", "-F", "qcow2", over);
-    command(w, "web", "create s1 --reuse-external --diskspec vda,file=%s --diskspec vdb,snapshot=no", over);
-    ck_works(g_rmdir(at(w, "web/s1")));
-    make_image(w, "web-vdc.qcow2", "qcow2");
-}
-
-static int result_of(int result)
-{
-    return result == 0 ? 0 : errno;
-}
-
-static int act_mkdir(const World *w)
-{
-    return result_of(g_mkdir(at(w, "web/s1"), 0755));
-}
-
-static int act_external(const World *w)
-{
-    return put(w, "web/ctl", "create s1 --diskspec vda,snapshot=external --diskspec vdb,snapshot=external\n");
-}
-
-static int act_mixed(const World *w)
-{
-    return put(w, "web/ctl", "create s1 --diskspec vda,snapshot=external --diskspec vdb,snapshot=internal\n");
-}
-
-/* As ln -sfn does it. */
-static int act_revert(const World *w)
-{
-    if (symlink("s1", at(w, "web/CuRrEnT")) < 0)
-        return errno;
-    return result_of(rename(at(w, "web/CuRrEnT"), at(w, "web/current")));
-}
-
-static int act_rmdir(const World *w)
-{
-    return result_of(g_rmdir(at(w, "web/s1")));
-}
-
-static int act_delete_all(const World *w)
-{
-    return put(w, "web/ctl", "delete s1 --children\n");
-}
-
-static int act_rename(const World *w)
-{
-    return result_of(rename(at(w, "web/s1"), at(w, "web/other")));
-}
-
-static int act_rename_domain(const World *w)
-{
-    return result_of(rename(at(w, "web"), at(w, "other")));
-}
-
-static int act_describe(const World *w)
-{
-    return put(w, "web/s1/description", "a text\n");
-}
-
-static int act_define(const World *w)
-{
-    return put(w, "ctl", machine_xml(w, "web", UUID, "vda:qcow2"));
-}
-
-/* The domain without its second disk. */
-static int act_domain_xml(const World *w)
-{
-    const char *xml = machine_xml(w, "web", UUID, "vda:qcow2");
-    const char *path = active_path(w, "web", "vda");
-    g_autoptr(GString) document = g_string_new(xml);
-    g_string_replace(document, image(w, "web-vda.qcow2"), path, 1);
-    return put(w, "web/domain.xml", document->str);
-}
-
-static int act_other_disks(const World *w)
-{
-    return put(w, "web/domain.xml", machine_xml(w, "web", UUID, "vdc:qcow2"));
-}
-
-/* The snapshot under another name, by its document. */
-static int act_redefine(const World *w)
-{
-    g_autoptr(GString) document = g_string_new(text_of(w, "web/s1/snapshot.xml"));
-    g_string_replace(document, "<name>s1</name>", "<name>other</name>", 1);
-    return put(w, "web/s1/snapshot.xml", document->str);
-}
-
-static int act_undefine(const World *w)
-{
-    return result_of(g_rmdir(at(w, "web")));
-}
-
-static int act_undefine_all(const World *w)
-{
-    return put(w, "ctl", "undefine web --snapshots-metadata\n");
-}
-
-static const Gesture gestures[] = {
-    {"create mixed", setup_plain, act_mixed, TRUE},
-    {"revert in place", setup_internal, act_revert, TRUE},
-    {"revert by copy", setup_frozen, act_revert, TRUE},
-    {"mkdir", setup_plain, act_mkdir, FALSE},
-    {"create external", setup_plain, act_external, FALSE},
-    {"revert external", setup_external, act_revert, FALSE},
-    {"revert a grown one", setup_grown, act_revert, FALSE},
-    {"rmdir with tags", setup_internal, act_rmdir, FALSE},
-    {"rmdir in frozen", setup_frozen, act_rmdir, FALSE},
-    {"delete the tree", setup_frozen, act_delete_all, FALSE},
-    {"other disks", setup_nameless, act_other_disks, FALSE},
-    {"mv a snapshot", setup_external, act_rename, FALSE},
-    {"mv the domain", setup_internal, act_rename_domain, FALSE},
-    {"description", setup_internal, act_describe, FALSE},
-    {"define", setup_nothing, act_define, FALSE},
-    {"domain.xml", setup_internal, act_domain_xml, FALSE},
-    {"snapshot.xml", setup_frozen, act_redefine, FALSE},
-    {"rmdir the domain", setup_plain, act_undefine, FALSE},
-    {"undefine", setup_frozen, act_undefine_all, FALSE},
-};
 
 /* --- one run with a fault --- */
 
@@ -283,25 +94,13 @@ static void expect_digest(Trial *trial, const char *when, const char *now, const
     trial_assert(trial, strcmp(now, expected) == 0, "%s it is not in the state that it should be in", when);
 }
 
-/* A later operation works, and leaves nothing behind. */
-static void use(Trial *trial)
-{
-    const World *w = trial->w;
-    const char *domain = exists(w, "web") ? "web" : exists(w, "other") ? "other" : NULL;
-    if (domain == NULL)
-        return;
-    trial_assert(trial, g_mkdir(at(w, "%s/later", domain), 0755) == 0, "a later mkdir: %s: %s",
-                 g_strerror(errno), text_of(w, keepf(w, "%s/log", domain)));
-    trial_assert(trial, g_rmdir(at(w, "%s/later", domain)) == 0, "a later rmdir: %s", g_strerror(errno));
-}
-
 /* The state that there is after a death. */
 static void expect_one_of_both(Trial *trial)
 {
     start(trial, NULL, NULL);
     const char *now = digest(trial->w);
     expect_digest(trial, "mounted again", now, strcmp(now, trial->after) == 0 ? trial->after : trial->before);
-    use(trial);
+    use_domain(trial->w);
     world_stop(trial->w);
 }
 
@@ -329,7 +128,7 @@ static void expect_what_was_said(Trial *trial, int err)
                       expected);
     else
         expect_digest(trial, "succeeded and mounted again", essence(trial, now), essence(trial, expected));
-    use(trial);
+    use_domain(trial->w);
     if (err == 0 && strcmp(now, expected) != 0)
         expect_digest(trial, "used", essence(trial, digest(trial->w)), essence(trial, expected));
     world_stop(trial->w);
@@ -346,7 +145,7 @@ static void expect_reason(Trial *trial)
 /* After an undo that failed, in the same process: the next operation undoes what is left. */
 static void expect_repair_without_restart(Trial *trial)
 {
-    use(trial);
+    use_domain(trial->w);
     expect_digest(trial, "after a failed undo and a later operation", digest(trial->w), trial->before);
 }
 
@@ -395,7 +194,7 @@ static void run_recovery(Trial *trial, Round round, const char *fault)
     start(trial, NULL, NULL);
     expect_digest(trial, "mounted a second time", digest(trial->w),
                   round == IN_BACK ? trial->before : trial->after);
-    use(trial);
+    use_domain(trial->w);
     world_stop(trial->w);
 }
 
@@ -586,10 +385,10 @@ START_TEST(decided_at_the_next_start)
 {
     g_autoptr(World) w = world_new(NULL);
     Trial trial = {.w = w, .what = "in doubt"};
-    setup_plain(w);
+    gesture_called("create mixed")->setup(w);
     world_stop(w);
     start(&trial, "plan.commit.after=EIO,plan.revoke=ENOSPC", NULL);
-    ck_assert_int_eq(act_mixed(w), EIO);
+    ck_assert_int_eq(gesture_called("create mixed")->act(w), EIO);
     ck_assert(!exists(w, "web/s1"));
     ck_has(text_of(w, "web/tree"), "read-only: the next start decides whether 'create 's1'' has happened: ");
     ck_errno(g_mkdir(at(w, "web/s2"), 0755), EROFS);
@@ -598,7 +397,7 @@ START_TEST(decided_at_the_next_start)
     world_start(w, NULL);
     ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 state tree");
     ck_has_not(text_of(w, "web/tree"), "read-only");
-    use(&trial);
+    use_domain(w);
 }
 END_TEST
 
@@ -620,7 +419,7 @@ int main(void)
     Suite *suite = suite_create("faults");
     TCase *tcase = add_case(suite, "faults");
     tcase_set_timeout(tcase, g_getenv("FAULTS_ALL") != NULL ? 0 : 300);
-    tcase_add_loop_test(tcase, every_point, 0, G_N_ELEMENTS(gestures));
+    tcase_add_loop_test(tcase, every_point, 0, (int)n_gestures());
     if (g_getenv("FAULTS_ALL") == NULL)
         tcase_add_test(tcase, none_forgotten);
     if (mode_wanted(FALSE))
