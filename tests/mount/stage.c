@@ -180,3 +180,12 @@ const char *digest(const World *w)
     g_string_replace(text, w->dir, "DIR", 0);
     return keep(w, text->str);
 }
+
+const char *essence(const World *w, const char *text)
+{
+    g_autoptr(GRegex) temporary = g_regex_new("^file \\.domsnapfs-.*\n", G_REGEX_MULTILINE, 0, NULL);
+    g_autoptr(GRegex) tags = g_regex_new("^(file \\S+).*$", G_REGEX_MULTILINE, 0, NULL);
+    g_autofree char *kept = g_regex_replace_literal(temporary, text, -1, 0, "", 0, NULL);
+    g_autofree char *bare = g_regex_replace(tags, kept, -1, 0, "\\1", 0, NULL);
+    return keep(w, bare);
+}

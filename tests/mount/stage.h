@@ -22,3 +22,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Stage, stage_free)
  * the images' modes, their tags with a hash of the content of each. Two worlds in the same state have the same.
  */
 const char *digest(const World *w);
+
+/*
+ * A digest without what a cleaning up that failed may leave: tags and write bits that a later operation sees to, and the
+ * temporary name of an image. All that it says of states, documents and definitions is still in it.
+ */
+const char *essence(const World *w, const char *text);
