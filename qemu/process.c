@@ -305,6 +305,17 @@ static int errno_of_message(const char *message)
     return EIO;
 }
 
+gboolean process_complained(const char *program, const char *errors)
+{
+    g_auto(GStrv) lines = g_strsplit(errors, "\n", -1);
+    g_autofree char *prefix = g_strconcat(program, ": ", NULL);
+    g_autofree char *warning = g_strconcat(prefix, "warning: ", NULL);
+    for (guint i = 0; lines[i]; i++)
+        if (g_str_has_prefix(lines[i], prefix) && !g_str_has_prefix(lines[i], warning))
+            return TRUE;
+    return FALSE;
+}
+
 /* The last line that is a message of @program itself, else the last line with anything on it. */
 static const char *last_message(char **lines, const char *program)
 {

@@ -73,7 +73,7 @@ static gboolean run_checked(const Run *run, const GPtrArray *argv, GCancellable 
     g_autoptr(ProcessResult) result = NULL;
     if (!run_raw(run, argv, cancel, &result, error))
         return FALSE;
-    if (result->status != 0) {
+    if (result->status != 0 || process_complained("qemu-img", result->errors->str)) {
         set_error_from(run, result, error);
         return FALSE;
     }
@@ -343,7 +343,8 @@ gboolean qemuimg_repair(const char *program, const char *path, GError **error)
     g_autoptr(ProcessResult) result = NULL;
     if (!run_raw(&run, argv, NULL, &result, error))
         return FALSE;
-    if (result->status == 0 || result->status == 3)
+    gboolean complained = process_complained("qemu-img", result->errors->str);
+    if ((result->status == 0 || result->status == 3) && !complained)
         return TRUE;
     if (result->status == 2)
         snap_set_error(error, EIO, "%s: '%s' has corruptions that cannot be repaired", run.what, path);
