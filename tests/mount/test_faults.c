@@ -270,33 +270,57 @@ static gboolean is_new(const Trial *trial, Round round, const char *name, gboole
     return strstr(name, "undo") != NULL && note_tried(keepf(trial->w, "%s in doubt", name), dies);
 }
 
-static guint try_point(Trial *trial, Round round, const char *name, guint times)
+/* @name, which is passed @times, the first @before of them before what the round is about. */
+static guint try_point(Trial *trial, Round round, const char *name, guint before, guint times)
 {
     gboolean all = g_getenv("FAULTS_ALL") != NULL;
-    guint some = 1 + g_str_hash(name) % times, runs = 0;
+    guint some = before + 1 + g_str_hash(name) % (times - before), runs = 0;
     for (int dies = FALSE; dies <= TRUE; dies++) {
         if (!mode_wanted(dies) || (!is_new(trial, round, name, dies) && !all) || leaves_doubt(name, dies))
             continue;
-        for (guint n = all ? 1 : some; n <= (all ? times : some); n++, runs++)
+        for (guint n = all ? before + 1 : some; n <= (all ? times : some); n++, runs++)
             run(trial, round, name, n, dies);
     }
     return runs;
 }
 
+/* How often each name is among the first @len lines. */
+static GHashTable *count_lines(char **lines, guint len)
+{
+    GHashTable *times = g_hash_table_new(g_str_hash, g_str_equal);
+    for (guint i = 0; i < len && *lines[i] != '\0'; i++) {
+        guint seen = GPOINTER_TO_UINT(g_hash_table_lookup(times, lines[i]));
+        g_hash_table_insert(times, lines[i], GUINT_TO_POINTER(seen + 1));
+    }
+    return times;
+}
+
+/* The line of the fault that leads to the round, and so is not to be replaced by another one; 0: none. */
+static guint first_fault(char **lines, Round round)
+{
+    g_autofree char *name = NULL;
+    if (round == IN_UNDO || round == IN_DOUBT)
+        name = g_strndup(rounds[round].first, strcspn(rounds[round].first, "="));
+    for (guint i = 0; name != NULL && lines[i] != NULL; i++)
+        if (strcmp(lines[i], name) == 0)
+            return i + 1;
+    return 0;
+}
+
 static guint try_round(Trial *trial, Round round)
 {
     g_auto(GStrv) passed = g_strsplit(trace_round(trial, round), "\n", -1);
-    g_autoptr(GHashTable) times = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GHashTable) before = count_lines(passed, first_fault(passed, round));
+    g_autoptr(GHashTable) times = count_lines(passed, g_strv_length(passed));
     guint runs = 0;
-    for (guint i = 0; passed[i] != NULL && *passed[i] != '\0'; i++) {
-        guint seen = GPOINTER_TO_UINT(g_hash_table_lookup(times, passed[i]));
-        g_hash_table_insert(times, passed[i], GUINT_TO_POINTER(seen + 1));
-    }
     GHashTableIter iter;
-    gpointer name, seen;
+    gpointer name, n;
     g_hash_table_iter_init(&iter, times);
-    while (g_hash_table_iter_next(&iter, &name, &seen))
-        runs += try_point(trial, round, name, GPOINTER_TO_UINT(seen));
+    while (g_hash_table_iter_next(&iter, &name, &n)) {
+        guint earlier = GPOINTER_TO_UINT(g_hash_table_lookup(before, name));
+        if (earlier < GPOINTER_TO_UINT(n))
+            runs += try_point(trial, round, name, earlier, GPOINTER_TO_UINT(n));
+    }
     return runs;
 }
 
