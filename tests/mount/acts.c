@@ -99,7 +99,10 @@ static int act_revert(const World *w)
 {
     if (symlink("s1", at(w, "web/CuRrEnT")) < 0)
         return errno;
-    return result_of(rename(at(w, "web/CuRrEnT"), at(w, "web/current")));
+    int err = result_of(rename(at(w, "web/CuRrEnT"), at(w, "web/current")));
+    if (err != 0)
+        (void)unlink(at(w, "web/CuRrEnT"));
+    return err;
 }
 
 static int act_rmdir(const World *w)

@@ -219,6 +219,20 @@ static void make_room(const char *dir)
     ck_works(g_unlink(file));
 }
 
+static const struct {
+    const char *gesture;
+    gboolean images; /* or the store */
+} filling[] = {
+    {"create mixed", FALSE},    {"create mixed", TRUE},
+    {"create external", TRUE},  {"mkdir", TRUE},
+    {"revert in place", FALSE}, {"revert in place", TRUE},
+    {"revert by copy", FALSE},  {"revert by copy", TRUE},
+    {"revert external", TRUE},  {"rmdir with tags", FALSE},
+    {"rmdir with tags", TRUE},  {"mv a snapshot", FALSE},
+    {"mv the domain", FALSE},   {"define", FALSE},
+    {"snapshot.xml", FALSE},    {"undefine", FALSE},
+};
+
 /* With more room every time, until it is enough. How often it was not. */
 static guint until_it_fits(Trial *trial, const char *dir)
 {
@@ -233,21 +247,22 @@ static guint until_it_fits(Trial *trial, const char *dir)
         if (err != 0 && dir == w->images)
             expect_sentence(trial, err, ENOSPC);
         ck_assert_msg(err == 0 || err == ENOSPC, "%s: %s", trial->what, g_strerror(err));
-        if (strstr(text_of(w, "web/tree"), "read-only") != NULL)
+        if (exists(w, "web/tree") && strstr(text_of(w, "web/tree"), "read-only") != NULL)
             use_domain(w); /* what could not be completed or undone is so now */
-        expect_state(trial, err);
         if (err == 0)
             return times;
+        expect_state(trial, err);
     }
 }
 
 START_TEST(full)
 {
     g_autoptr(World) w = world_new_idle();
-    Trial trial = {.w = w, .gesture = &gestures[_i / 2]};
-    const char *dir = _i % 2 ? w->images : w->store;
-    if (g_mkdir(w->store, 0700) < 0 || geteuid() != 0 || trial.gesture->setup == NULL) {
-        printf("# not root: nothing is mounted\n");
+    Trial trial = {.w = w, .gesture = gesture_called(filling[_i].gesture)};
+    const char *dir = filling[_i].images ? w->images : w->store;
+    ck_works(g_mkdir(w->store, 0700));
+    if (geteuid() != 0) {
+        printf("# not root: nothing can be mounted\n");
         return;
     }
     learn(&trial);
@@ -258,20 +273,20 @@ START_TEST(full)
     guint times = until_it_fits(&trial, dir);
     world_stop(w);
     world_start(w, NULL);
-    expect(&trial, "mounted again", essence(w, digest(w)), essence(w, trial.after));
+    expect_state(&trial, 0);
     world_stop(w);
     ck_works(umount2(dir, 0));
     printf("# %s: %u times too little room %s\n", trial.gesture->name, times,
-           _i % 2 ? "for the images" : "in the store");
+           filling[_i].images ? "for the images" : "in the store");
 }
 END_TEST
 
 int main(void)
 {
     Suite *suite = suite_create("baddisk");
-    TCase *breaking = add_case(suite, "breaks"), *filling = add_case(suite, "full");
+    TCase *breaking = add_case(suite, "breaks");
     tcase_set_timeout(breaking, g_getenv("BADDISK_ALL") != NULL ? 0 : 300);
     tcase_add_loop_test(breaking, breaks, 0, (int)G_N_ELEMENTS(chosen));
-    tcase_add_loop_test(filling, full, 0, 2 * (int)n_gestures());
+    tcase_add_loop_test(add_case(suite, "full"), full, 0, (int)G_N_ELEMENTS(filling));
     return mount_main(suite);
 }
