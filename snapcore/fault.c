@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Only in builds with fault points: the one place with a state of its own, set up before the first thread. */
+#ifndef FAULTS
+#define FAULTS 1
+#endif
 #include "fault.h"
 
 #include <errno.h>
@@ -11,6 +14,7 @@
 
 #include "error.h"
 
+/* The linker's names for the ends of the section. */
 extern const char *const __start_domsnapfs_faults[];
 extern const char *const __stop_domsnapfs_faults[];
 
@@ -50,7 +54,7 @@ static char *name_with(const char *pattern, const char *word)
 
 static gboolean is_known(const char *name)
 {
-    for (const char *const *known = __start_domsnapfs_faults; known < __stop_domsnapfs_faults; known++)
+    for (const char *const *known = __start_domsnapfs_faults; known != __stop_domsnapfs_faults; known++)
         if (g_pattern_match_simple(*known, name))
             return TRUE;
     return FALSE;
@@ -64,7 +68,7 @@ static int by_text(gconstpointer a, gconstpointer b)
 static void print_names(void)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new();
-    for (const char *const *name = __start_domsnapfs_faults; name < __stop_domsnapfs_faults; name++)
+    for (const char *const *name = __start_domsnapfs_faults; name != __stop_domsnapfs_faults; name++)
         if (!g_ptr_array_find_with_equal_func(names, *name, g_str_equal, NULL))
             g_ptr_array_add(names, (gpointer)*name);
     g_ptr_array_sort(names, by_text);
