@@ -11,6 +11,7 @@
 #include "core.h"
 #include "daemon.h"
 #include "error.h"
+#include "fault.h"
 #include "fs.h"
 #include "import.h"
 #include "mountpoint.h"
@@ -257,6 +258,8 @@ int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
     OptionsAction action;
+    if (!FAULT_START(&error))
+        return fail(EXIT_USAGE, error);
     g_autoptr(Options) options = options_parse(argc, argv, &action, &error);
     if (options == NULL) {
         fail(EXIT_USAGE, error);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "fault.h"
 #include "imagefile.h"
 #include "lockprobe.h"
 
@@ -25,7 +26,9 @@ typedef struct {
 static gboolean write_all(const Copy *copy, gsize len, guint64 offset, GError **error)
 {
     for (gsize done = 0; done < len;) {
-        ssize_t n = pwrite(copy->target, copy->buffer + done, len - done, (off_t)(offset + done));
+        ssize_t n = FAULT("copyfile.write")
+                        ? -1
+                        : pwrite(copy->target, copy->buffer + done, len - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {

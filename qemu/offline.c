@@ -10,6 +10,7 @@
 #include "copyout.h"
 #include "error.h"
 #include "copyup.h"
+#include "fault.h"
 #include "lockprobe.h"
 #include "placeimage.h"
 #include "qcow2.h"
@@ -94,7 +95,7 @@ static gboolean flush(const char *path, GError **error)
     g_autoptr(ImageFile) file = image_file_open(path, error);
     if (!file)
         return FALSE;
-    if (fsync(file->fd) < 0) {
+    if (FAULT("image.flush") || fsync(file->fd) < 0) {
         snap_set_errno(error, errno, "cannot flush '%s'", path);
         return FALSE;
     }

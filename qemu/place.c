@@ -9,6 +9,7 @@
 
 #include "backend.h"
 #include "error.h"
+#include "fault.h"
 #include "files.h"
 #include "lockprobe.h"
 #include "nbdplace.h"
@@ -39,7 +40,9 @@ static gboolean device_write(Place *place, guint64 offset, const void *buffer, g
 {
     const Device *device = (const Device *)place;
     for (gsize done = 0; done < len;) {
-        ssize_t n = pwrite(device->fd, (const char *)buffer + done, len - done, (off_t)(offset + done));
+        ssize_t n = FAULT("place.write")
+                        ? -1
+                        : pwrite(device->fd, (const char *)buffer + done, len - done, (off_t)(offset + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0) {

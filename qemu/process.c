@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "fault.h"
 
 #define GRACE_US (3 * G_USEC_PER_SEC) /* between SIGTERM and SIGKILL */
 #define ERRORS_HEAD 16384             /* of standard error: the first bytes are kept, */
@@ -83,6 +84,8 @@ static gboolean spawn(const ProcessSpec *spec, Child *child, GError **error)
     const char *environment[] = {path_entry, "LC_ALL=C", NULL};
     int target = PROCESS_PASSED_FD;
     g_autoptr(GError) local = NULL;
+    if (!FAULT_POINT("process.spawn", error))
+        return FALSE;
     if (!g_spawn_async_with_pipes_and_fds(spec->directory ? spec->directory : "/", spec->argv, environment,
                                           G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, prepare_child,
                                           (gpointer)spec, -1, -1, -1, &spec->pass_fd, &target,
@@ -91,7 +94,7 @@ static gboolean spawn(const ProcessSpec *spec, Child *child, GError **error)
         snap_set_error(error, EIO, "%s: %s", spec->what, local->message);
         return FALSE;
     }
-    child->pidfd = (int)syscall(SYS_pidfd_open, child->pid, 0);
+    child->pidfd = FAULT("process.spawned") ? -1 : (int)syscall(SYS_pidfd_open, child->pid, 0);
     if (child->pidfd < 0) {
         snap_set_errno(error, errno, "%s: cannot watch the process", spec->what);
         kill(-child->pid, SIGKILL);
@@ -243,7 +246,7 @@ gboolean process_run(const ProcessSpec *spec, GCancellable *cancel, ProcessResul
         watch(&child, cancel_fd);
         if (cancel_fd >= 0)
             g_cancellable_release_fd(cancel);
-        ok = reap(&child, spec, &result->status, error);
+        ok = reap(&child, spec, &result->status, error) && FAULT_POINT("process.ended", error);
     }
     close_fd(&child.pidfd);
     close_fd(&child.out);
@@ -302,6 +305,17 @@ static int errno_of_message(const char *message)
             return table[i].code;
     }
     return EIO;
+}
+
+gboolean process_complained(const char *program, const char *errors)
+{
+    g_auto(GStrv) lines = g_strsplit(errors, "\n", -1);
+    g_autofree char *prefix = g_strconcat(program, ": ", NULL);
+    g_autofree char *warning = g_strconcat(prefix, "warning: ", NULL);
+    for (guint i = 0; lines[i]; i++)
+        if (g_str_has_prefix(lines[i], prefix) && !g_str_has_prefix(lines[i], warning))
+            return TRUE;
+    return FALSE;
 }
 
 /* The last line that is a message of @program itself, else the last line with anything on it. */

@@ -62,6 +62,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(ProcessResult, process_result_free)
 gboolean process_identity_for(const char *path, ProcessIdentity *ret_identity, GError **error);
 
 /*
+ * Is there a message of @program in @errors that is no warning? qemu-img writes the last of an image's metadata when it
+ * closes it; if that fails it says so, and exits with 0 (tried: `convert` onto a full disk, and what was copied is gone).
+ */
+gboolean process_complained(const char *program, const char *errors);
+
+/*
  * Turn what a failed child wrote to standard error into an error: "@what: " and its last message (lines that
  * begin with "@program: " are messages, "@program: warning: " are not), its code what the message says
  * (ENOSPC, EBUSY for image locks, EACCES, ENOENT and others by the system's words; EIO when it says nothing

@@ -93,7 +93,9 @@ static gboolean read_header_v3(const ImageFile *file, Header *header, GError **e
 static gboolean read_header(const ImageFile *file, Header *header, GError **error)
 {
     guint8 raw[HEADER_V2_BYTES] = {0};
-    if (file->size < 8 || !image_file_read(file, 0, raw, 8, "header", NULL) || get32(raw) != QCOW2_MAGIC) {
+    if (file->size >= 8 && !image_file_read(file, 0, raw, 8, "header", error))
+        return FALSE; /* a disk that cannot be read, not a file that is something else */
+    if (file->size < 8 || get32(raw) != QCOW2_MAGIC) {
         snap_set_error(error, EINVAL, "'%s' is not a qcow2 image", file->path);
         return FALSE;
     }

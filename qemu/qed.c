@@ -85,8 +85,9 @@ static gboolean read_backing(const ImageFile *file, const guint8 *raw, ImageInfo
 ImageInfo *qed_read(const ImageFile *file, GError **error)
 {
     guint8 raw[HEADER_BYTES];
-    if (file->size < sizeof raw || !image_file_read(file, 0, raw, sizeof raw, "header", NULL) ||
-        memcmp(raw, "QED", 4) != 0) {
+    if (file->size >= sizeof raw && !image_file_read(file, 0, raw, sizeof raw, "header", error))
+        return NULL; /* a disk that cannot be read, not a file that is something else */
+    if (file->size < sizeof raw || memcmp(raw, "QED", 4) != 0) {
         snap_set_error(error, EINVAL, "'%s' is not a qed image", file->path);
         return NULL;
     }

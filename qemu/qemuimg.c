@@ -232,7 +232,8 @@ static gboolean run_check(const char *program, const char *path, const char *con
     g_autoptr(ProcessResult) result = NULL;
     if (!qemuimg_run_raw(&run, argv, NULL, &result, error))
         return FALSE;
-    if (result->status != 0 && result->status != 2 && result->status != 3) {
+    if ((result->status != 0 && result->status != 2 && result->status != 3) ||
+        process_complained("qemu-img", result->errors->str)) {
         qemuimg_set_error_from(&run, result, error);
         return FALSE;
     }

@@ -69,7 +69,7 @@ gboolean qemuimg_run(const QemuImgRun *run, const GPtrArray *argv, GCancellable 
     g_autoptr(ProcessResult) result = NULL;
     if (!qemuimg_run_raw(run, argv, cancel, &result, error))
         return FALSE;
-    if (result->status != 0) {
+    if (result->status != 0 || process_complained("qemu-img", result->errors->str)) {
         qemuimg_set_error_from(run, result, error);
         return FALSE;
     }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "fault.h"
 
 /* A descriptor that closes itself. */
 typedef int AutoFd;
@@ -147,7 +148,8 @@ gboolean file_make_like(const char *temp, const char *like, guint mode, GError *
     FileLook look;
     if (!file_look(like, &look, error))
         return FALSE;
-    g_auto(AutoFd) fd = open(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    g_auto(AutoFd) fd =
+        FAULT("files.make") ? -1 : open(temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         snap_set_errno(error, errno, "create '%s'", temp);
         return FALSE;
@@ -174,19 +176,19 @@ static gboolean sync_fd(int fd, const char *path, GError **error)
 gboolean file_sync(const char *path, GError **error)
 {
     g_auto(AutoFd) fd = file_open_image(path, O_RDONLY, error);
-    return fd >= 0 && sync_fd(fd, path, error);
+    return fd >= 0 && FAULT_POINT("files.sync", error) && sync_fd(fd, path, error);
 }
 
 gboolean file_sync_parent(const char *path, GError **error)
 {
     g_autofree char *dir = g_path_get_dirname(path);
-    g_auto(AutoFd) fd = open(dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
+    g_auto(AutoFd) fd = FAULT("files.sync-dir") ? -1 : open(dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     return sync_fd(fd, dir, error);
 }
 
 gboolean file_publish(const char *temp, const char *path, GError **error)
 {
-    if (link(temp, path) < 0) {
+    if (FAULT("files.link") || link(temp, path) < 0) {
         snap_set_errno(error, errno, "create '%s'", path);
         return FALSE;
     }
@@ -277,7 +279,7 @@ gboolean file_set_mode(const char *path, guint mode, GError **error)
         return TRUE;
     char self[64];
     g_snprintf(self, sizeof self, "/proc/self/fd/%d", fd); /* fchmod does not take an O_PATH descriptor */
-    if (chmod(self, mode) < 0) {
+    if (FAULT("files.chmod") || chmod(self, mode) < 0) {
         snap_set_errno(error, errno, "set the mode of '%s'", path);
         return FALSE;
     }
@@ -286,7 +288,7 @@ gboolean file_set_mode(const char *path, guint mode, GError **error)
 
 gboolean file_remove(const char *path, GError **error)
 {
-    if (unlink(path) < 0 && errno != ENOENT) {
+    if ((FAULT("files.unlink") || unlink(path) < 0) && errno != ENOENT) {
         snap_set_errno(error, errno, "remove '%s'", path);
         return FALSE;
     }
@@ -331,12 +333,27 @@ gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len,
     return TRUE;
 }
 
+static gboolean write_all(int fd, const char *text, gsize len)
+{
+    for (gsize done = 0; done < len;) {
+        ssize_t n = write(fd, text + done, len - done);
+        if (n < 0 && errno != EINTR)
+            return FALSE;
+        done += (gsize)MAX(n, 0);
+    }
+    return TRUE;
+}
+
+/* Not GLib's: that does not say when the directory could not be synced. */
 gboolean file_replace(const char *path, const char *text, gsize len, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    if (g_file_set_contents_full(path, text, (gssize)len,
-                                 G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, &why))
-        return file_sync_parent(path, error); /* GLib syncs it too, but does not say when that fails */
-    snap_set_error(error, snap_errno(why), "write '%s': %s", path, why->message);
+    g_autofree char *temp = g_strconcat(path, ".XXXXXX", NULL);
+    g_auto(AutoFd) fd = g_mkstemp_full(temp, O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 && !FAULT("files.write") && write_all(fd, text, len) && !FAULT("files.fsync") &&
+        fsync(fd) == 0 && !FAULT("files.rename") && rename(temp, path) == 0)
+        return file_sync_parent(path, error);
+    snap_set_errno(error, errno, "write '%s'", path);
+    if (fd >= 0)
+        (void)unlink(temp);
     return FALSE;
 }

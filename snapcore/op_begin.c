@@ -292,13 +292,13 @@ gboolean op_take_name(Op *op, const char *name, GError **error)
 }
 
 /* A plan whose undoing failed leaves its domain read-only: the journal is there, the next start tries again. */
-static void note_stuck(Core *core, const char *name, const char *stuck)
+static void note_stuck(Core *core, const char *name, const char *stuck, gboolean again)
 {
     g_mutex_lock(&core->lock);
     Domain *shown = g_hash_table_lookup(core->by_name, name);
     if (shown && !shown->broken) {
         shown->broken = g_strdup(stuck);
-        shown->stuck = TRUE;
+        shown->stuck = again;
         g_clear_pointer(&shown->tree, g_free);
     }
     g_mutex_unlock(&core->lock);
@@ -313,7 +313,7 @@ void op_free(Op *op)
     if (op->plan && !plan_committed(op->plan))
         plan_abort(op->plan);
     if (op->plan && plan_stuck(op->plan))
-        note_stuck(core, op->job->domain, plan_stuck(op->plan));
+        note_stuck(core, op->job->domain, plan_stuck(op->plan), !plan_in_doubt(op->plan));
     plan_free(op->plan);
     for (guint i = 0; i < op->holds->len; i++)
         close(g_array_index(op->holds, int, i));

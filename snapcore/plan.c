@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 
 struct Plan {
     const Store *store;
@@ -17,6 +18,7 @@ struct Plan {
     gboolean prepared;  /* the journal is there, steps may have been done */
     gboolean cut_short; /* a child was ended in the middle of a step */
     gboolean committed;
+    gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
 };
 
@@ -91,6 +93,11 @@ const GPtrArray *plan_afters(const Plan *plan)
 const char *plan_stuck(const Plan *plan)
 {
     return plan->stuck;
+}
+
+gboolean plan_in_doubt(const Plan *plan)
+{
+    return plan->in_doubt;
 }
 
 /* --- the journal --- */
@@ -227,7 +234,8 @@ Plan *plan_read_journal(const Store *store, Backend *backend, const char *domain
 gboolean plan_close(Plan *plan, GError **error)
 {
     g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
-    if (!file_remove(path, error))
+    if (!FAULT_POINT("plan.close", error) || !file_remove(path, error) ||
+        !FAULT_POINT("plan.close.after", error))
         return FALSE;
     plan->prepared = FALSE;
     return TRUE;
@@ -294,18 +302,29 @@ static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
     return TRUE;
 }
 
+/* Of a commit that failed: for want of room, say, before the journal was replaced; or only when that was to be durable? */
+static gboolean journal_may_say_committed(const Plan *plan)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(Plan) journal = plan_read_journal(plan->store, plan->backend, plan->domain, &why);
+    return why || (journal && journal->committed);
+}
+
 gboolean plan_commit(Plan *plan, GError **error)
 {
     plan->committed = TRUE;
-    if (write_journal(plan, error))
+    if (FAULT_POINT("plan.commit", error) && write_journal(plan, error) &&
+        FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
+    plan->in_doubt = journal_may_say_committed(plan);
     return FALSE;
 }
 
 gboolean plan_write_files(Plan *plan, GError **error)
 {
-    return store_apply(plan->store, plan->domain, plan->writes, error);
+    return FAULT_POINT("plan.settle", error) && store_apply(plan->store, plan->domain, plan->writes, error) &&
+           FAULT_POINT("plan.settle.after", error);
 }
 
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
@@ -329,7 +348,7 @@ static gboolean repair_image(Plan *plan, const Step *step, guint tries, GError *
 {
     for (guint try = 1;; try++) {
         g_autoptr(GError) why = NULL;
-        if (plan->backend->ops->repair(plan->backend, step->path, &why))
+        if (FAULT_POINT("plan.repair", &why) && plan->backend->ops->repair(plan->backend, step->path, &why))
             return TRUE;
         if (snap_errno(why) != EBUSY || try >= tries) {
             g_propagate_prefixed_error(error, g_steal_pointer(&why), "disk '%s': ", step->disk);
@@ -358,9 +377,22 @@ static gboolean repair_images(Plan *plan, const GPtrArray *steps, gboolean must,
     return TRUE;
 }
 
+/* As long as the journal may say that it has happened, nothing must be undone: after a kill, recovery would go forward. */
+static gboolean take_commit_back(Plan *plan, GError **error)
+{
+    if (!plan->in_doubt)
+        return TRUE;
+    if (!FAULT_POINT("plan.revoke", error) || !write_journal(plan, error))
+        return FALSE;
+    plan->in_doubt = FALSE;
+    return TRUE;
+}
+
 /* Undo all steps, last first, whatever was done of them; then the journal goes. */
 static gboolean undo(Plan *plan, GError **error)
 {
+    if (!take_commit_back(plan, error) || !FAULT_POINT("plan.undo", error))
+        return FALSE;
     for (guint i = plan->steps->len; i > 0; i--)
         if (!step_undo(plan->steps->pdata[i - 1], plan->backend, error))
             return FALSE;
@@ -376,14 +408,22 @@ static void undo_or_stick(Plan *plan)
         (void)repair_images(plan, plan->steps, FALSE, NULL);
     if (undo(plan, &why))
         return;
-    plan->stuck = g_strdup_printf("'%s' could not be undone: %s", plan->what, why->message);
+    plan->stuck = g_strdup_printf(plan->in_doubt ? "the next start decides whether '%s' has happened: %s"
+                                                 : "'%s' could not be undone: %s",
+                                  plan->what, why->message);
+}
+
+static gboolean write_intent(const Plan *plan, GError **error)
+{
+    return FAULT_POINT("plan.intent", error) && write_journal(plan, error) &&
+           FAULT_POINT("plan.intent.after", error);
 }
 
 gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
 {
     plan->prepared = TRUE;
     g_autoptr(GError) why = NULL;
-    if ((plan->steps->len == 0 || write_journal(plan, &why)) && run_steps(plan, cancel, &why))
+    if ((plan->steps->len == 0 || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
     plan->cut_short = snap_errno(why) == EINTR || snap_errno(why) == ETIMEDOUT;
     g_propagate_error(error, g_steal_pointer(&why));

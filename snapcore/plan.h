@@ -63,6 +63,9 @@ void plan_abort(Plan *plan);
 /* After the last call with a failed undo: why the journal is still there, or NULL. */
 const char *plan_stuck(const Plan *plan);
 
+/* Is it so because the commit may have happened? Then only a process that reads the store anew can go on. */
+gboolean plan_in_doubt(const Plan *plan);
+
 /* Recovery: bring a plan that plan_read_journal gave to its end, forward or back. @failed as for plan_settle. */
 gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
 

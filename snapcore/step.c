@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "fault.h"
 #include "files.h"
 #include "remote.h"
 
@@ -251,19 +252,32 @@ static gboolean explain(const Step *step, gboolean ok, GError **error)
 
 gboolean step_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
-    return explain(step, classes[step->kind].act(step, backend, cancel, error), error);
+    const StepClass *class = &classes[step->kind];
+    gboolean ok = FAULT_POINT_OF("step.*.do", class->word, error) &&
+                  class->act(step, backend, cancel, error) &&
+                  FAULT_POINT_OF("step.*.do.after", class->word, error);
+    return explain(step, ok, error);
 }
 
 gboolean step_undo(const Step *step, Backend *backend, GError **error)
 {
     const StepClass *class = &classes[step->kind];
-    return !class->undo || explain(step, class->undo(step, backend, error), error);
+    if (!class->undo)
+        return TRUE;
+    gboolean ok = FAULT_POINT_OF("step.*.undo", class->word, error) && class->undo(step, backend, error) &&
+                  FAULT_POINT_OF("step.*.undo.after", class->word, error);
+    return explain(step, ok, error);
 }
 
 gboolean step_finish(const Step *step, Backend *backend, GError **error)
 {
     const StepClass *class = &classes[step->kind];
-    return !class->finish || explain(step, class->finish(step, backend, error), error);
+    if (!class->finish)
+        return TRUE;
+    gboolean ok = FAULT_POINT_OF("step.*.finish", class->word, error) &&
+                  class->finish(step, backend, error) &&
+                  FAULT_POINT_OF("step.*.finish.after", class->word, error);
+    return explain(step, ok, error);
 }
 
 gboolean step_needs_repair(const Step *step)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "fault.h"
 #include "names.h"
 
 /* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still fit. */
@@ -34,7 +35,7 @@ StoreWrite *store_write_new(const char *file, const char *text)
 /* Lock @fd, the lock file @file; its content tells a person who has it. Closes it on failure. */
 static gboolean lock_file(int fd, const char *file, int how, GError **error)
 {
-    if (flock(fd, how | LOCK_NB) == 0)
+    if (!FAULT("store.lock") && flock(fd, how | LOCK_NB) == 0)
         return TRUE;
     char pid[32] = "";
     ssize_t n = errno == EWOULDBLOCK ? pread(fd, pid, sizeof pid - 1, 0) : -1;
@@ -156,7 +157,7 @@ static void remove_dir(const char *path)
     const char *entry;
     while (dir && (entry = g_dir_read_name(dir))) {
         g_autofree char *file = g_build_filename(path, entry, NULL);
-        if (unlink(file) < 0 && errno == EISDIR)
+        if (!FAULT("store.clear") && unlink(file) < 0 && errno == EISDIR)
             remove_dir(file);
     }
     if (dir)
@@ -174,7 +175,7 @@ static char *dotted_dir(const Store *store)
 /* rename(2) that does not overwrite, made durable. */
 static gboolean move_dir(const char *from, const char *to, GError **error)
 {
-    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0) {
+    if (FAULT("store.move") || renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) < 0) {
         snap_set_errno(error, errno, "rename '%s' to '%s'", from, to);
         return FALSE;
     }
@@ -190,7 +191,7 @@ static gboolean move_dir(const char *from, const char *to, GError **error)
 static gboolean sync_file_system(const char *dir, GError **error)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    gboolean ok = fd >= 0 && syncfs(fd) == 0;
+    gboolean ok = fd >= 0 && !FAULT("store.sync") && syncfs(fd) == 0;
     if (!ok)
         snap_set_errno(error, errno, "sync '%s'", dir);
     if (fd >= 0)
@@ -218,7 +219,7 @@ static char *build_dir(const Store *store, const GPtrArray *writes, GError **err
 {
     g_autofree char *temp = dotted_dir(store);
     g_autofree char *snapshots = g_build_filename(temp, "snapshots", NULL);
-    if (g_mkdir_with_parents(snapshots, 0700) < 0)
+    if (FAULT("store.build") || g_mkdir_with_parents(snapshots, 0700) < 0)
         snap_set_errno(error, errno, "make '%s'", snapshots);
     else if (writes->len < MANY_FILES ? apply_in(temp, writes, error) : fill_dir(temp, writes, error))
         return g_steal_pointer(&temp);
@@ -244,7 +245,7 @@ gboolean store_replace_domain(const Store *store, const char *name, const GPtrAr
     g_autofree char *dir = store_domain_dir(store, name);
     if (!temp)
         return FALSE;
-    gboolean ok = renameat2(AT_FDCWD, temp, AT_FDCWD, dir, RENAME_EXCHANGE) == 0;
+    gboolean ok = !FAULT("store.exchange") && renameat2(AT_FDCWD, temp, AT_FDCWD, dir, RENAME_EXCHANGE) == 0;
     if (!ok)
         snap_set_errno(error, errno, "exchange '%s' and '%s'", temp, dir);
     else if (!file_sync_parent(dir, error)) {
@@ -438,7 +439,7 @@ gboolean store_log(const Store *store, const char *domain, const char *line, gui
     g_autofree char *path = store_log_path(store, domain);
     int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     struct stat st;
-    if (fd < 0 || write(fd, line, strlen(line)) < 0 || fstat(fd, &st) < 0) {
+    if (fd < 0 || FAULT("store.log") || write(fd, line, strlen(line)) < 0 || fstat(fd, &st) < 0) {
         snap_set_errno(error, errno, "write '%s'", path);
         if (fd >= 0)
             close(fd);

@@ -17,6 +17,10 @@ for header in qemu/*.h fs/*.h; do
     if grep -l "^#include \"$name\"" snapcore/*.[ch]; then echo "  includes $header"; status=1; fi
 done
 
+for file in $(grep -l '^#include "fault.h"' snapcore/*.c qemu/*.c fs/*.c); do
+    grep -q "'../../$file'" tests/mount/meson.build || { echo "$file has fault points, but is not in domsnapfs-faults"; status=1; }
+done
+
 cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --library=gtk \
     --enable=warning,performance,portability --suppress=unknownMacro --suppress=varFuncNullUB \
     -D'G_DEFINE_AUTOPTR_CLEANUP_FUNC(a,b)=' -D'G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(a,b)=' -D'G_DEFINE_QUARK(a,b)=' \

@@ -40,6 +40,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 void world_start(World *w, const char *options);
 /* Start it, but do not expect it to mount: its exit code. *ret_log (may be NULL): what it said. */
 int world_start_fails(World *w, const char *options, const char **ret_log);
+/* Start it: FALSE when it ends instead of mounting. *ret_status: its wait status then. */
+gboolean world_try_start(World *w, const char *options, int *ret_status);
+/* It ends by itself, at once: its wait status. The mount point that is left behind is freed. */
+int world_died(World *w);
 /* Unmount; the daemon must exit 0 and be clean. */
 void world_stop(World *w);
 /* Send @signal instead of unmounting; then the same must be true. */

@@ -370,6 +370,16 @@ static const struct {
     {"qemu-img: warning: only this\n", EIO, "qemu-img x: failed without a word"},
 };
 
+START_TEST(test_complaints)
+{
+    ck_assert(!process_complained("qemu-img", ""));
+    ck_assert(!process_complained("qemu-img", "qemu-img: warning: a thing\nsomething else: broke\n"));
+    ck_assert(process_complained("qemu-img",
+                                 "qemu-img: warning: a thing\n"
+                                 "qemu-img: Failed to flush the L2 table cache: Input/output error\n"));
+}
+END_TEST
+
 START_TEST(test_messages)
 {
     GError *error = NULL;
@@ -408,6 +418,7 @@ static Suite *suite(void)
     tcase_add_test(ends, test_long_errors_keep_both_ends);
     tcase_add_test(ends, test_grandchild_with_our_pipes);
     tcase_add_test(ends, test_bad_ends);
+    tcase_add_test(ends, test_complaints);
     tcase_add_loop_test(ends, test_messages, 0, G_N_ELEMENTS(messages));
     return s;
 }
