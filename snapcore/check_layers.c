@@ -106,17 +106,43 @@ static gboolean may_be_replaced(const Domain *domain, const Layer *layer)
     return !file_id_known(&layer->file);
 }
 
-static void check_identity(Check *check, const Domain *domain, const Layer *layer, const CheckPlace *place,
+typedef struct {
+    const Domain *domain;
+    Layer *layer;
+} Replaced;
+
+/* As every mount takes it: what it contains is what it was, but it is not the file that we made. */
+static gboolean mend_identity(Check *check, gpointer data, GError **error)
+{
+    const Replaced *replaced = data;
+    Layer *layer = replaced->layer;
+    FileLook look;
+    if (!file_look(layer->path, &look, error))
+        return FALSE;
+    layer->file = look.id;
+    layer->made = FALSE;
+    return check_write_sidecar(check, replaced->domain, layer->home, error);
+}
+
+static void check_identity(Check *check, const Domain *domain, Layer *layer, const CheckPlace *place,
                            const FileLook *look)
 {
-    if (may_be_replaced(domain, layer) || file_id_same(&layer->file, &look->id))
+    static const char what[] = "it is another file than the one that was recorded";
+    Replaced replaced = {domain, layer};
+    if (may_be_replaced(domain, layer) || file_id_same(&layer->file, &look->id) || layer_changed(layer, look))
         return;
-    check_problem(check, place,
-                  layer->frozen ? "if it was restored from a backup, with its time, it is used as it is, but "
-                                  "domsnapfs will never remove it"
-                                : "if you replaced it on purpose, nothing need be done: the next snapshot "
-                                  "records it",
-                  "it is another file than the one that was recorded");
+    if (!layer->frozen && !domain_layer_is_active(domain, layer))
+        check_problem(
+            check, place,
+            "other images stand on it: compare it with a backup; if its content is what it was, define "
+            "the domain again",
+            "%s", what);
+    else if (domain->broken)
+        check_problem(check, place, "it is recorded as it is when the domain is in order", "%s", what);
+    else
+        (void)check_mendable(
+            check, place, "it is recorded, but not counted as made by domsnapfs, which never removes it then",
+            mend_identity, &replaced, "%s", what);
 }
 
 /* "2026-11-21 10:00:00.123456789 UTC" Caller frees. */
@@ -131,6 +157,8 @@ static void check_stamp(Check *check, const Domain *domain, const Layer *layer, 
                         const FileLook *look)
 {
     g_autofree char *need = describe_need(domain, layer);
+    gboolean same = !file_id_known(&layer->file) || file_id_same(&layer->file, &look->id);
+    const char *how = same ? "has been written or touched" : "is another file now";
     g_autofree char *now = describe_time(&look->stamp);
     g_autofree char *then = describe_time(&layer->stamp);
     g_autofree char *accept =
@@ -139,14 +167,13 @@ static void check_stamp(Check *check, const Domain *domain, const Layer *layer, 
                         "together with its time (cp -p)",
                         layer->stamp.mtime_sec, layer->stamp.mtime_nsec);
     if (look->stamp.size == layer->stamp.size)
-        check_problem(check, place, accept,
-                      "it was frozen and has been written or touched at %s (recorded: %s); %s", now, then,
+        check_problem(check, place, accept, "it was frozen and %s at %s (recorded: %s); %s", how, now, then,
                       need);
     else
         check_problem(check, place, "restore it from a backup together with its time (cp -p)",
-                      "it was frozen and has been written: %" G_GUINT64_FORMAT
-                      " bytes, recorded are %" G_GUINT64_FORMAT "; %s",
-                      look->stamp.size, layer->stamp.size, need);
+                      "it was frozen and %s: %" G_GUINT64_FORMAT " bytes, recorded are %" G_GUINT64_FORMAT
+                      "; %s",
+                      how, look->stamp.size, layer->stamp.size, need);
 }
 
 /* --- write bits --- */
@@ -178,7 +205,7 @@ static void check_write_bits(Check *check, const Domain *domain, const Layer *la
 
 /* --- one after the other --- */
 
-static void check_layer(Check *check, const Domain *domain, const Layer *layer)
+static void check_layer(Check *check, const Domain *domain, Layer *layer)
 {
     FileLook look;
     g_autoptr(GError) why = NULL;

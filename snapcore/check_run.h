@@ -54,6 +54,9 @@ GPtrArray *check_entries_of(const char *path);
 /* Which file it is, as a key for sets. Caller frees. */
 char *check_file_key(const FileLook *look);
 
+/* Write the sidecar of @home (NULL: @domain's own) anew. Only when nothing of the domain was unreadable: it would be lost. */
+gboolean check_write_sidecar(Check *check, const Domain *domain, const Snapshot *home, GError **error);
+
 /* --- the parts --- */
 
 /* The store's directories: what does not belong there. */

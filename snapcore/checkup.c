@@ -97,12 +97,20 @@ static void check_journal(Check *check, const char *name)
 
 /* --- one domain's records --- */
 
+gboolean check_write_sidecar(Check *check, const Domain *domain, const Snapshot *home, GError **error)
+{
+    g_autoptr(GPtrArray) writes = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free);
+    g_ptr_array_add(writes, store_sidecar_write(domain, home));
+    return store_apply(check->core->store, domain->name, writes, error);
+}
+
 static gboolean mend_current(Check *check, gpointer data, GError **error)
 {
     Domain *domain = data;
-    g_autofree char *path = store_domain_file(check->core->store, domain->name, "domain.json");
-    g_autofree char *text = store_domain_json(domain);
-    return file_replace(path, text, strlen(text), error);
+    if (!check_write_sidecar(check, domain, NULL, error))
+        return FALSE;
+    g_clear_pointer(&domain->broken, g_free);
+    return TRUE;
 }
 
 static gboolean mend_name(Check *check, gpointer data, GError **error)

@@ -9,9 +9,10 @@
  * refers to and files of operations that are gone. Formats come from the store; nothing is probed.
  *
  * With repair, what can be mended without a doubt is: an operation under way is brought to its end as at a mount, frozen
- * files lose write bits that came back, bookkeeping of a free active image is repaired, a current snapshot that is not
- * there is forgotten, second names of our own files and half-written files of the store go. No image and no orphan is ever
- * deleted. Without repair nothing is written at all.
+ * files lose write bits that came back, bookkeeping of a free active image is repaired, a file that is another one but has
+ * the recorded size and time is recorded (as not made by us), a current snapshot that is not there is forgotten, second
+ * names of our own files and half-written files of the store go. No image and no orphan is ever deleted. Without repair
+ * nothing is written at all.
  */
 #pragma once
 

@@ -95,16 +95,9 @@ gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error)
     return def && op_write_snapshot(op, snapshot, def, error);
 }
 
-static StoreWrite *sidecar_write(const Domain *domain, const Snapshot *home)
-{
-    g_autofree char *file = home ? store_snapshot_file(home->name, ".json") : g_strdup("domain.json");
-    g_autofree char *text = home ? store_snapshot_json(home) : store_domain_json(domain);
-    return store_write_new(file, text);
-}
-
 void op_write_home(Op *op, const Layer *layer)
 {
-    StoreWrite *write = sidecar_write(op->domain, layer->home);
+    StoreWrite *write = store_sidecar_write(op->domain, layer->home);
     plan_write(op->plan, write->file, write->text);
     store_write_free(write);
 }
@@ -229,7 +222,7 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
     }
     g_hash_table_iter_init(&iter, homes);
     while (g_hash_table_iter_next(&iter, &value, NULL)) {
-        g_ptr_array_add(writes, sidecar_write(domain, value));
+        g_ptr_array_add(writes, store_sidecar_write(domain, value));
     }
     return store_apply(core->store, plan_domain(plan), writes, error) && plan_close(plan, error);
 }

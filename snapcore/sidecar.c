@@ -146,3 +146,10 @@ char *store_snapshot_json(const Snapshot *snapshot)
     return dump(json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks",
                           disks_to_json(snapshot), "layers", layers_to_json(snapshot->domain, snapshot)));
 }
+
+StoreWrite *store_sidecar_write(const Domain *domain, const Snapshot *home)
+{
+    g_autofree char *file = home ? store_snapshot_file(home->name, ".json") : g_strdup("domain.json");
+    g_autofree char *text = home ? store_snapshot_json(home) : store_domain_json(domain);
+    return store_write_new(file, text);
+}

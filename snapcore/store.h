@@ -52,6 +52,9 @@ char *store_snapshot_file(const char *name, const char *suffix);
 char *store_domain_json(const Domain *domain);
 char *store_snapshot_json(const Snapshot *snapshot);
 
+/* What brings the sidecar in which the layers of @home (NULL: of @domain itself) are recorded up to date. */
+StoreWrite *store_sidecar_write(const Domain *domain, const Snapshot *home);
+
 /* Carry out writes in the order given; idempotent. */
 gboolean store_apply(const Store *store, const char *domain, const GPtrArray *writes, GError **error);
 

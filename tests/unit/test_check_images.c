@@ -32,6 +32,11 @@ static void replaced_active(World *world)
     in_world(world, "cp -p img/a.s2 img/copy && mv img/copy img/a.s2");
 }
 
+static void another_frozen(World *world)
+{
+    in_world(world, "cp img/c.qcow2 img/copy && chmod a-w img/copy && mv img/copy img/a.qcow2");
+}
+
 static void touched(World *world)
 {
     in_world(world, "touch img/a.qcow2");
@@ -220,8 +225,9 @@ static const CheckCase cases[] = {
      0},
     {"gone_active", gone_active, {"web: disk 'vdb': '", "b.s2': the image is gone; 's3' needs it"}, 1, 0, 0},
     {"no_file", no_file, {"b.s2' is neither a regular file nor a block device"}, 1, 0, 0},
-    {"replaced_frozen", replaced_frozen, {"a.qcow2': it is another file", "never remove it"}, 1, 0, 0},
-    {"replaced_active", replaced_active, {"a.s2': it is another file", "the next snapshot"}, 1, 0, 0},
+    {"replaced_frozen", replaced_frozen, {"a.qcow2': it is another file", "never removes it then"}, 1, 1, 0},
+    {"replaced_active", replaced_active, {"a.s2': it is another file", "it is recorded"}, 1, 1, 0},
+    {"another_frozen", another_frozen, {"a.qcow2': it was frozen and is another file now"}, 1, 0, 0},
     {"touched", touched, {"a.qcow2': it was frozen and has been written or touched", "touch -d @"}, 1, 0, 0},
     {"grown", grown, {" bytes, recorded are ", "'s1', 's2', 's3' need it"}, 1, 0, 0},
     {"write_bits",
@@ -359,6 +365,32 @@ END_TEST
 
 /* --- other kinds of domains --- */
 
+/* What lies below a domain's first image is not ours, and has no stamp: another file there is never taken for the same. */
+START_TEST(template)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    CheckCounts counts;
+    g_free(world_image(world, "base.qcow2", 1));
+    in_world(world, "cd img && " OVERLAY "./base.qcow2 top.qcow2");
+    world_define(world, "web", "top.qcow2", NULL);
+    world_close(world);
+    g_autofree char *found = world_findings(world, TRUE, NULL);
+    ck_assert_str_eq(found, "");
+    in_world(world, "cd img && cp base.qcow2 copy && mv copy base.qcow2");
+    for (guint i = 0; i < 2; i++) {
+        g_autofree char *changed = world_findings(world, TRUE, &counts);
+        ck_assert_msg(strstr(changed, "base.qcow2': it is another file than") != NULL, "%s", changed);
+        ck_assert_uint_eq(counts.problems, 1);
+        ck_assert_uint_eq(counts.mended, 0);
+    }
+    world_open(world);
+    world_define(world, "web", "top.qcow2", NULL);
+    world_close(world);
+    g_autofree char *defined = world_findings(world, FALSE, NULL);
+    ck_assert_str_eq(defined, "");
+}
+END_TEST
+
 /* An overlay on a device: neither that nor the file behind the device is an orphan. */
 START_TEST(device)
 {
@@ -414,6 +446,7 @@ int main(void)
     tcase_add_test(tcase, frozen_in_use);
     tcase_add_test(tcase, cannot_check);
     tcase_add_test(tcase, logged);
+    tcase_add_test(tcase, template);
     tcase_add_test(tcase, device);
     tcase_add_test(tcase, imported);
     return run_suite(suite);
