@@ -69,6 +69,17 @@ static void survey_definition(Surroundings *around, Domain *domain)
     }
 }
 
+/* Files that are to be removed are told of as such. */
+static void survey_leftovers(Surroundings *around, Domain *domain)
+{
+    for (guint i = 0; i < domain->leftovers->len; i++) {
+        const Leftover *leftover = domain->leftovers->pdata[i];
+        FileLook look;
+        if (file_look(leftover->path, &look, NULL) && file_id_same(&leftover->id, &look.id))
+            g_hash_table_insert(around->owners, check_file_key(&look), domain);
+    }
+}
+
 static Surroundings survey(const Check *check)
 {
     Surroundings around = {text_table(), text_table(), text_table()};
@@ -80,6 +91,7 @@ static Surroundings survey(const Check *check)
         while (g_hash_table_iter_next(&iter, NULL, &layer))
             survey_layer(&around, domain, layer);
         survey_definition(&around, domain);
+        survey_leftovers(&around, domain);
     }
     return around;
 }

@@ -63,6 +63,8 @@ gboolean check_write_sidecar(Check *check, const Domain *domain, const Snapshot 
 void check_store_files(Check *check);
 /* A domain's directory: what does not belong there, documents that cannot be read whole or do not fit their sidecars. */
 void check_documents(Check *check, const Domain *domain);
+/* What revert --undo brings back, and files of ours that should have gone. */
+void check_waiting(Check *check, Domain *domain);
 /* Names and uuids that two domains claim. */
 void check_identities(Check *check);
 

@@ -176,6 +176,7 @@ static void check_domain(Check *check, Domain *domain)
         return;
     check->hands_off = journal == JOURNAL_UNREADABLE;
     check_documents(check, domain);
+    check_waiting(check, domain);
     check_layers(check, domain);
     store_check_layers(domain); /* from here on as after a mount */
     check_tags(check, domain);

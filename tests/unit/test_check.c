@@ -358,6 +358,60 @@ START_TEST(no_store)
 }
 END_TEST
 
+/* What a revert threw away waits: that is in order, and so are its hidden tags and old layers. */
+START_TEST(undo_waits)
+{
+    g_autoptr(World) world = world_two_domains(PATH("world"));
+    CheckCounts counts;
+    world_write(world, "other", "vda", 50);
+    world_revert(world, "other", "s1");
+    world_write(world, "web", "vda", 51);
+    world_revert(world, "web", "s1");
+    world_close(world);
+    g_autofree char *found = world_findings(world, TRUE, NULL);
+    ck_assert_str_eq(found, "");
+    write_store(world, WEB "undo.xml", "<domain>");
+    g_autofree char *damaged = world_findings(world, TRUE, &counts);
+    ck_assert_msg(strstr(damaged, "web/undo.xml': what the last revert threw away has no definition") != NULL,
+                  "%s", damaged);
+    ck_assert_uint_eq(counts.mended, 0);
+}
+END_TEST
+
+/* Layers that were joined; and a file that should have gone: it is no orphan, and goes. */
+START_TEST(merged)
+{
+    g_autoptr(World) world = world_two_domains(PATH("world"));
+    g_autofree char *left = world_path(world, "left");
+    g_autoptr(GError) error = NULL;
+    CheckCounts counts;
+    FileLook look;
+    for (guint i = 4; i < 6; i++) {
+        g_autofree char *name = g_strdup_printf("s%u", i);
+        world_write(world, "web", "vda", 50 + (int)i);
+        world_create(world, "web", name, BOTH_EXTERNAL);
+    }
+    world_delete(world, "web", "s3");
+    world_delete(world, "web", "s4");
+    ASSERT_OK(world->engine->ops->wait(world->engine, world_domain(world, "web"), NULL, &error), error);
+    world_close(world);
+    g_autofree char *found = world_findings(world, TRUE, NULL);
+    ck_assert_str_eq(found, "");
+    in_world(world, "qemu-img create -q -f qcow2 -F qcow2 -b ./a.qcow2 img/left");
+    ck_assert(file_look(left, &look, NULL));
+    g_autofree char *record =
+        g_strdup_printf("\"leftovers\": [{\"path\": \"%s\", \"file\": [%" G_GUINT64_FORMAT
+                        ", %" G_GINT64_FORMAT ", %u]}], \"layers\"",
+                        left, look.id.ino, look.id.birth_sec, look.id.birth_nsec);
+    edit_store(world, WEB "domain.json", "\"layers\"", record);
+    g_autofree char *mended = world_findings(world, TRUE, &counts);
+    ck_assert_msg(counts.problems == 1 && counts.mended == 1, "%s", mended);
+    ck_assert_int_lt(access(left, F_OK), 0);
+    g_autofree char *clean = world_findings(world, FALSE, NULL);
+    ck_assert_str_eq(clean, "");
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("check");
@@ -366,5 +420,7 @@ int main(void)
     tcase_add_test(tcase, in_order);
     tcase_add_test(tcase, locked);
     tcase_add_test(tcase, no_store);
+    tcase_add_test(tcase, undo_waits);
+    tcase_add_test(tcase, merged);
     return run_suite(suite);
 }
