@@ -35,7 +35,7 @@ static void needs_init(Needs *needs, const Domain *domain)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         stand(needs, layer, domain_find_layer(domain, layer->backing));
-        if (layer->released)
+        if (layer_is_kept(layer))
             g_hash_table_add(needs->held, layer);
     }
     for (guint i = 0; i < domain->snapshots->len; i++)
@@ -60,7 +60,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Needs, needs_clear)
 /* May @layer's file go, or another file come in its place? */
 static gboolean may_go(const Needs *needs, const Layer *layer)
 {
-    return layer->made && layer->type == DISK_FILE && !layer->released && file_id_known(&layer->file) &&
+    return layer->made && layer->type == DISK_FILE && !layer_is_kept(layer) && file_id_known(&layer->file) &&
            !g_hash_table_contains(needs->tagged, layer);
 }
 
@@ -70,7 +70,7 @@ static gboolean may_go(const Needs *needs, const Layer *layer)
  */
 static gboolean may_be_written(const Layer *layer)
 {
-    return (layer->made || !layer->template) && !layer->released && file_id_known(&layer->file) &&
+    return (layer->made || !layer->template) && !layer_is_kept(layer) && file_id_known(&layer->file) &&
            (layer->type == DISK_FILE || (layer->type == DISK_BLOCK && layer->format == FORMAT_RAW));
 }
 
@@ -104,7 +104,7 @@ static gboolean uppers_ours(const Needs *needs, const Layer *top)
     g_hash_table_iter_init(&iter, needs->domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
-        if (g_strcmp0(layer->backing, top->path) == 0 && (!layer->made || layer->released))
+        if (g_strcmp0(layer->backing, top->path) == 0 && (!layer->made || layer_is_kept(layer)))
             return FALSE;
     }
     return TRUE;

@@ -277,8 +277,9 @@ static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
         const Target *target = &g_array_index(revert->targets, Target, i);
         point_disk(op->domain, revert->def, target->disk, target->layer);
     }
-    domain_def_free(op->domain->def);
+    g_autoptr(DomainDef) before = g_steal_pointer(&op->domain->def);
     op->domain->def = g_steal_pointer(&revert->def);
+    op_note_detached(op, before, FALSE);
     op->domain->current = current;
     if (revert->undoing)
         undo_forget(op);

@@ -23,7 +23,7 @@
  * libvirt has no element for: which file and tag a state really is, and who that file is.
  *
  * LAYER: {"path", "type"?: "block"|"network", "format", "backing"?, "backing_format"?, "file"?: [ino, birth s, birth ns],
- * "made"?: true, "released"?: true, "template"?: true, "mixed"?: true, "stem"?,
+ * "made"?: true, "released"?: true, "detached"?: true, "template"?: true, "mixed"?: true, "stem"?,
  * "frozen"?: {"size", "mtime": [s, ns], "mode", "blocks", "tags"?: [[id, name, s]...]}, "stale"?: [TAG...]}. tags: the
  * internal snapshots in the file, so that a frozen one need not be opened at the start to know of them; without it, it
  * is. stale: of these, tags that no snapshot names any more and that are to go. A layer that a snapshot froze is
