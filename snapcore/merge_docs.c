@@ -22,6 +22,72 @@ static gboolean text_names(Op *op, const Snapshot *snapshot, const GPtrArray *go
     return TRUE;
 }
 
+/* --- a file that is gone, and nothing in its place --- */
+
+/*
+ * What came after the state @below of disk @target, now that @gone is no more: what the guest writes, if that stands on
+ * it, or else whatever does. NULL: nothing is left.
+ */
+static const Layer *find_heir(const Domain *domain, const char *target, const char *below)
+{
+    const DiskDef *disk = domain_def_find_disk(domain->def, target);
+    const Layer *heir = NULL;
+    for (const Layer *layer = disk ? domain_active_layer(domain, disk) : NULL; layer;
+         layer = domain_find_layer(domain, layer->backing))
+        if (g_strcmp0(layer->backing, below) == 0)
+            return layer_is_local(layer) ? layer : NULL;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (g_strcmp0(layer->backing, below) == 0 && layer_is_local(layer) &&
+            (!heir || strcmp(layer->path, heir->path) < 0))
+            heir = layer;
+    }
+    return heir;
+}
+
+static gboolean name_heirs(const Domain *domain, GPtrArray *disks, const char *gone, const char *below)
+{
+    gboolean changed = FALSE;
+    for (guint i = 0; i < disks->len; i++) {
+        SnapshotDisk *disk = disks->pdata[i];
+        const Layer *heir = g_strcmp0(disk->source, gone) == 0 ? find_heir(domain, disk->name, below) : NULL;
+        if (!heir)
+            continue;
+        snapshot_disk_set_source(disk, heir->type, heir->path);
+        disk->format = heir->format;
+        changed = TRUE;
+    }
+    return changed;
+}
+
+gboolean merge_write_dropped(Op *op, const char *gone, const char *below, GError **error)
+{
+    g_autoptr(GPtrArray) paths = g_ptr_array_new();
+    g_ptr_array_add(paths, (gpointer)gone);
+    for (guint i = 0; below && i < op->domain->snapshots->len; i++) {
+        Snapshot *snapshot = op->domain->snapshots->pdata[i];
+        gboolean names;
+        if (!text_names(op, snapshot, paths, &names, error))
+            return FALSE;
+        if (!names)
+            continue;
+        g_autoptr(SnapshotDef) def =
+            store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
+        if (!def)
+            return FALSE;
+        gboolean changed = name_heirs(op->domain, def->disks, gone, below);
+        changed |= name_heirs(op->domain, def->revert_disks, gone, below);
+        if (changed && !op_write_snapshot(op, snapshot, def, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
+/* --- one that has taken the place of others --- */
+
 static gboolean write_document(Op *op, Snapshot *snapshot, const GPtrArray *gone, const Layer *joined,
                                gboolean *ret_written, GError **error)
 {

@@ -351,10 +351,15 @@ static gboolean drop(Join *join, GError **error)
     Op *op = join->op;
     Layer *layer = lowest(join);
     g_autofree char *path = g_strdup(layer->path);
+    g_autofree char *below = g_strdup(layer->backing);
+    const Snapshot *home = layer->home;
     plan_unlink(op, layer->path, &layer->file);
-    op_write_home(op, layer);
     domain_forget_layer(op->domain, layer);
     op_write_sidecar(op);
+    if (home)
+        op_write_snapshot_sidecar(op, home);
+    if (!merge_write_dropped(op, path, below, error))
+        return FALSE;
     return plan_prepare(op->plan, op->cancel, error) && op_commit(op, error, "drop '%s'", path);
 }
 

@@ -21,7 +21,13 @@
 gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *cancel, GError **error);
 
 /*
- * merge_docs.c: say how the store changes when @joined, in op->domain, has taken the place of the images called @gone
+ * merge_docs.c: say how the store changes when the image @gone is no more, which stood on @below (NULL: on nothing): a
+ * snapshot whose document names it as what came after is told what else did.
+ */
+gboolean merge_write_dropped(Op *op, const char *gone, const char *below, GError **error);
+
+/*
+ * The same: say how the store changes when @joined, in op->domain, has taken the place of the images called @gone
  * (of char *), of which some were recorded with the snapshots @homes_of_gone.
  */
 gboolean merge_write_documents(Op *op, const GPtrArray *gone, const Layer *joined, GHashTable *homes_of_gone,
