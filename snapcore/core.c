@@ -170,13 +170,20 @@ static gboolean core_cancel(Engine *engine, guint number, GError **error)
 {
     Core *core = (Core *)engine;
     g_autoptr(GCancellable) cancel = NULL;
+    g_autofree char *domain = NULL,
+                    *what = NULL; /* of work that nobody asked for, so that nobody else says it */
     g_mutex_lock(&core->lock);
     for (guint i = 0; i < core->jobs->len; i++) {
         const Job *job = core->jobs->pdata[i];
-        if (job->number == number)
-            cancel = g_object_ref(job->cancel);
+        if (job->number != number)
+            continue;
+        cancel = g_object_ref(job->cancel);
+        domain = job->yields ? g_strdup(job->domain) : NULL;
+        what = g_strdup(job->what);
     }
     g_mutex_unlock(&core->lock);
+    if (domain)
+        core_log(core, domain, "%s: cancelled, until something else is done here", what);
     if (!cancel) {
         snap_set_error(error, ENOENT, "there is no job %u", number);
         return FALSE;

@@ -57,8 +57,11 @@ static void work(gpointer data, gpointer user)
     int code = merge_domain(core, due->id, due->told, due->running, &why) ? 0 : snap_errno(why);
     g_mutex_lock(&core->lock);
     due->blocked = code == EBUSY ? due->blocked + 1 : 0;
-    /* It gave way, or must wait for somebody: later. Anything else does not get better by itself. */
-    if ((code == EINTR || code == EBUSY || due->again) && !merger->stopping) {
+    /*
+     * It must wait for somebody: later. Anything else does not get better by itself. Where it gave way to the user, it is
+     * due again when that is done (merger_schedule); where the user has cancelled it, after the next change.
+     */
+    if ((code == EBUSY || due->again) && !merger->stopping) {
         g_clear_object(&due->running);
         due->again = FALSE;
         due->due = g_get_monotonic_time() + (merger->idle << MIN(due->blocked, MAX_DELAY));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Merger: when merges run. Work is due some idle seconds after the last change of a domain, several domains at once; a
- * merge that gave way to the user is due again later. One thread waits, a pool works. All state is under core->lock.
+ * merge that gave way to the user is due again when that is done, one that the user cancelled after the next change or
+ * at the next start. One thread waits, a pool works. All state is under core->lock.
  */
 #pragma once
 
