@@ -92,7 +92,7 @@ static gboolean choose_way(Join *join, GError **error)
     const Layer *low = lowest(join);
     const Layer *smaller = NULL;
     guint64 size, first;
-    if (merge->kind != MERGE_DOWN)
+    if (merge->kind == MERGE_DROP)
         return TRUE;
     if (!size_of(join, low, &first, error))
         return FALSE;
@@ -105,10 +105,10 @@ static gboolean choose_way(Join *join, GError **error)
             smaller = layer;
         size = join->upper_size;
     }
-    if (smaller && merge->may_up) {
+    if (smaller && merge->may_up)
         merge->kind = MERGE_UP;
+    if (merge->kind == MERGE_UP)
         return TRUE;
-    }
     if (smaller)
         snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
                        smaller->path);
@@ -304,7 +304,7 @@ static void replace_in_model(const Join *join)
     g_ptr_array_add(join->op->unseen, top);
 }
 
-/* The paths (char *) that name nothing afterwards. */
+/* The paths (char *) that name nothing afterwards, or another format. */
 static GPtrArray *gone_paths(const Merge *merge)
 {
     GPtrArray *gone = g_ptr_array_new_with_free_func(g_free);
@@ -312,7 +312,9 @@ static GPtrArray *gone_paths(const Merge *merge)
     for (guint i = 0; i < merge->run->len; i++)
         if (strcmp(((Layer *)merge->run->pdata[i])->path, path) != 0)
             g_ptr_array_add(gone, g_strdup(((Layer *)merge->run->pdata[i])->path));
-    if (strcmp(merge->top->path, path) != 0)
+    const Layer *low = merge->run->pdata[0];
+    if (strcmp(merge->top->path, path) != 0 ||
+        (merge->kind == MERGE_DOWN && low->format != merge->top->format))
         g_ptr_array_add(gone, g_strdup(merge->top->path));
     return gone;
 }
