@@ -97,6 +97,18 @@ static char *backing_of(const char *path)
     return real;
 }
 
+/* A document says of the image at @path what it really is. */
+static void assert_image(const char *name, const char *path, DiskType type, ImageFormat format)
+{
+    struct stat st;
+    ck_assert_msg(stat(path, &st) == 0, "'%s' names '%s', which is not there", name, path);
+    const char *is = image_format(path);
+    ck_assert_msg((type == DISK_BLOCK) == !!S_ISBLK(st.st_mode), "'%s' does not know what '%s' is", name,
+                  path);
+    ck_assert_msg(strcmp(is, image_format_to_string(format)) == 0, "'%s' says that '%s' is %s, but it is %s",
+                  name, path, image_format_to_string(format), is);
+}
+
 /*
  * The overlay that a document names: what came after the snapshot. As long as anything did, it is there and stands on
  * the state.
@@ -105,8 +117,7 @@ static void assert_overlay(World *world, const char *name, const SnapshotDisk *d
 {
     if (disk->type == DISK_NETWORK || (access(disk->source, F_OK) < 0 && !is_stood_on(world, layer)))
         return;
-    ck_assert_msg(access(disk->source, F_OK) == 0, "'%s' names the overlay '%s', which is not there", name,
-                  disk->source);
+    assert_image(name, disk->source, disk->type, disk->format);
     char *below = backing_of(disk->source);
     ck_assert_msg(g_strcmp0(below, layer) == 0, "'%s' names the overlay '%s', which stands on '%s'", name,
                   disk->source, below ? below : "nothing");
@@ -115,11 +126,11 @@ static void assert_overlay(World *world, const char *name, const SnapshotDisk *d
 
 static void assert_chain(const char *name, const DiskDef *disk)
 {
-    ck_assert_msg(access(disk->source, F_OK) == 0, "'%s' names '%s', which is not there", name, disk->source);
+    assert_image(name, disk->source, disk->type, disk->format);
     for (guint i = 0; i < disk->backing->len; i++) {
         const BackingDef *below = disk->backing->pdata[i];
-        ck_assert_msg(!below->path || access(below->path, F_OK) == 0, "'%s' names '%s', which is not there",
-                      name, below->path);
+        if (below->path)
+            assert_image(name, below->path, below->type, below->format);
     }
 }
 
