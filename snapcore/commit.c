@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "mark.h"
 #include "strays.h"
 
 /* What is written must be readable again: escaping may have made it too long, and libxml2 writes things that no parser
@@ -342,6 +343,17 @@ static void let_go(Op *op)
     }
 }
 
+/* The images that are ours by now, those above all that the op made. */
+static void mark_images(Op *op, const Domain *domain)
+{
+    mark_active(op->core->store, domain);
+    for (guint i = 0; i < plan_steps(op->plan)->len; i++) {
+        const Step *step = plan_steps(op->plan)->pdata[i];
+        if (step->kind == STEP_FREEZE || step->kind == STEP_TAKE_NAME)
+            mark_set(op->core->store, step->path);
+    }
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
@@ -357,6 +369,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
         domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
         domain->stuck = TRUE;
     }
+    mark_images(op, domain);
     take_times(op->core, domain);
     g_autofree char *name = g_strdup(domain->name);
     EngineId id = domain->object.id;

@@ -170,20 +170,23 @@ static gboolean core_cancel(Engine *engine, guint number, GError **error)
 {
     Core *core = (Core *)engine;
     g_autoptr(GCancellable) cancel = NULL;
-    g_autofree char *domain = NULL,
-                    *what = NULL; /* of work that nobody asked for, so that nobody else says it */
+    g_autofree char *about = NULL, *what = NULL; /* of work that nobody asked for: nobody else will say it */
     g_mutex_lock(&core->lock);
     for (guint i = 0; i < core->jobs->len; i++) {
         const Job *job = core->jobs->pdata[i];
         if (job->number != number)
             continue;
+        const Domain *domain = g_hash_table_lookup(core->by_name, job->domain);
         cancel = g_object_ref(job->cancel);
-        domain = job->yields ? g_strdup(job->domain) : NULL;
+        if (!job->yields || !domain)
+            continue;
+        merger_call_off(core->merger, domain->object.id);
+        about = g_strdup(job->domain);
         what = g_strdup(job->what);
     }
     g_mutex_unlock(&core->lock);
-    if (domain)
-        core_log(core, domain, "%s: cancelled, until something else is done here", what);
+    if (about)
+        core_log(core, about, "%s: cancelled, until something else is done here", what);
     if (!cancel) {
         snap_set_error(error, ENOENT, "there is no job %u", number);
         return FALSE;
@@ -259,13 +262,8 @@ static const EngineOps core_ops = {
     .free = core_free,
 };
 
-Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend)
 {
-    Store *store = store_open(options->store, error);
-    if (!store) {
-        backend->ops->free(backend);
-        return NULL;
-    }
     Core *core = g_new0(Core, 1);
     core->engine.ops = &core_ops;
     core->store = store;
@@ -283,6 +281,17 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     g_autofree char *log = store_log_path(store, NULL);
     FileLook look;
     core->log_size = file_look(log, &look, NULL) ? look.stamp.size : 0;
+    return core;
+}
+
+Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+{
+    Store *store = store_open(options->store, error);
+    if (!store) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    Core *core = core_new(options, store, backend);
     if (!core->read_only)
         core->merger = merger_new(core, options->merge_idle_ms ? options->merge_idle_ms : MERGE_IDLE_MS);
     if (recovery_open(core, error))

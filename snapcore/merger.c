@@ -13,6 +13,7 @@ typedef struct {
     gint64 due;            /* monotonic, microseconds */
     GCancellable *running; /* NULL: it waits */
     gboolean again;        /* the domain changed while it ran */
+    gboolean called_off;   /* the user cancelled it */
     guint blocked;         /* how often in a row somebody had an image that a merge needs */
     GHashTable *told;      /* what of that was logged */
 } Due;
@@ -57,13 +58,11 @@ static void work(gpointer data, gpointer user)
     int code = merge_domain(core, due->id, due->told, due->running, &why) ? 0 : snap_errno(why);
     g_mutex_lock(&core->lock);
     due->blocked = code == EBUSY ? due->blocked + 1 : 0;
-    /*
-     * It must wait for somebody: later. Anything else does not get better by itself. Where it gave way to the user, it is
-     * due again when that is done (merger_schedule); where the user has cancelled it, after the next change.
-     */
-    if ((code == EBUSY || due->again) && !merger->stopping) {
+    /* It gave way, or must wait for somebody: later. Anything else does not get better by itself. */
+    gboolean later = due->again || ((code == EINTR || code == EBUSY) && !due->called_off);
+    if (later && !merger->stopping) {
         g_clear_object(&due->running);
-        due->again = FALSE;
+        due->again = due->called_off = FALSE;
         due->due = g_get_monotonic_time() + (merger->idle << MIN(due->blocked, MAX_DELAY));
     } else {
         g_hash_table_remove(merger->dues, &due->id);
@@ -170,6 +169,13 @@ void merger_schedule(Merger *merger, EngineId id)
     due->again = due->running != NULL;
     due->blocked = 0;
     g_cond_broadcast(&merger->changed);
+}
+
+void merger_call_off(Merger *merger, EngineId id)
+{
+    Due *due = merger ? g_hash_table_lookup(merger->dues, &id) : NULL;
+    if (due)
+        due->called_off = TRUE;
 }
 
 gboolean merger_hurry(Merger *merger, EngineId id)
