@@ -161,6 +161,36 @@ START_TEST(cancelled)
 }
 END_TEST
 
+/* A merge has begun to write into what once was a state: it cannot become one again, whatever a document says. */
+START_TEST(never_a_state_again)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_free(world_image(world, "a.qcow2", 1));
+    world_define(world, "web", "a.qcow2", NULL);
+    world_create(world, "web", "s1", "vda,snapshot=external");
+    world_write(world, "web", "vda", 11);
+    world_create(world, "web", "s2", "vda,snapshot=external");
+    EngineId domain = world_domain(world, "web");
+    g_autofree char *s1 = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s1"));
+    world_delete(world, "web", "s1");
+    ASSERT_OK(world->engine->ops->redefine(world->engine, domain, 0, s1, strlen(s1), 0, NULL, &error), error);
+    world_assert_hash(world, "s1", "vda", 1, 1); /* as long as nothing was merged it can */
+    world_delete(world, "web", "s1");
+    spy_fail(CALL_COMMIT, "a.s1", ENOSPC);
+    world_merge(world, "web");
+    spy_fail(0, NULL, 0);
+    for (guint i = 0; i < 2; i++, world_reopen(world)) {
+        domain = world_domain(world, "web");
+        ck_assert(!world->engine->ops->redefine(world->engine, domain, 0, s1, strlen(s1), 0, NULL, &error));
+        expect_error(&error, EIO, "a merge has begun to write into it");
+    }
+    world_merge(world, "web");
+    world_assert_hash(world, "s2", "vda", 11, 1);
+    world_check_clean(world, "web");
+}
+END_TEST
+
 /* A failure is said once, does not stop the other merges, and is tried again after the next change. */
 START_TEST(failing)
 {
@@ -216,6 +246,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, by_itself);
     tcase_add_test(tcase, user_goes_first);
     tcase_add_loop_test(tcase, cancelled, 0, 2);
+    tcase_add_test(tcase, never_a_state_again);
     tcase_add_test(tcase, failing);
     tcase_add_test(tcase, open_elsewhere);
     return suite;
