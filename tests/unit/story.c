@@ -244,8 +244,12 @@ static void tell_revert(Story *story, char **words)
 {
     World *world = story->world;
     g_autoptr(GError) error = NULL;
-    const RevertRequest request = {.name = words[1], .discard = words[2] != NULL};
-    ck_assert(!words[2] || strcmp(words[2], "--discard") == 0);
+    RevertRequest request = {.name = words[1]};
+    for (guint i = 2; words[i]; i++) {
+        request.discard |= strcmp(words[i], "--discard") == 0;
+        request.delete_children |= strcmp(words[i], "--delete-children") == 0;
+    }
+    ck_assert(!words[2] || request.discard || request.delete_children);
     copy_present(story->states, story->undo);
     ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
               error);

@@ -8,7 +8,7 @@
  *   internal NAME             a snapshot of all disks
  *   external NAME
  *   create NAME DISKSPEC...
- *   revert NAME [--discard]
+ *   revert NAME [--discard] [--delete-children]
  *   undo
  *   delete NAME [--children|--children-only|--metadata]
  *   merge                     let everything be merged that can be

@@ -391,6 +391,42 @@ START_TEST(active_on_device)
 }
 END_TEST
 
+/* --- exports --- */
+
+/* An overlay on an NBD export is not ours to replace: neither it nor what is below is written. */
+START_TEST(on_export)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_autofree char *image = PATH("export");
+    g_autofree char *socket = PATH("socket");
+    g_autoptr(NbdServer) server = nbd_start(image, 4 * MIB, socket);
+    g_autofree char *a = world_image(world, "a.qcow2", 1);
+    world_define(world, "web", "a.qcow2", NULL);
+    g_autofree char *source = nbd_source(server);
+    g_autofree char *xml = g_strdup_printf(
+        "<domainsnapshot><name>s1</name><disks><disk name='vda' snapshot='external' type='network'>"
+        "<driver type='qcow2'/>%s</disk></disks></domainsnapshot>",
+        source);
+    g_autoptr(CreateRequest) request = snapshot_parse_create(xml, strlen(xml), &error);
+    ASSERT_OK(request && world_try_request(world, "web", request, &error), error);
+    g_autofree char *before = file_hash(image);
+    g_autofree char *below = untouched(a);
+    world_delete(world, "web", "s1");
+    world_merge(world, "web");
+    world_reopen(world);
+    world_merge(world, "web");
+    g_autofree char *files = world_files(world);
+    ck_assert_str_eq(files, "a.qcow2");
+    g_autofree char *after = file_hash(image);
+    ck_assert_str_eq(after, before);
+    assert_untouched(a, below);
+    /* nothing of ours can stand on it, so there is nothing to be merged above it */
+    ck_assert(!world_try_create(world, "web", "s2", "vda,snapshot=external", &error));
+    expect_error(&error, EOPNOTSUPP, "is of type 'network'");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("merge images");
@@ -405,6 +441,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, sizes, 0, 35);
     tcase_add_test(tcase, one_run);
     tcase_add_test(tcase, tags_below);
+    tcase_add_test(tcase, on_export);
     TCase *loops = loops_case(suite, "devices");
     tcase_add_test(loops, raw_device);
     tcase_add_test(loops, device_too_small);

@@ -76,6 +76,14 @@ static const Case one_disk[] = {
                                         "--discard; merge; files a.qcow2 a.s1 a.s1-1;"
                                         "write vda 13; revert s1 --discard; merge; files a.qcow2 a.s1 "
                                         "a.s1-2; delete s2; merge; files a.qcow2 a.s1-2"},
+    {"revert --delete-children", "external s1; write vda 11; external s2; write vda 12; internal s3; write "
+                                 "vda 13; revert s2; write vda 14;"
+                                 "external s4; write vda 15; revert s1 --delete-children; tree s1:-; current "
+                                 "s1; merge; undo; tree s1:-; merge;"
+                                 "reopen; delete s1; merge; files a.qcow2"},
+    {"revert --delete-children --discard",
+     "internal s1; write vda 11; external s2; write vda 12; external s3; write vda 13;"
+     "revert s1 --delete-children --discard; tree s1:-; merge; write vda 14; reopen; revert s1"},
     {"back and forth, then undone",
      "external s1; write vda 11; external s2; write vda 12; revert s1; write vda 13; merge; undo; merge;"
      "files a.qcow2 a.s1 a.s2; current s2; internal s3; write vda 14; revert s3; write vda 15; merge; undo; "
@@ -208,6 +216,113 @@ START_TEST(disks)
 }
 END_TEST
 
+/* --- by hand --- */
+
+static void redefine(World *world, const char *xml, RedefineFlags flags)
+{
+    g_autoptr(GError) error = NULL;
+    ASSERT_OK(world->engine->ops->redefine(world->engine, world_domain(world, "web"), 0, xml, strlen(xml),
+                                           flags, NULL, &error),
+              error);
+}
+
+static char *document_of(World *world, const char *name)
+{
+    return world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", name));
+}
+
+/* "9: disk flagged snapshotDeleteInProgress": what a deletion that failed in libvirt leaves for ever. */
+START_TEST(delete_in_progress)
+{
+    g_autoptr(World) world = world_one(PATH("world"));
+    g_autoptr(Story) story = story_new(world);
+    story_tell(story, "external s1; write vda 11; external s2; write vda 12");
+    g_autofree char *xml = document_of(world, "s1");
+    g_autoptr(GString) flagged = g_string_new(xml);
+    ck_assert_uint_eq(g_string_replace(flagged, "</disk>\n  </disks>",
+                                       "  <snapshotDeleteInProgress/>\n    </disk>\n  </disks>", 1),
+                      1);
+    redefine(world, flagged->str, 0);
+    g_autofree char *now = document_of(world, "s1");
+    ck_assert_ptr_nonnull(strstr(now, "<snapshotDeleteInProgress/>"));
+    story_tell(story, "revert s1; undo; delete s2; merge; delete s1; merge; files a.qcow2");
+}
+END_TEST
+
+/* "10: overlay created with NO_METADATA in between": what it keeps for the user stays, and what that stands on. */
+START_TEST(no_metadata_between)
+{
+    g_autoptr(World) world = world_one(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    g_autoptr(Story) story = story_new(world);
+    story_tell(story, "external s1; write vda 11");
+    g_autoptr(CreateRequest) request = world_request("between", "vda,snapshot=external");
+    request->no_metadata = TRUE;
+    ASSERT_OK(world_try_request(world, "web", request, &error), error);
+    story_tell(story,
+               "write vda 12; external s3; write vda 13; delete s1; merge; delete s3; merge; reopen; merge;"
+               "files a.qcow2 a.s1 a.s3");
+}
+END_TEST
+
+/* "10: snapshot-current X juggling": what is current says nothing of the disks, so children get a wrong parent. */
+START_TEST(current_by_hand)
+{
+    g_autoptr(World) world = world_one(PATH("world"));
+    g_autoptr(Story) story = story_new(world);
+    story_tell(story, "external s1; write vda 11; external s2; write vda 12; external s3; write vda 13");
+    g_autofree char *xml = document_of(world, "s1");
+    redefine(world, xml, REDEFINE_CURRENT);
+    story_tell(story,
+               "current s1; external s4; write vda 14; tree s1:- s2:s1 s3:s2 s4:s1; delete s2; merge;"
+               "delete s1; merge; revert s3; revert s4; delete s3; merge; delete s4; merge; files a.qcow2");
+}
+END_TEST
+
+/* "10: chain changed by hand (blockcommit/blockpull/rebase)": the name goes, and nothing is moved on what is not known. */
+START_TEST(rebased_by_hand)
+{
+    g_autoptr(World) world = world_one(PATH("world"));
+    g_autoptr(Story) story = story_new(world);
+    story_tell(story, "external s1; write vda 11; external s2; write vda 12");
+    g_autofree char *active = world_layer(world, "web", NULL, "vda", NULL);
+    tool("qemu-img", "rebase", "-f", "qcow2", "-b", "./a.qcow2", "-F", "qcow2", active, NULL);
+    story_learn(story, "vda");
+    world_delete(world, "web", "s1");
+    world_merge(world, "web");
+    world_delete(world, "web", "s2");
+    world_merge(world, "web");
+    world_assert_hash(world, NULL, "vda", 12, 1);
+    g_autofree char *log = world_log(world, "web");
+    ck_assert_msg(strstr(log, "the store knows"), "%s", log);
+    world_check_clean(world, "web");
+}
+END_TEST
+
+/* "11: missing disk, other images inaccessible": that has nothing to do with a name. */
+START_TEST(missing_disk)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autofree char *b = world_path(world, "b.qcow2");
+    g_autofree char *b_active = world_path(world, "b.s2");
+    world_create(world, "web", "s1", BOTH_EXTERNAL);
+    world_write(world, "web", "vda", 11);
+    world_create(world, "web", "s2", BOTH_EXTERNAL);
+    world_write(world, "web", "vda", 12);
+    unlink(_i == 0 ? b : b_active);
+    world_delete(world, "web", "s1");
+    world_merge(world, "web");
+    world_assert_hash(world, "s2", "vda", 11, 1);
+    world_assert_hash(world, NULL, "vda", 12, 1);
+    world_reopen(world);
+    world_delete(world, "web", "s2");
+    world_merge(world, "web");
+    world_assert_hash(world, NULL, "vda", 12, 1);
+    g_autofree char *files = world_files(world);
+    ck_assert_msg(g_str_has_prefix(files, "a.qcow2 b."), "%s", files);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("shapes");
@@ -216,6 +331,11 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, refused_by_libvirt, 0, G_N_ELEMENTS(rows));
     tcase_add_loop_test(tcase, chain, 0, 24);
     tcase_add_loop_test(tcase, disks, 0, G_N_ELEMENTS(two_disks));
+    tcase_add_test(tcase, delete_in_progress);
+    tcase_add_test(tcase, no_metadata_between);
+    tcase_add_test(tcase, current_by_hand);
+    tcase_add_test(tcase, rebased_by_hand);
+    tcase_add_loop_test(tcase, missing_disk, 0, 2);
     return suite;
 }
 
