@@ -32,8 +32,8 @@ static const Layer *written_now(const Domain *domain, const Snapshot *snapshot, 
     return stands_on(layer, state) ? layer : NULL;
 }
 
-/* A state of a child that stands on the disk's state, or NULL. */
-static const Layer *state_of_child(const Domain *domain, const Snapshot *snapshot, const StateDisk *state)
+/* What stands on the disk's state: a child's state, or else any other layer. NULL: nothing is left. */
+static const Layer *any_other(const Domain *domain, const Snapshot *snapshot, const StateDisk *state)
 {
     g_autoptr(GPtrArray) children = domain_children(domain, snapshot);
     for (guint i = 0; i < children->len; i++) {
@@ -41,7 +41,14 @@ static const Layer *state_of_child(const Domain *domain, const Snapshot *snapsho
         if (child && stands_on(child->layer, state))
             return child->layer;
     }
-    return NULL;
+    const Layer *first = NULL;
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (stands_on(value, state) && (!first || strcmp(((Layer *)value)->path, first->path) < 0))
+            first = value;
+    return first;
 }
 
 static gboolean point_at(SnapshotDisk *disk, const Layer *layer)
@@ -60,12 +67,12 @@ static gboolean say_overlay(const Domain *domain, const Snapshot *snapshot, cons
     const Layer *now = written_now(domain, snapshot, state);
     if (!listed || listed->type == DISK_NETWORK)
         return FALSE;
-    if (!children)
-        return now && layer_is_local(now) && point_at(listed, now);
+    if (!children && now)
+        return layer_is_local(now) && point_at(listed, now);
     if (!listed->source || stands_on(domain_find_layer(domain, listed->source), state))
         return FALSE;
-    const Layer *child = state_of_child(domain, snapshot, state);
-    return child && layer_is_local(child) && point_at(listed, child);
+    const Layer *other = any_other(domain, snapshot, state);
+    return other && layer_is_local(other) && point_at(listed, other);
 }
 
 /* <revertDisks>: what is written on the state of a snapshot that has children, beside them. */

@@ -115,6 +115,27 @@ void op_write_released(Op *op)
     }
 }
 
+static void set_detached(Op *op, const DiskDef *disk, gboolean detached)
+{
+    Layer *layer = domain_active_layer(op->domain, disk);
+    if (!layer || layer->detached == detached)
+        return;
+    layer->detached = detached;
+    op_write_home(op, layer);
+}
+
+void op_note_detached(Op *op, const DomainDef *before, gboolean replaced)
+{
+    const DomainDef *now = op->domain->def;
+    for (guint i = 0; i < before->disks->len; i++) {
+        const DiskDef *disk = before->disks->pdata[i];
+        if (replaced || !domain_def_find_disk(now, disk->target))
+            set_detached(op, disk, TRUE);
+    }
+    for (guint i = 0; i < now->disks->len; i++)
+        set_detached(op, now->disks->pdata[i], FALSE);
+}
+
 static gboolean stale_tag(const Layer *layer, const char *tag, guint *ret_at)
 {
     return g_ptr_array_find_with_equal_func(layer->stale, tag, g_str_equal, ret_at);

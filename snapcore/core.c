@@ -170,6 +170,7 @@ static gboolean core_cancel(Engine *engine, guint number, GError **error)
 {
     Core *core = (Core *)engine;
     g_autoptr(GCancellable) cancel = NULL;
+    g_autofree char *about = NULL, *what = NULL; /* of work that nobody asked for: nobody else will say it */
     g_mutex_lock(&core->lock);
     for (guint i = 0; i < core->jobs->len; i++) {
         const Job *job = core->jobs->pdata[i];
@@ -177,10 +178,15 @@ static gboolean core_cancel(Engine *engine, guint number, GError **error)
             continue;
         const Domain *domain = g_hash_table_lookup(core->by_name, job->domain);
         cancel = g_object_ref(job->cancel);
-        if (job->yields && domain)
-            merger_call_off(core->merger, domain->object.id);
+        if (!job->yields || !domain)
+            continue;
+        merger_call_off(core->merger, domain->object.id);
+        about = g_strdup(job->domain);
+        what = g_strdup(job->what);
     }
     g_mutex_unlock(&core->lock);
+    if (about)
+        core_log(core, about, "%s: cancelled, until something else is done here", what);
     if (!cancel) {
         snap_set_error(error, ENOENT, "there is no job %u", number);
         return FALSE;

@@ -159,9 +159,11 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
     if (!op)
         return FALSE;
     domain_def_restore_secrets(def, op->domain->def);
+    g_autoptr(DomainDef) before = domain_def_copy(op->domain->def);
     if (!op_require_off(op, error) || !take_definition(op, op->domain, g_steal_pointer(&def), error))
         return FALSE;
     undo_forget(op);
+    op_note_detached(op, before, TRUE);
     op_prune(op);
     g_autoptr(GPtrArray) missing = domain_missing_images(op->domain);
     g_autofree char *name = g_strdup(op->domain->name);

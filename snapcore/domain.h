@@ -107,12 +107,13 @@ void domain_def_take_source(DomainDef *def, DiskDef *disk, const DiskDef *from);
 void domain_def_describe_image(DiskDef *disk, guint64 cache_size, const xmlNode *source);
 
 /*
- * Let every disk, and every <backingStore>, that names the local image @from name @to with @format; of two levels of
- * one chain that then name the same, one goes. The node form changes a <domain> element in place and tells whether it
- * did; the other gives a changed copy, or NULL when nothing was to be changed.
+ * Let every disk, and every <backingStore>, that names the local image @from name @path, of @type and @format; of two
+ * levels of one chain that then name the same, one goes. The node form changes a <domain> element in place and tells
+ * whether it did; the other gives a changed copy, or NULL when nothing was to be changed.
  */
-gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *to, ImageFormat format);
-DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *to,
+gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *path, DiskType type,
+                                   ImageFormat format);
+DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *path, DiskType type,
                                     ImageFormat format);
 
 /* Does @disk hold media that a snapshot could be about? (not an empty drive) */

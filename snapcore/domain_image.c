@@ -11,15 +11,24 @@ static gboolean names(const xmlNode *source, const char *path)
     return g_strcmp0(file, path) == 0 || g_strcmp0(dev, path) == 0;
 }
 
-/* Let @holder's <source>, and its @format element's type=, be about @to. */
-static void point(xmlNode *holder, const char *format_element, const char *to, ImageFormat format)
+/* The image that comes in another one's place. */
+typedef struct {
+    const char *path;
+    DiskType type;
+    ImageFormat format;
+} Image;
+
+/* Let @holder, a <disk> or <backingStore>, its <source>, and its @format_element's type=, be about @to. */
+static void point(xmlNode *holder, const char *format_element, const Image *to)
 {
     xmlNode *source = xml_child(holder, "source");
-    xmlNode *type = xml_child(holder, format_element);
-    g_autofree char *dev = xml_attr(source, "dev");
-    xml_set_attr(source, dev ? "dev" : "file", to);
-    if (type)
-        xml_set_attr(type, "type", image_format_to_string(format));
+    xmlNode *driver = xml_child(holder, format_element);
+    gboolean block = to->type == DISK_BLOCK;
+    xmlUnsetProp(source, BAD_CAST(block ? "file" : "dev"));
+    xml_set_attr(source, block ? "dev" : "file", to->path);
+    xml_set_attr(holder, "type", disk_type_to_string(to->type));
+    if (driver)
+        xml_set_attr(driver, "type", image_format_to_string(to->format));
 }
 
 /* Take @store out of the chain: what is below it comes in its place. */
@@ -34,19 +43,19 @@ static void splice(xmlNode *store)
 }
 
 /* One disk: every level that names @from names @to; of two neighbours that do, the lower one goes. */
-static gboolean replace_in_disk(xmlNode *disk, const char *from, const char *to, ImageFormat format)
+static gboolean replace_in_disk(xmlNode *disk, const char *from, const Image *to)
 {
     gboolean changed = names(xml_child(disk, "source"), from);
     if (changed)
-        point(disk, "driver", to, format);
-    gboolean above = names(xml_child(disk, "source"), to);
+        point(disk, "driver", to);
+    gboolean above = names(xml_child(disk, "source"), to->path);
     for (xmlNode *store = xml_child(disk, "backingStore"), *holder = disk; store;) {
         xmlNode *source = xml_child(store, "source");
         if (names(source, from)) {
-            point(store, "format", to, format);
+            point(store, "format", to);
             changed = TRUE;
         }
-        gboolean same = names(source, to);
+        gboolean same = names(source, to->path);
         if (same && above) {
             splice(store);
             changed = TRUE;
@@ -59,21 +68,23 @@ static gboolean replace_in_disk(xmlNode *disk, const char *from, const char *to,
     return changed;
 }
 
-gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *to, ImageFormat format)
+gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *path, DiskType type,
+                                   ImageFormat format)
 {
+    const Image to = {path, type, format};
     gboolean changed = FALSE;
     for (xmlNode *devices = xml_child(root, "devices"); devices; devices = xml_next(devices, "devices"))
         for (xmlNode *disk = xml_child(devices, "disk"); disk; disk = xml_next(disk, "disk"))
-            changed |= replace_in_disk(disk, from, to, format);
+            changed |= replace_in_disk(disk, from, &to);
     return changed;
 }
 
-DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *to,
+DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *path, DiskType type,
                                     ImageFormat format)
 {
     xmlDoc *doc = xmlCopyDoc(def->doc, 1);
     DomainDef *changed = NULL;
-    if (domain_node_replace_image(xmlDocGetRootElement(doc), from, to, format))
+    if (domain_node_replace_image(xmlDocGetRootElement(doc), from, path, type, format))
         changed = domain_def_parse_node(xmlDocGetRootElement(doc), NULL);
     xmlFreeDoc(doc);
     return changed;

@@ -82,6 +82,11 @@ void domain_release_layer(Domain *domain, Layer *layer)
     }
 }
 
+gboolean layer_is_kept(const Layer *layer)
+{
+    return layer->released || layer->detached;
+}
+
 static gboolean names_tag(const Snapshot *snapshot, const Layer *layer, const char *tag)
 {
     for (guint j = 0; j < snapshot->disks->len; j++) {

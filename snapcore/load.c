@@ -90,13 +90,14 @@ static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
 {
     const char *path, *format_word, *type_word = "file", *backing = NULL, *backing_word = NULL, *stem = NULL;
     json_t *file = NULL, *frozen = NULL, *stale = NULL;
-    int made = FALSE, released = FALSE, template = FALSE, mixed = FALSE;
+    int made = FALSE, released = FALSE, detached = FALSE, template = FALSE, mixed = FALSE;
     ImageFormat format, backing_format = FORMAT_NONE;
     DiskType type;
-    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?s, s?o, s?b, s?b, s?b, s?b, s?s, s?o, s?o}", "path", &path,
-                    "format", &format_word, "type", &type_word, "backing", &backing, "backing_format",
-                    &backing_word, "file", &file, "made", &made, "released", &released, "template", &template,
-                    "mixed", &mixed, "stem", &stem, "frozen", &frozen, "stale", &stale) < 0 ||
+    if (json_unpack(json, "{s:s, s:s, s?s, s?s, s?s, s?o, s?b, s?b, s?b, s?b, s?b, s?s, s?o, s?o}", "path",
+                    &path, "format", &format_word, "type", &type_word, "backing", &backing, "backing_format",
+                    &backing_word, "file", &file, "made", &made, "released", &released, "detached", &detached,
+                    "template", &template, "mixed", &mixed, "stem", &stem, "frozen", &frozen, "stale",
+                    &stale) < 0 ||
         !image_format_from_string(format_word, &format) || !disk_type_from_string(type_word, &type) ||
         !(type == DISK_NETWORK ? remote_is_uri(path) : g_path_is_absolute(path)) ||
         (backing && !image_format_from_string(backing_word, &backing_format)))
@@ -108,6 +109,7 @@ static gboolean load_layer(Domain *domain, Snapshot *home, json_t *json)
     layer->backing_format = backing_format;
     layer->made = made;
     layer->released = released;
+    layer->detached = detached;
     layer->template = template;
     layer->mixed = mixed;
     layer->stem = g_strdup(stem);

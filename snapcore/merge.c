@@ -35,7 +35,7 @@ static void needs_init(Needs *needs, const Domain *domain)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         stand(needs, layer, domain_find_layer(domain, layer->backing));
-        if (layer->released)
+        if (layer_is_kept(layer))
             g_hash_table_add(needs->held, layer);
     }
     for (guint i = 0; i < domain->snapshots->len; i++)
@@ -60,7 +60,7 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Needs, needs_clear)
 /* May @layer's file go, or another file come in its place? */
 static gboolean may_go(const Needs *needs, const Layer *layer)
 {
-    return layer->made && layer->type == DISK_FILE && !layer->released && file_id_known(&layer->file) &&
+    return layer->made && layer->type == DISK_FILE && !layer_is_kept(layer) && file_id_known(&layer->file) &&
            !g_hash_table_contains(needs->tagged, layer);
 }
 
@@ -70,7 +70,7 @@ static gboolean may_go(const Needs *needs, const Layer *layer)
  */
 static gboolean may_be_written(const Layer *layer)
 {
-    return (layer->made || !layer->template) && !layer->released && file_id_known(&layer->file) &&
+    return (layer->made || !layer->template) && !layer_is_kept(layer) && file_id_known(&layer->file) &&
            (layer->type == DISK_FILE || (layer->type == DISK_BLOCK && layer->format == FORMAT_RAW));
 }
 
@@ -104,10 +104,27 @@ static gboolean uppers_ours(const Needs *needs, const Layer *top)
     g_hash_table_iter_init(&iter, needs->domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
-        if (g_strcmp0(layer->backing, top->path) == 0 && (!layer->made || layer->released))
+        if (g_strcmp0(layer->backing, top->path) == 0 &&
+            (!layer->made || layer_is_kept(layer) || layer->format != FORMAT_QCOW2))
             return FALSE;
     }
     return TRUE;
+}
+
+/*
+ * Into the lowest one, unless that would let the top's name be a file of another format: what stands on it says which it
+ * is, and would be unreadable in between.
+ */
+static gboolean choose_kind(const Needs *needs, Merge *merge)
+{
+    const Layer *low = merge->run->pdata[0];
+    if (!low->made)
+        return uppers_ours(needs, merge->top);
+    if (low->format == merge->top->format)
+        return TRUE;
+    if (merge->may_up)
+        merge->kind = MERGE_UP;
+    return merge->may_up || !g_hash_table_contains(needs->upper, merge->top);
 }
 
 /* The run below @top. Its lowest layer may hold tags or be the first image, those between must be able to go. */
@@ -128,10 +145,10 @@ static Merge *run_below(const Needs *needs, Layer *top)
         if (!goes)
             break; /* written into, but not away */
     }
-    if (merge->run->len == 0 || (!((Layer *)merge->run->pdata[0])->made && !uppers_ours(needs, top)))
+    if (merge->run->len == 0)
         return NULL;
     merge->may_up = all_go && top->format == FORMAT_QCOW2;
-    return g_steal_pointer(&merge);
+    return choose_kind(needs, merge) ? g_steal_pointer(&merge) : NULL;
 }
 
 /* Is @layer the top of what can be joined, rather than one in the middle of a run? */

@@ -4,7 +4,7 @@
  * file is looked at. merge_job.c does what is chosen here, after it has looked at the files too.
  *
  * A layer is *nameless* when its own content is no state: neither of a snapshot, nor what a guest writes, nor kept for
- * undo, nor released to the user. A nameless layer that nothing stands on goes. A run of nameless layers, each with
+ * undo, nor the user's (released, or detached). A nameless layer that nothing stands on goes. A run of nameless layers, each with
  * exactly one layer on it, is joined with the one on top:
  *
  *   MERGE_DOWN  everything above the lowest of the run is written into that one, which then takes the top's place:

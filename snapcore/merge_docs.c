@@ -37,7 +37,8 @@ static gboolean write_document(Op *op, Snapshot *snapshot, const GPtrArray *gone
     if (!def)
         return FALSE;
     for (guint i = 0; i < gone->len; i++)
-        *ret_written |= snapshot_def_replace_image(def, gone->pdata[i], joined->path, joined->format);
+        *ret_written |=
+            snapshot_def_replace_image(def, gone->pdata[i], joined->path, joined->type, joined->format);
     return !*ret_written || op_write_snapshot(op, snapshot, def, error);
 }
 
@@ -80,8 +81,8 @@ gboolean merge_write_documents(Op *op, const GPtrArray *gone, const Layer *joine
             op_write_snapshot_sidecar(op, snapshot);
     }
     for (guint i = 0; i < gone->len; i++) {
-        DomainDef *def =
-            domain_def_replace_image(op->domain->def, gone->pdata[i], joined->path, joined->format);
+        DomainDef *def = domain_def_replace_image(op->domain->def, gone->pdata[i], joined->path, joined->type,
+                                                  joined->format);
         if (!def)
             continue;
         domain_def_free(op->domain->def);

@@ -52,8 +52,9 @@ static gboolean check_layer(Op *op, const Layer *layer, GError **error)
     g_autoptr(ImageInfo) info = NULL;
     if (!file_look(layer->path, &look, error) || !op_take_image(op, layer->path, error))
         return FALSE;
-    if (look.block)
-        snap_set_error(error, EOPNOTSUPP, "'%s' is a block device", layer->path);
+    if (look.block != (layer->type == DISK_BLOCK))
+        snap_set_error(error, EIO, "'%s' %s a block device", layer->path,
+                       look.block ? "has become" : "is no longer");
     else if (!file_id_equal(&look.id, &layer->file))
         snap_set_error(error, EIO, "'%s' is not the file that was recorded", layer->path);
     else if (op_is_shared(op, layer))
@@ -72,27 +73,51 @@ static gboolean check_strangers(const Join *join, const Layer *layer, GError **e
     return FALSE;
 }
 
-/* A top that is smaller would come out as large as what it is written into: then only a copy is right. */
+static gboolean size_of(const Join *join, const Layer *layer, guint64 *ret_size, GError **error)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    if (!chain_inspect(join->op->core, join->op->domain, layer, &info, error))
+        return FALSE;
+    *ret_size = info->virtual_size;
+    return TRUE;
+}
+
+/*
+ * Written into one file, the largest layer would give the size, and what a smaller one above hides would come to light
+ * again: only a copy is right then.
+ */
 static gboolean choose_way(Join *join, GError **error)
 {
-    Op *op = join->op;
     Merge *merge = join->merge;
-    g_autoptr(ImageInfo) upper = NULL;
-    g_autoptr(ImageInfo) lower = NULL;
-    if (merge->kind != MERGE_DOWN)
+    const Layer *low = lowest(join);
+    const Layer *smaller = NULL;
+    guint64 size, first;
+    if (merge->kind == MERGE_DROP)
         return TRUE;
-    if (!chain_inspect(op->core, op->domain, merge->top, &upper, error) ||
-        !chain_inspect(op->core, op->domain, lowest(join), &lower, error))
+    if (!size_of(join, low, &first, error))
         return FALSE;
-    join->upper_size = upper->virtual_size;
-    if (upper->virtual_size >= lower->virtual_size)
-        return TRUE;
-    if (merge->may_up) {
-        merge->kind = MERGE_UP;
-        return TRUE;
+    size = first;
+    for (guint i = 1; i <= merge->run->len; i++) {
+        const Layer *layer = i < merge->run->len ? merge->run->pdata[i] : merge->top;
+        if (!size_of(join, layer, &join->upper_size, error))
+            return FALSE;
+        if (join->upper_size < size)
+            smaller = layer;
+        size = join->upper_size;
     }
-    snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
-                   merge->top->path);
+    if (smaller && merge->may_up)
+        merge->kind = MERGE_UP;
+    if (merge->kind == MERGE_UP)
+        return TRUE;
+    if (smaller)
+        snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
+                       smaller->path);
+    else if (low->type == DISK_BLOCK && size > first)
+        snap_set_error(error, EOPNOTSUPP,
+                       "'%s' is too small: the disk has grown to %" G_GUINT64_FORMAT " bytes", low->path,
+                       size);
+    else
+        return TRUE;
     return FALSE;
 }
 
@@ -262,6 +287,11 @@ static void replace_in_model(const Join *join)
         move_tags(domain, low, top);
         top->format = low->format;
         top->made = low->made;
+        top->type = low->type;
+        if (strcmp(path, low->path) == 0) { /* names of overlays are made from it, even if it is a device */
+            g_free(top->stem);
+            top->stem = g_strdup(low->stem);
+        }
     }
     g_free(top->backing);
     top->backing = g_strdup(base ? base->path : NULL);
@@ -274,7 +304,7 @@ static void replace_in_model(const Join *join)
     g_ptr_array_add(join->op->unseen, top);
 }
 
-/* The paths (char *) that name nothing afterwards. */
+/* The paths (char *) that name nothing afterwards, or another format. */
 static GPtrArray *gone_paths(const Merge *merge)
 {
     GPtrArray *gone = g_ptr_array_new_with_free_func(g_free);
@@ -282,7 +312,9 @@ static GPtrArray *gone_paths(const Merge *merge)
     for (guint i = 0; i < merge->run->len; i++)
         if (strcmp(((Layer *)merge->run->pdata[i])->path, path) != 0)
             g_ptr_array_add(gone, g_strdup(((Layer *)merge->run->pdata[i])->path));
-    if (strcmp(merge->top->path, path) != 0)
+    const Layer *low = merge->run->pdata[0];
+    if (strcmp(merge->top->path, path) != 0 ||
+        (merge->kind == MERGE_DOWN && low->format != merge->top->format))
         g_ptr_array_add(gone, g_strdup(merge->top->path));
     return gone;
 }

@@ -40,6 +40,8 @@ typedef struct {
     FileId file;       /* the file it was when last recorded; unknown for one that was missing */
     gboolean made;     /* domsnapfs made that very file: only such a one may ever be unlinked */
     gboolean released; /* the user keeps it by hand: see domain_release_layer */
+    gboolean
+        detached; /* the guest wrote it when its disk left the definition: the user's, until one names it again */
     gboolean template; /* lay below the domain's first image when that was defined: never written */
     gboolean
         mixed; /* a merge has begun to write into it: its own content is no state any more, and never will be */
@@ -187,6 +189,8 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
  * long as it is known, and no tag is dropped from it.
  */
 void domain_release_layer(Domain *domain, Layer *layer);
+/* Does its file belong to the user, whatever snapshots there are: released, or detached? */
+gboolean layer_is_kept(const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Paths (char *) of layers that are not there, sorted. Caller unrefs. */

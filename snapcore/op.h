@@ -151,6 +151,12 @@ void op_remove_snapshot(Op *op, const char *name);
 /* The sidecar that records @layer: the domain's, or that of the snapshot that froze it. */
 void op_write_home(Op *op, const Layer *layer);
 
+/*
+ * op->domain's definition was @before until now. The images that left it keep what the guest wrote, in the user's hands;
+ * those that are in it again are the domain's. @replaced: also the images of disks that have another one now.
+ */
+void op_note_detached(Op *op, const DomainDef *before, gboolean replaced);
+
 /* The sidecars of snapshots that record released layers: any of these may have been released just now. */
 void op_write_released(Op *op);
 

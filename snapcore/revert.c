@@ -280,11 +280,12 @@ static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
         const Target *target = &g_array_index(revert->targets, Target, i);
         point_disk(op->domain, revert->def, target->disk, target->layer);
     }
-    domain_def_free(op->domain->def);
+    g_autoptr(DomainDef) before = g_steal_pointer(&op->domain->def);
     op->domain->def = g_steal_pointer(&revert->def);
-    Snapshot *before = op->domain->current;
+    op_note_detached(op, before, FALSE);
+    Snapshot *was_current = op->domain->current;
     op->domain->current = current;
-    if (before != current && !after_forget_revert(op, before, error))
+    if (was_current != current && !after_forget_revert(op, was_current, error))
         return FALSE;
     if (revert->undoing)
         undo_forget(op);

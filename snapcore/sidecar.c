@@ -55,6 +55,8 @@ static json_t *layer_to_json(const Layer *layer)
         json_object_set_new(json, "made", json_true());
     if (layer->released)
         json_object_set_new(json, "released", json_true());
+    if (layer->detached)
+        json_object_set_new(json, "detached", json_true());
     if (layer->template)
         json_object_set_new(json, "template", json_true());
     if (layer->mixed)

@@ -126,26 +126,30 @@ gboolean snapshot_def_align_disks(SnapshotDef *def, const DomainDef *domain, GEr
     return TRUE;
 }
 
-static gboolean replace_in_disks(GPtrArray *disks, const char *from, const char *to)
+static gboolean replace_in_disks(GPtrArray *disks, const char *from, const char *to, DiskType type,
+                                 ImageFormat format)
 {
     gboolean changed = FALSE;
     for (guint i = 0; i < disks->len; i++) {
         SnapshotDisk *disk = g_ptr_array_index(disks, i);
         if (g_strcmp0(disk->source, from) != 0)
             continue;
-        snapshot_disk_set_source(disk, disk->type, to);
+        snapshot_disk_set_source(disk, type, to);
+        disk->format = format;
         changed = TRUE;
     }
     return changed;
 }
 
-gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, ImageFormat format)
+gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, DiskType type,
+                                    ImageFormat format)
 {
-    gboolean changed = replace_in_disks(def->disks, from, to);
-    changed |= replace_in_disks(def->revert_disks, from, to);
+    gboolean changed = replace_in_disks(def->disks, from, to, type, format);
+    changed |= replace_in_disks(def->revert_disks, from, to, type, format);
     if (def->inactive_domain != NULL)
-        changed |= domain_node_replace_image(def->inactive_domain, from, to, format);
-    DomainDef *domain = def->domain != NULL ? domain_def_replace_image(def->domain, from, to, format) : NULL;
+        changed |= domain_node_replace_image(def->inactive_domain, from, to, type, format);
+    DomainDef *domain =
+        def->domain != NULL ? domain_def_replace_image(def->domain, from, to, type, format) : NULL;
     if (domain == NULL)
         return changed;
     domain_def_free(def->domain);

@@ -58,10 +58,11 @@ SnapshotDef *snapshot_def_parse(const char *text, gsize len, GError **error);
 gboolean snapshot_def_align_disks(SnapshotDef *def, const DomainDef *domain, GError **error);
 
 /*
- * Let every place in the document that names the local image @from name @to with @format (see domain.h). Tells whether
- * anything was changed.
+ * Let every place in the document that names the local image @from name @to, of @type and @format (see domain.h). Tells
+ * whether anything was changed.
  */
-gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, ImageFormat format);
+gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, DiskType type,
+                                    ImageFormat format);
 
 /* Secrets in <domain> and <inactiveDomain>, see domain.h. */
 gboolean snapshot_def_has_secret(const SnapshotDef *def);

@@ -173,22 +173,49 @@ static char *hash_by_tool(World *world, const char *path, const char *tag)
                                        g_mapped_file_get_length(content));
 }
 
+/* The path that the header of the image @path says lies below it. Caller frees. NULL: nothing, or no plain file. */
+static char *path_below(const char *path, gboolean *ret_plain)
+{
+    Backend *backend = offline_backend_new(NULL);
+    g_autoptr(ImageInfo) info = NULL;
+    ImageFormat format;
+    g_autofree char *dir = g_path_get_dirname(path);
+    ck_assert(image_format_from_string(image_format(path), &format));
+    gboolean ok = backend->ops->inspect(backend, path, format, &info, NULL);
+    backend->ops->free(backend);
+    *ret_plain = ok && (!info->backing_name || !strchr(info->backing_name, ':'));
+    return *ret_plain && info->backing_name ? g_canonicalize_filename(info->backing_name, dir) : NULL;
+}
+
+/* A text that is another one when any file of the chain is. Caller frees. NULL: nobody can say. */
+static char *chain_key(const char *top, const char *tag)
+{
+    g_autoptr(GString) key = g_string_new(tag);
+    g_autofree char *path = g_strdup(top);
+    gboolean plain = TRUE;
+    while (path && plain) {
+        struct stat st;
+        if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+            return NULL;
+        g_string_append_printf(key, " %s %" G_GINT64_MODIFIER "x", path, fingerprint(path));
+        char *below = path_below(path, &plain);
+        g_free(path);
+        path = below;
+    }
+    return plain ? g_strdup(key->str) : NULL;
+}
+
 char *world_hash(World *world, const char *domain, const char *snapshot, const char *target)
 {
     g_autofree char *tag = NULL;
     g_autofree char *path = world_layer(world, domain, snapshot, target, &tag);
-    g_autoptr(GPtrArray) files = image_files(world);
-    g_autoptr(GString) key = g_string_new(NULL);
-    g_string_append_printf(key, "%s %s", path, tag ? tag : "");
-    for (guint i = 0; i < files->len; i++) {
-        g_autofree char *file = world_path(world, files->pdata[i]);
-        g_string_append_printf(key, " %s %" G_GINT64_MODIFIER "x", file, fingerprint(file));
-    }
-    const char *hash = g_hash_table_lookup(known(), key->str);
+    g_autofree char *key = chain_key(path, tag);
+    const char *hash = key ? g_hash_table_lookup(known(), key) : NULL;
     if (hash)
         return g_strdup(hash);
     char *fresh = hash_by_tool(world, path, tag);
-    g_hash_table_insert(known(), g_strdup(key->str), g_strdup(fresh));
+    if (key)
+        g_hash_table_insert(known(), g_steal_pointer(&key), g_strdup(fresh));
     return fresh;
 }
 
