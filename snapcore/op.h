@@ -46,6 +46,8 @@ typedef struct {
     GHashTable *busy;    /* name -> Job: also names that are about to appear */
     GPtrArray *jobs;     /* of Job, oldest first */
     Merger *merger;      /* NULL: nothing is ever merged (read-only) */
+    GThreadPool *recoveries;
+    guint recovering; /* domains whose recovery is still under way (recover.h) */
     guint last_job;
     guint64 last_number; /* of domains */
     guint64 log_size;    /* of the mount's log */

@@ -46,6 +46,9 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error);
 
 gboolean plan_commit(Plan *plan, GError **error);
 
+/* The first part of settling a committed plan: the store's files. No image is touched, nobody is waited for. */
+gboolean plan_write_files(Plan *plan, GError **error);
+
 /*
  * Go forward; may be repeated. Cleaning up that fails is no failure of the operation: the step is appended to @failed
  * (of Step, owned by the plan). Fails when the store cannot be written: then the journal stays.
