@@ -221,17 +221,15 @@ static void come_back(Mirror *mirror, const MirrorState *to)
     }
 }
 
-/* Of disks that leave the user's own files stay; what the engine made is thrown away. */
+/* Of disks that leave what they wrote to stays: it is the user's. */
 static void leave_out(Mirror *mirror, const MirrorState *to, GHashTable *paths)
 {
     GHashTableIter iter;
     gpointer target;
     g_hash_table_iter_init(&iter, mirror->now);
-    while (g_hash_table_iter_next(&iter, &target, NULL)) {
-        const char *path = g_hash_table_lookup(paths, target);
-        if (!g_hash_table_contains(to->attached, target) && g_hash_table_contains(mirror->mine, path))
-            take_out(mirror, target, path);
-    }
+    while (g_hash_table_iter_next(&iter, &target, NULL))
+        if (!g_hash_table_contains(to->attached, target))
+            take_out(mirror, target, g_hash_table_lookup(paths, target));
 }
 
 /* What is thrown away by going to @to: of disks that it changes, or that leave. */

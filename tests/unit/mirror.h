@@ -67,8 +67,13 @@ void mirror_rename(Mirror *mirror, const char *name, const char *to);
 /* The content of an image, or of its internal snapshot @tag. NULL: it cannot be read, with a sentence. */
 GBytes *mirror_read(World *world, const char *path, const char *tag, char **ret_why);
 
+/* The path of what @path stands on, as its header says; NULL: nothing. Caller frees. */
+char *mirror_backing(const char *path);
+/* The paths of all files in img/, sorted. Caller unrefs. */
+GPtrArray *mirror_files(World *world);
+
 /* NULL, or a sentence that says what is different. Caller frees. */
 char *mirror_compare(const Mirror *mirror, World *world);
 
-/* The same of the files: none is there that nothing refers to, and none that a merge should have taken. */
+/* The same of the files (mirror_files.c): none is there that nothing refers to, and none that a merge should have taken. */
 char *mirror_compare_files(const Mirror *mirror, World *world);

@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Reading a world back, and comparing it with what its mirror says (mirror.h). Nothing is asserted here: after a crash
  * there are two mirrors, one of which must fit. */
-#include "merge.h"
 #include "mirror.h"
 #include "snapshot.h"
 
 /* --- images --- */
 
-/* The path of what @path stands on, as its header says; NULL: nothing. Caller frees. */
-static char *backing_of(const char *path)
+char *mirror_backing(const char *path)
 {
     guchar head[20];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -55,7 +53,7 @@ static char *chain_key(const char *path, const char *tag)
     g_autofree char *at = g_strdup(path);
     for (guint i = 0; at && i < 1000; i++) {
         add_identity(key, at);
-        char *below = backing_of(at);
+        char *below = mirror_backing(at);
         g_free(at);
         at = below;
     }
@@ -271,7 +269,7 @@ static char *compare_told(const Mirror *mirror, World *world)
 
 /* --- files --- */
 
-static GPtrArray *files_of(World *world)
+GPtrArray *mirror_files(World *world)
 {
     GPtrArray *files = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GDir) dir = g_dir_open(world->images, 0, NULL);
@@ -301,7 +299,7 @@ static char *check_files(const Mirror *mirror, World *world)
     g_autofree char *journal = store_domain_file(core->store, mirror->domain, "journal.json");
     if (access(journal, F_OK) == 0)
         return g_strdup("a journal is left");
-    g_autoptr(GPtrArray) files = files_of(world);
+    g_autoptr(GPtrArray) files = mirror_files(world);
     char *wrong = NULL;
     for (guint i = 0; i < files->len && !wrong; i++)
         wrong = strstr(files->pdata[i], TEMPORARY) ? g_strdup_printf("'%s' is left", (char *)files->pdata[i])
@@ -324,102 +322,4 @@ char *mirror_compare(const Mirror *mirror, World *world)
     }
     wrong = wrong ? wrong : compare_kept(mirror, world);
     return wrong ? wrong : check_files(mirror, world);
-}
-
-/* --- after merges --- */
-
-/* Which files hold a state (own: as their own content), by headers from there what they stand on, and how often. */
-typedef struct {
-    GHashTable *own, *tagged; /* sets of paths */
-    GHashTable *uppers;       /* path -> how many stand on it; those that are in use at all */
-} Uses;
-
-static void use(Uses *uses, const char *path, gboolean first)
-{
-    guint n = GPOINTER_TO_UINT(g_hash_table_lookup(uses->uppers, path));
-    gboolean seen = g_hash_table_contains(uses->uppers, path);
-    g_hash_table_insert(uses->uppers, g_strdup(path), GUINT_TO_POINTER(n + !first));
-    g_autofree char *below = seen ? NULL : backing_of(path);
-    if (below)
-        use(uses, below, FALSE);
-}
-
-static void use_state(Uses *uses, const char *path, const char *tag)
-{
-    g_hash_table_add(tag ? uses->tagged : uses->own, g_strdup(path));
-    use(uses, path, TRUE);
-}
-
-static void use_table(Uses *uses, World *world, const char *domain, const char *name, GHashTable *disks)
-{
-    GHashTableIter iter;
-    gpointer target;
-    g_hash_table_iter_init(&iter, disks);
-    while (g_hash_table_iter_next(&iter, &target, NULL)) {
-        g_autofree char *tag = NULL;
-        g_autofree char *path = world_layer(world, domain, name, target, &tag);
-        use_state(uses, path, tag);
-    }
-}
-
-/* What undo needs is seen nowhere: this is the engine's own word. */
-static void use_undo(Uses *uses, World *world, const char *name)
-{
-    Core *core = (Core *)world->engine;
-    EngineId id = world_domain(world, name);
-    g_mutex_lock(&core->lock);
-    const Domain *domain = g_hash_table_lookup(core->domains, &id);
-    for (guint i = 0; domain->undo && i < domain->undo->disks->len; i++) {
-        const StateDisk *disk = domain->undo->disks->pdata[i];
-        use_state(uses, disk->layer->path, disk->tag);
-    }
-    g_mutex_unlock(&core->lock);
-}
-
-static void use_all(Uses *uses, const Mirror *mirror, World *world)
-{
-    use_table(uses, world, mirror->domain, NULL, mirror->now);
-    for (guint i = 0; i < mirror->states->len; i++) {
-        const MirrorState *state = mirror->states->pdata[i];
-        use_table(uses, world, mirror->domain, state->name, state->disks);
-    }
-    use_undo(uses, world, mirror->domain);
-    GHashTableIter iter;
-    gpointer key;
-    g_hash_table_iter_init(&iter, mirror->kept);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        g_auto(GStrv) parts = g_strsplit(key, "\t", 2);
-        use_state(uses, parts[0], parts[1]);
-    }
-}
-
-static char *compare_file(const Mirror *mirror, const Uses *uses, const char *path)
-{
-    if (g_hash_table_contains(mirror->mine, path))
-        return NULL;
-    if (!g_hash_table_contains(uses->uppers, path))
-        return g_strdup_printf("nothing refers to '%s'", path);
-    guint uppers = GPOINTER_TO_UINT(g_hash_table_lookup(uses->uppers, path));
-    if (uppers > 1 || g_hash_table_contains(uses->own, path) || g_hash_table_contains(uses->tagged, path) ||
-        g_hash_table_size(mirror->clones) > 0)
-        return NULL;
-    return g_strdup_printf("'%s' is no state and has one on it, and was not merged", path);
-}
-
-char *mirror_compare_files(const Mirror *mirror, World *world)
-{
-    if (mirror->released)
-        return NULL;
-    Uses uses = {g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
-                 g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL),
-                 g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL)};
-    use_all(&uses, mirror, world);
-    g_autoptr(GPtrArray) files = files_of(world);
-    char *wrong = NULL;
-    for (guint i = 0; i < files->len && !wrong; i++)
-        wrong = compare_file(mirror, &uses, files->pdata[i]);
-    g_hash_table_unref(uses.own);
-    g_hash_table_unref(uses.tagged);
-    g_hash_table_unref(uses.uppers);
-    return wrong;
 }

@@ -56,6 +56,7 @@ static char *play_all(guint32 seed, const gboolean *keep, gboolean loud)
     g_autofree char *name = g_strdup_printf("model-%u", seed);
     char *dir = g_build_filename(scratch, name, NULL);
     remove_tree(dir);
+    tally->at = 0;
     Story *story = story_new(dir, rand);
     char *wrong = NULL;
     if (loud)
