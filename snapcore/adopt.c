@@ -137,7 +137,7 @@ static gboolean check_unwritten(Op *op, const Layer *layer, GError **error)
     return use != USE_WRITER;
 }
 
-/* Recorded as frozen it is since the import (store.h); now its write bits go. @homes: whose sidecars have to change. */
+/* Recorded as frozen it is since the import (STORE.md); now its write bits go. @homes: whose sidecars have to change. */
 static gboolean plan_freeze(Op *op, Layer *layer, guint n, GHashTable *homes, GError **error)
 {
     FileLook look;

@@ -252,13 +252,8 @@ static const EngineOps core_ops = {
     .free = core_free,
 };
 
-Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend)
 {
-    Store *store = store_open(options->store, error);
-    if (!store) {
-        backend->ops->free(backend);
-        return NULL;
-    }
     Core *core = g_new0(Core, 1);
     core->engine.ops = &core_ops;
     core->store = store;
@@ -276,6 +271,17 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     g_autofree char *log = store_log_path(store, NULL);
     FileLook look;
     core->log_size = file_look(log, &look, NULL) ? look.stamp.size : 0;
+    return core;
+}
+
+Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+{
+    Store *store = store_open(options->store, error);
+    if (!store) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    Core *core = core_new(options, store, backend);
     if (!core->read_only)
         core->merger = merger_new(core, options->merge_idle_ms ? options->merge_idle_ms : MERGE_IDLE_MS);
     if (recovery_open(core, error))

@@ -7,8 +7,10 @@
 #include "admit.h"
 #include "chain.h"
 #include "error.h"
+#include "mark.h"
 #include "names.h"
 #include "strays.h"
+#include "undo.h"
 
 /* --- images of a definition --- */
 
@@ -39,7 +41,7 @@ static gboolean take_definition(Op *op, Domain *domain, DomainDef *def, GError *
         if ((disk->type != DISK_FILE && disk->type != DISK_BLOCK) || !disk->source)
             continue;
         if (!admit_path(core, def, disk, error) ||
-            (!disk->readonly && !op_take_image(op, disk->source, error)) ||
+            (!disk->readonly && !op_reserve_image(op, disk->source, error)) ||
             (!disk->readonly && !admit_writing(core, domain->object.id, TRUE, disk->source, error)) ||
             !check_format(domain, disk, error) || !chain_record(core, domain, disk, error)) {
             g_prefix_error(error, "disk '%s': ", disk->target);
@@ -81,6 +83,32 @@ static gboolean find_domain(Core *core, const DomainDef *def, EngineId redefine,
     return FALSE;
 }
 
+/* Fine to look at; its snapshots will be refused. */
+static void log_foreign(Core *core, const Domain *domain)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        g_autoptr(GError) why = NULL;
+        if (disk->source && !disk->readonly && !mark_check(core->store, disk->source, &why))
+            core_log(core, domain->name, "disk '%s': %s", disk->target, why->message);
+    }
+}
+
+/* Nobody's any more: another store may take them. What another domain of this one has stays. */
+static void clear_marks(Core *core, const Domain *domain)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        g_autofree char *other = NULL;
+        if (layer_is_local(layer) &&
+            !core_used_elsewhere(core, domain->object.id, layer->path, &layer->file, FALSE, &other))
+            mark_clear(core->store, layer->path);
+    }
+}
+
 static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, EngineId *ret_domain,
                            GError **error)
 {
@@ -109,6 +137,8 @@ static gboolean add_domain(Core *core, DomainDef *taken, GCancellable *cancel, E
     domain->xml_size = strlen(xml);
     domain->changed = time(NULL);
     EngineId id = domain->object.id;
+    mark_active(core->store, domain);
+    log_foreign(core, domain);
     strays_look(core->backend, domain);
     g_autoptr(GPtrArray) missing = domain_missing_images(domain);
     g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
@@ -131,6 +161,7 @@ static gboolean change_domain(Core *core, EngineId id, DomainDef *taken, GCancel
     domain_def_restore_secrets(def, op->domain->def);
     if (!op_require_off(op, error) || !take_definition(op, op->domain, g_steal_pointer(&def), error))
         return FALSE;
+    undo_forget(op);
     op_prune(op);
     g_autoptr(GPtrArray) missing = domain_missing_images(op->domain);
     g_autofree char *name = g_strdup(op->domain->name);
@@ -171,8 +202,10 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
     guint n = op->domain->snapshots->len;
     if (n > 0 && !snapshots_metadata)
         snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
-    else if ((op->domain->libvirt || op_require_off(op, error)) &&
-             store_remove_domain(core->store, name, error)) {
+    else if (op->domain->libvirt || op_require_off(op, error)) {
+        clear_marks(core, op->domain);
+        if (!store_remove_domain(core->store, name, error))
+            return FALSE;
         core_hide(core, id);
         core_log(core, NULL, "undefine '%s'", name);
         core_tell_gone(core, 0, name);

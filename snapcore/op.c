@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "error.h"
+#include "mark.h"
 #include "remote.h"
 
-gboolean op_take_image(Op *op, const char *path, GError **error)
+gboolean op_reserve_image(Op *op, const char *path, GError **error)
 {
     FileLook look;
     g_autofree char *name =
@@ -28,6 +29,11 @@ gboolean op_take_image(Op *op, const char *path, GError **error)
         g_ptr_array_add(op->names, g_steal_pointer(&name));
     }
     return TRUE;
+}
+
+gboolean op_take_image(Op *op, const char *path, GError **error)
+{
+    return op_reserve_image(op, path, error) && mark_check(op->core->store, path, error);
 }
 
 gboolean op_require_off(Op *op, GError **error)

@@ -104,11 +104,14 @@ Op *op_begin_name(Core *core, const char *name, GCancellable *cancel, GError **e
 /* Keep a second name busy as well. EEXIST, EBUSY. */
 gboolean op_take_name(Op *op, const char *name, GError **error);
 
+/* Keep the image at @path for this op alone, to be changed. As below, and EROFS: it is another store's. */
+gboolean op_take_image(Op *op, const char *path, GError **error);
+
 /*
  * Keep the image at @path for this op alone, by device and inode: two jobs of two domains that each check what the
  * other is about to do must not both succeed. EBUSY. Fine when the op has it already.
  */
-gboolean op_take_image(Op *op, const char *path, GError **error);
+gboolean op_reserve_image(Op *op, const char *path, GError **error);
 
 /* Nothing after success; everything undone after anything else. */
 void op_free(Op *op);
@@ -171,6 +174,9 @@ void op_prune(Op *op);
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* --- for the other files of the engine --- */
+
+/* A core that shows nothing yet. Takes over @store and @backend; free with engine.ops->free. */
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend);
 
 /* Tell that @name is gone from the directory @where. */
 void core_tell_gone(Core *core, EngineId where, const char *name);

@@ -78,6 +78,11 @@ gboolean plan_committed(const Plan *plan)
     return plan->committed;
 }
 
+const GPtrArray *plan_steps(const Plan *plan)
+{
+    return plan->steps;
+}
+
 const GPtrArray *plan_afters(const Plan *plan)
 {
     return plan->after;

@@ -9,10 +9,9 @@
  *   plan_settle                             write the files, take temporaries away, carry out what comes after
  *   plan_close                              the journal goes
  *
- * A plan that is freed between prepare and commit is undone. The journal is STORE/domains/ENTRY/journal.json:
- * {"version": 1, "what": TEXT, "committed": bool, "steps": [STEP...], "after": [STEP...],
- *  "writes": [{"file", "text"|null}...]}; it is replaced durably as a whole, so it is always one of: absent (nothing
- * under way), not committed (undo the steps, last first) or committed (write the files again, go on).
+ * A plan that is freed between prepare and commit is undone. The journal, STORE/domains/ENTRY/journal.json, is described in
+ * STORE.md. It is replaced durably as a whole, so it is always one of: absent (nothing under way), not committed (undo the
+ * steps, last first) or committed (write the files again, go on).
  */
 #pragma once
 
@@ -70,5 +69,6 @@ gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
 const char *plan_what(const Plan *plan);
 const char *plan_domain(const Plan *plan);
 gboolean plan_committed(const Plan *plan);
-/* The steps of plan_after (of Step). */
+/* The steps of plan_step and of plan_after (of Step). */
+const GPtrArray *plan_steps(const Plan *plan);
 const GPtrArray *plan_afters(const Plan *plan);

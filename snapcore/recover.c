@@ -32,16 +32,19 @@ static void recovery_free(Recovery *recovery)
     g_free(recovery);
 }
 
-/* A rename that was cut short: the directory has the new name, the document not yet. */
-static void complete_rename(Core *core, Domain *domain)
+gboolean recovery_complete_rename(Core *core, Domain *domain, GError **error)
 {
     if (strcmp(domain->def->name, domain->name) == 0)
-        return;
+        return TRUE;
     domain_def_set_name(domain->def, domain->name);
     g_autofree char *text = domain_def_format(domain->def);
     g_autofree char *path = store_domain_file(core->store, domain->name, "domain.xml");
-    if (!core->read_only && file_replace(path, text, strlen(text), NULL))
-        domain->xml_size = strlen(text);
+    if (core->read_only)
+        return TRUE;
+    if (!file_replace(path, text, strlen(text), error))
+        return FALSE;
+    domain->xml_size = strlen(text);
+    return TRUE;
 }
 
 /* What a crash, or a failure, left behind: files that should have gone, write bits that a merge needed. */
@@ -108,10 +111,9 @@ static void try_adopt(Core *core, const char *name)
     }
 }
 
-/* In a thread: bring the journal to its end, forward or back. */
-static void recover(gpointer data, gpointer user)
+/* Bring the journal to its end, forward or back. Takes @recovery. */
+static void recover(Recovery *recovery)
 {
-    Recovery *recovery = data;
     Core *core = recovery->core;
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
     g_autoptr(GError) why = NULL;
@@ -123,8 +125,15 @@ static void recover(gpointer data, gpointer user)
     check_and_show(core, g_steal_pointer(&recovery->domain), why, TRUE);
     if (!why)
         core_log(core, recovery->name, "recovered: %s %s", what, forward ? "completed" : "undone");
-    g_autofree char *name = g_strdup(recovery->name);
     recovery_free(recovery);
+}
+
+/* In a thread. */
+static void work(gpointer data, gpointer user)
+{
+    Core *core = user;
+    g_autofree char *name = g_strdup(((Recovery *)data)->name);
+    recover(data);
     try_adopt(core, name);
     g_mutex_lock(&core->lock);
     core->recovering--;
@@ -164,7 +173,7 @@ static void load_domain(Core *core, const char *name, GPtrArray *recoveries)
         domain_free(domain);
         return;
     }
-    complete_rename(core, domain);
+    (void)recovery_complete_rename(core, domain, NULL);
     if (plan && !why)
         put_off(core, domain, g_steal_pointer(&plan), recoveries);
     else
@@ -176,7 +185,7 @@ static void begin(Core *core, const GPtrArray *recoveries)
 {
     if (recoveries->len == 0)
         return;
-    core->recoveries = g_thread_pool_new(recover, NULL, PARALLEL, FALSE, NULL);
+    core->recoveries = g_thread_pool_new(work, core, PARALLEL, FALSE, NULL);
     core->recovering = recoveries->len;
     for (guint i = 0; i < recoveries->len; i++)
         g_thread_pool_push(core->recoveries, recoveries->pdata[i], NULL);
@@ -185,6 +194,14 @@ static void begin(Core *core, const GPtrArray *recoveries)
     while (core->recovering > 0 && g_cond_wait_until(&core->idle, &core->lock, end))
         ;
     g_mutex_unlock(&core->lock);
+}
+
+void recovery_load_domain(Core *core, const char *name)
+{
+    g_autoptr(GPtrArray) recoveries = g_ptr_array_new();
+    load_domain(core, name, recoveries);
+    for (guint i = 0; i < recoveries->len; i++)
+        recover(recoveries->pdata[i]);
 }
 
 gboolean recovery_open(Core *core, GError **error)

@@ -12,5 +12,14 @@
 /* Load all domains, begin all recoveries. What can be done in a moment is done when this returns. */
 gboolean recovery_open(Core *core, GError **error);
 
+/*
+ * One domain, all of it at once: bring what a crash left to its end (unless the core is read-only), load it and show it.
+ * What is wrong is in its log and makes it read-only; one that cannot be shown at all is in the mount's log.
+ */
+void recovery_load_domain(Core *core, const char *name);
+
+/* After a rename that was cut short: the directory has the new name, the document not yet. */
+gboolean recovery_complete_rename(Core *core, Domain *domain, GError **error);
+
 /* Wait for the recoveries that still run. Fine when there never were any. */
 void recovery_end(Core *core);

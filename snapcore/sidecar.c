@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The JSON half of the store: sidecars out (store.h has the form). load.c reads them. */
+/* The JSON half of the store: sidecars out (STORE.md has the form). load.c reads them. */
 #include <jansson.h>
 
 #include "backend.h"

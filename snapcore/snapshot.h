@@ -3,7 +3,7 @@
  * SnapshotDef: a <domainsnapshot> document in libvirt's format (facts/libvirt-snapshots.md 1, reference/).
  *
  * It is what the XML says and nothing more: where a layer really lies and what its tag is called is the store's
- * business (layer.h, store.h). A SnapshotDef has one owner and no lock.
+ * business (model.h, STORE.md). A SnapshotDef has one owner and no lock.
  */
 #pragma once
 
