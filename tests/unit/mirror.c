@@ -153,6 +153,7 @@ void mirror_attach(Mirror *mirror, const char *target, const char *path, GBytes 
     put(mirror->now, target, content);
     g_hash_table_remove(mirror->kept, path);
     g_hash_table_remove(mirror->outside, path);
+    forget_undo(mirror);
 }
 
 /* The image that disk @target wrote to is the user's now. */
@@ -167,6 +168,7 @@ void mirror_detach(Mirror *mirror, const char *target, const char *path)
 {
     take_out(mirror, target, path);
     g_hash_table_remove(mirror->now, target);
+    forget_undo(mirror);
 }
 
 void mirror_write(Mirror *mirror, const char *target, GBytes *content)
