@@ -12,7 +12,7 @@ static const struct {
     [MOVE_UNDO] = {"undo", 5, TRUE},      [MOVE_DELETE] = {"delete", 10, TRUE},
     [MOVE_RENAME] = {"rename", 3, TRUE},  [MOVE_RENAME_DOMAIN] = {"rename the domain", 1, TRUE},
     [MOVE_MERGE] = {"merge", 10, TRUE},   [MOVE_REMOUNT] = {"remount", 3},
-    [MOVE_CLONE] = {"clone", 2},          [MOVE_DROP_CLONE] = {"drop the clone", 3},
+    [MOVE_CLONE] = {"clone", 5},          [MOVE_DROP_CLONE] = {"drop the clone", 2},
     [MOVE_ATTACH] = {"attach", 3, TRUE},  [MOVE_DETACH] = {"detach", 2, TRUE},
     [MOVE_REFUSED] = {"refused", 3},
 };
@@ -176,6 +176,7 @@ static gboolean decide_revert(Story *story, const Move *move, Deed *deed)
     const MirrorState *state = pick_state(story->mirror, move->r[0]);
     deed->name = g_strdup(state ? state->name : NULL);
     deed->discard = move->r[1] % 5 == 0;
+    deed->delete_children = move->r[2] % 6 == 0;
     return state != NULL;
 }
 

@@ -13,8 +13,8 @@ typedef struct {
     GHashTable *paths;    /* target -> path, of the disks there are */
     DeleteFlags flags;
     guint64 size;
-    gboolean discard;
-    gboolean refused; /* it must fail, and change nothing */
+    gboolean discard, delete_children; /* of a revert */
+    gboolean refused;                  /* it must fail, and change nothing */
 } Deed;
 
 void deed_free(Deed *deed);

@@ -260,32 +260,6 @@ static gboolean go_to(Mirror *mirror, const MirrorState *to, GHashTable *paths)
     return TRUE;
 }
 
-gboolean mirror_revert(Mirror *mirror, const char *name, gboolean discard, GHashTable *paths)
-{
-    const MirrorState *to = mirror_find(mirror, name);
-    MirrorState *undo = thrown_away(mirror, to, paths);
-    if (!go_to(mirror, to, paths)) {
-        state_free(undo);
-        return FALSE;
-    }
-    forget_undo(mirror);
-    if (discard)
-        state_free(undo);
-    else
-        mirror->undo = undo;
-    set_current(mirror, name);
-    return TRUE;
-}
-
-gboolean mirror_undo(Mirror *mirror, GHashTable *paths)
-{
-    if (!go_to(mirror, mirror->undo, paths))
-        return FALSE;
-    set_current(mirror, mirror->undo->parent);
-    forget_undo(mirror);
-    return TRUE;
-}
-
 static gboolean descends(const Mirror *mirror, const MirrorState *state, const char *name)
 {
     while (state && strcmp(state->name, name) != 0)
@@ -312,7 +286,8 @@ static void refer(Mirror *mirror, const char *from, const char *to)
         replace_text(&mirror->undo->parent, from, to);
 }
 
-void mirror_delete(Mirror *mirror, const char *taken, DeleteFlags flags)
+/* Names go, and nothing else. */
+static void drop_names(Mirror *mirror, const char *taken, DeleteFlags flags)
 {
     g_autofree char *name = g_strdup(taken);
     g_autoptr(GPtrArray) gone = g_ptr_array_new_with_free_func(g_free);
@@ -329,7 +304,41 @@ void mirror_delete(Mirror *mirror, const char *taken, DeleteFlags flags)
         refer(mirror, state->name, state->parent);
         g_ptr_array_remove(mirror->states, state);
     }
+}
+
+void mirror_delete(Mirror *mirror, const char *name, DeleteFlags flags)
+{
+    drop_names(mirror, name, flags);
     forget_undo(mirror);
+}
+
+gboolean mirror_revert(Mirror *mirror, const char *name, gboolean discard, gboolean delete_children,
+                       GHashTable *paths)
+{
+    const MirrorState *to = mirror_find(mirror, name);
+    MirrorState *undo = thrown_away(mirror, to, paths);
+    if (!go_to(mirror, to, paths)) {
+        state_free(undo);
+        return FALSE;
+    }
+    forget_undo(mirror);
+    if (discard)
+        state_free(undo);
+    else
+        mirror->undo = undo;
+    set_current(mirror, name);
+    if (delete_children)
+        drop_names(mirror, name, DELETE_CHILDREN_ONLY);
+    return TRUE;
+}
+
+gboolean mirror_undo(Mirror *mirror, GHashTable *paths)
+{
+    if (!go_to(mirror, mirror->undo, paths))
+        return FALSE;
+    set_current(mirror, mirror->undo->parent);
+    forget_undo(mirror);
+    return TRUE;
 }
 
 void mirror_rename(Mirror *mirror, const char *name, const char *to)

@@ -57,7 +57,8 @@ void mirror_write(Mirror *mirror, const char *target, GBytes *content);
 void mirror_create(Mirror *mirror, const char *name, GHashTable *left_out, GHashTable *paths);
 /* @paths: target -> path, of all disks there are now. FALSE: a disk that comes back has a content that nobody knows;
  * nothing is changed then. */
-gboolean mirror_revert(Mirror *mirror, const char *name, gboolean discard, GHashTable *paths);
+gboolean mirror_revert(Mirror *mirror, const char *name, gboolean discard, gboolean delete_children,
+                       GHashTable *paths);
 gboolean mirror_undo(Mirror *mirror, GHashTable *paths);
 void mirror_delete(Mirror *mirror, const char *name, DeleteFlags flags);
 void mirror_rename(Mirror *mirror, const char *name, const char *to);

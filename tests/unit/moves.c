@@ -30,7 +30,8 @@ static gboolean merge_all(World *world, const Mirror *mirror, GError **error)
 
 static gboolean revert(World *world, const Mirror *mirror, const Deed *deed, GError **error)
 {
-    const RevertRequest request = {.name = deed->name, .discard = deed->discard};
+    const RevertRequest request = {
+        .name = deed->name, .discard = deed->discard, .delete_children = deed->delete_children};
     return world->engine->ops->revert(world->engine, world_domain(world, mirror->domain), &request, NULL,
                                       error);
 }
@@ -96,7 +97,7 @@ static gboolean tell(const Story *story, Mirror *mirror, const Deed *deed)
         mirror_create(mirror, deed->name, deed->left_out, deed->paths);
         return TRUE;
     case MOVE_REVERT:
-        return mirror_revert(mirror, deed->name, deed->discard, deed->paths);
+        return mirror_revert(mirror, deed->name, deed->discard, deed->delete_children, deed->paths);
     case MOVE_UNDO:
         return mirror_undo(mirror, deed->paths);
     case MOVE_DELETE:
@@ -136,6 +137,7 @@ static void describe(Story *story, const Move *move, const Deed *deed)
                                deed->flags & DELETE_CHILDREN_ONLY ? " --children-only" : "",
                                deed->flags & DELETE_METADATA ? " --metadata" : "");
     g_string_append(story->text, deed->discard ? " --discard" : "");
+    g_string_append(story->text, deed->delete_children ? " --delete-children" : "");
     g_string_append(story->text, deed->refused ? " (to be refused)" : "");
     if (move->crash && move_is_engines(deed->kind) && !deed->refused)
         g_string_append_printf(story->text, " (dies at point %u)", move->crash);
