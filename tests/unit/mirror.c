@@ -209,14 +209,15 @@ static GHashTable *contents_at(const Mirror *mirror, const MirrorState *to)
     return g_steal_pointer(&then);
 }
 
-/* Disks that come back with the image they had are not the user's any more. */
+/* Disks that come back with the image they had (undo brings back all of them so): it is not the user's any more. */
 static void come_back(Mirror *mirror, const MirrorState *to)
 {
     GHashTableIter iter;
     gpointer target, path;
     g_hash_table_iter_init(&iter, to->attached);
     while (g_hash_table_iter_next(&iter, &target, &path)) {
-        if (g_hash_table_contains(to->disks, target) || g_hash_table_contains(mirror->now, target))
+        if ((to != mirror->undo && g_hash_table_contains(to->disks, target)) ||
+            g_hash_table_contains(mirror->now, target))
             continue;
         g_hash_table_remove(mirror->kept, path);
         g_hash_table_remove(mirror->outside, path);
