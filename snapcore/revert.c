@@ -77,14 +77,15 @@ static gboolean plan_external(Revert *revert, const StateDisk *state, Layer **re
 
 /*
  * May the state be applied to the file that holds it? Not if anything needs that file's own content: another disk's
- * image it may be that a document says that the state is in, or a definition that came later.
+ * image it may be that a document says that the state is in, or a definition that came later. And only if the domain
+ * writes that file now: of a disk that was taken out, what it has is the user's, and undo would not bring it back.
  */
 static gboolean can_apply(Op *op, const StateDisk *state)
 {
     const Layer *layer = state->layer;
-    return !layer->frozen && !domain_layer_is_stood_on(op->domain, layer) &&
-           !op_other_disk(op, layer, state->target) && !op_is_shared(op, layer) &&
-           !chain_has_clone(op->core, layer);
+    return domain_layer_is_active(op->domain, layer) && !layer->frozen &&
+           !domain_layer_is_stood_on(op->domain, layer) && !op_other_disk(op, layer, state->target) &&
+           !op_is_shared(op, layer) && !chain_has_clone(op->core, layer);
 }
 
 static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, GError **error)

@@ -41,7 +41,16 @@ void strays_look_layer(Backend *backend, Layer *layer)
     layer->tags = g_ptr_array_ref(info->tags);
 }
 
-/* The layers that a guest may write, or that hold a snapshot's internal state. */
+static void add_tagged(const Snapshot *snapshot, GHashTable *layers)
+{
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const StateDisk *disk = snapshot->disks->pdata[i];
+        if (disk->tag)
+            g_hash_table_add(layers, disk->layer);
+    }
+}
+
+/* The layers that a guest may write, or that hold an internal state, of a snapshot or kept for undo. */
 static GHashTable *changing_layers(const Domain *domain)
 {
     GHashTable *layers = g_hash_table_new(NULL, NULL);
@@ -50,14 +59,10 @@ static GHashTable *changing_layers(const Domain *domain)
         if (layer)
             g_hash_table_add(layers, layer);
     }
-    for (guint i = 0; i < domain->snapshots->len; i++) {
-        const Snapshot *snapshot = domain->snapshots->pdata[i];
-        for (guint k = 0; k < snapshot->disks->len; k++) {
-            const StateDisk *disk = snapshot->disks->pdata[k];
-            if (disk->tag)
-                g_hash_table_add(layers, disk->layer);
-        }
-    }
+    for (guint i = 0; i < domain->snapshots->len; i++)
+        add_tagged(domain->snapshots->pdata[i], layers);
+    if (domain->undo)
+        add_tagged(domain->undo, layers);
     return layers;
 }
 
@@ -188,6 +193,8 @@ static GArray *find_strays(const Domain *domain)
     GArray *strays = g_array_new(FALSE, FALSE, sizeof(Stray));
     for (guint i = 0; i < domain->snapshots->len; i++)
         compare_snapshot(domain->snapshots->pdata[i], images, strays);
+    if (domain->undo)
+        compare_snapshot(domain->undo, images, strays);
     for (guint i = 0; i < layers->len; i++)
         compare_layer(layers->pdata[i], g_hash_table_lookup(images, layers->pdata[i]), strays);
     return strays;
@@ -209,11 +216,14 @@ static char *describe_tag(const ImageTag *tag)
 static char *describe_state(const Stray *stray)
 {
     g_autofree char *name = name_one_line(stray->snapshot->name);
+    g_autofree char *whose = stray->snapshot == stray->snapshot->domain->undo
+                                 ? g_strdup("what the last revert threw away")
+                                 : g_strdup_printf("snapshot '%s'", name);
     g_autofree char *tag = name_one_line(stray->disk->tag);
     g_autofree char *count = stray->kind == STRAY_LOST
                                  ? g_strdup("no internal snapshot")
                                  : g_strdup_printf("%u internal snapshots", stray->count);
-    return g_strdup_printf("%s: snapshot '%s' of %s: '%s' has %s '%s'", kind_words[stray->kind], name,
+    return g_strdup_printf("%s: %s of %s: '%s' has %s '%s'", kind_words[stray->kind], whose,
                            stray->disk->target, stray->layer->path, count, tag);
 }
 

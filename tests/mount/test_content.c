@@ -430,9 +430,8 @@ START_TEST(moved_directories_stay_whole)
 END_TEST
 
 /* One random step. Names come from a small pool, so that they are used again. */
-static void random_step(Model *m, GRand *rand, const World *w, GPtrArray *names)
+static void random_step(Model *m, GRand *rand, const World *w, const char *const *modes, GPtrArray *names)
 {
-    static const char *const modes[] = {"internal", "external", "no"};
     guint what = (guint)g_rand_int_range(rand, 0, 10);
     if (names->len == 0 || (what < 4 && names->len < 7)) {
         const char *name = keepf(w, "n%u", g_rand_int_range(rand, 0, 1000000));
@@ -465,10 +464,11 @@ START_TEST(random_walk)
     g_autoptr(World) w = world_new(NULL);
     g_autoptr(GRand) rand = g_rand_new_with_seed((guint32)(1000 + _i));
     g_autoptr(GPtrArray) names = g_ptr_array_new();
+    static const char *const modes[] = {"internal", "external", "no"};
     machine(w, "web", "vda:qcow2 vdb:qcow2");
     g_autoptr(Model) m = model_new(w, "web", "vda:qcow2 vdb:qcow2");
     for (guint i = 0; i < STEPS; i++) {
-        random_step(m, rand, w, names);
+        random_step(m, rand, w, modes, names);
         model_verify(m);
         if (i == STEPS / 2) {
             world_stop(w);
@@ -476,6 +476,47 @@ START_TEST(random_walk)
         }
     }
     model_check_images(m);
+}
+END_TEST
+
+static guint count_images(const World *w)
+{
+    g_autoptr(GDir) dir = g_dir_open(w->images, 0, NULL);
+    guint n = 0;
+    while (g_dir_read_name(dir) != NULL)
+        n++;
+    return n;
+}
+
+/* The same with overlays only, all merged that can be after each step, and a kill -9 now and then; in the end, without
+ * a snapshot, the machine has its two images again and nothing else. */
+START_TEST(random_walk_merged)
+{
+    enum { STEPS = 24 };
+    static const char *const modes[] = {"external", "external", "no"};
+    g_autoptr(World) w = world_new(NULL);
+    g_autoptr(GRand) rand = g_rand_new_with_seed((guint32)(2000 + _i));
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    machine(w, "web", "vda:qcow2 vdb:qcow2");
+    g_autoptr(Model) m = model_new(w, "web", "vda:qcow2 vdb:qcow2");
+    guint before = count_images(w);
+    for (guint i = 0; i < STEPS; i++) {
+        random_step(m, rand, w, modes, names);
+        if (i % 8 == 7) {
+            world_kill(w);
+            world_start(w, NULL);
+        }
+        command(w, "web", "wait");
+        model_verify(m);
+    }
+    while (names->len > 0) {
+        model_rmdir(m, g_ptr_array_index(names, 0));
+        g_ptr_array_remove_index(names, 0);
+    }
+    command(w, "web", "wait");
+    model_verify(m);
+    model_check_images(m);
+    ck_assert_uint_eq(count_images(w), before);
 }
 END_TEST
 
@@ -510,6 +551,7 @@ static Suite *suite(void)
     tcase_add_test(trees, moved_directories_stay_whole);
     TCase *walks = add_case(s, "walks");
     tcase_add_loop_test(walks, random_walk, 0, 5);
+    tcase_add_loop_test(walks, random_walk_merged, 0, 2);
     return s;
 }
 

@@ -416,10 +416,34 @@ START_TEST(resized)
 }
 END_TEST
 
+/* A disk that was taken out comes back in a copy: what its image holds by now is the user's. */
+START_TEST(taken_out)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autofree char *a = world_path(world, "a.qcow2");
+    g_autofree char *b = world_path(world, "b.qcow2");
+    world_create(world, "web", "s1", NULL);
+    world_write(world, "web", "vdb", 22);
+    g_autofree char *disk = disk_element("vda", "qcow2", a, "", "");
+    g_autofree char *xml = domain_document("web", disk);
+    ASSERT_OK(world_try_define(world, xml, &error), error);
+    g_autofree char *before = content_hash(b, "qcow2", NULL);
+    world_revert(world, "web", "s1");
+    world_assert_hash(world, NULL, "vdb", 2, 2);
+    world_write(world, "web", "vdb", 23);
+    g_autofree char *after = content_hash(b, "qcow2", NULL);
+    ck_assert_str_eq(after, before);
+    world_assert_hash(world, "s1", "vdb", 2, 2);
+    world_check_clean(world, "web");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("revert");
     TCase *tcase = scratch_case(suite, "revert");
+    tcase_add_test(tcase, taken_out);
     tcase_add_test(tcase, in_place);
     tcase_add_test(tcase, external);
     tcase_add_test(tcase, definition);

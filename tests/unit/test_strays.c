@@ -73,6 +73,26 @@ START_TEST(unnamed)
 }
 END_TEST
 
+/* The tag in which a revert keeps what it threw away is out of sight, unless somebody takes it away. */
+START_TEST(kept_for_undo)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autofree char *a = world_path(world, "a.qcow2");
+    world_create(world, "web", "s1", NULL);
+    world_revert(world, "web", "s1");
+    assert_tree(world, "unnamed", FALSE);
+    world_reopen(world);
+    assert_tree(world, "unnamed", FALSE);
+    world_close(world);
+    g_autofree char *list = tool_output("qemu-img", "snapshot", "-l", a, NULL);
+    ck_assert_ptr_nonnull(strstr(list, "domsnapfs-"));
+    g_autofree char *hidden = g_strndup(strstr(list, "domsnapfs-"), strlen("domsnapfs-") + 36);
+    tool("qemu-img", "snapshot", "-d", hidden, a, NULL);
+    world_open(world);
+    assert_tree(world, "no tag: what the last revert threw away of vda: ", TRUE);
+}
+END_TEST
+
 /* An image that brings its tags along: told when it is defined, until documents name them. */
 START_TEST(brought_along)
 {
@@ -421,6 +441,7 @@ static Suite *suite(void)
     Suite *suite = suite_create("strays");
     TCase *tcase = scratch_case(suite, "strays");
     tcase_add_loop_test(tcase, unnamed, 0, 2);
+    tcase_add_test(tcase, kept_for_undo);
     tcase_add_test(tcase, brought_along);
     tcase_add_test(tcase, defined);
     tcase_add_loop_test(tcase, released, 0, 2);
