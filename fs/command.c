@@ -90,6 +90,9 @@ static gboolean revert(Fs *fs, EngineId domain, const Command *command, GCancell
 {
     RevertRequest request = {
         .name = command->operand,
+        .undo = (command->options & OPTION_UNDO) != 0,
+        .discard = (command->options & OPTION_DISCARD) != 0,
+        .delete_children = (command->options & OPTION_DELETE_CHILDREN) != 0,
         .force = (command->options & OPTION_FORCE) != 0,
         .running = (command->options & OPTION_RUNNING) != 0,
         .paused = (command->options & OPTION_PAUSED) != 0,

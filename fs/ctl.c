@@ -22,8 +22,8 @@ typedef struct {
     const char *word;
     CtlScope scope;
     CommandKind kind;
-    const char *operand; /* what its operand is called; NULL: it takes none */
-    gboolean operand_needed;
+    const char *operand;     /* what its operand is called; NULL: it takes none */
+    gboolean operand_needed; /* unless OPTION_UNDO stands in its place */
     DocumentRule document;
     const char *help;
     const char *example;
@@ -71,11 +71,16 @@ static const CommandSpec commands[] = {
      "NAME",
      TRUE,
      DOCUMENT_NEVER,
-     "go back to a snapshot",
+     "go back to a snapshot; what is thrown away is kept until the next create, revert, delete or redefine",
      "revert before-upgrade",
-     {{"running", NULL, OPTION_RUNNING, OPTION_PAUSED, "end running, whatever its state was"},
+     {{"undo", NULL, OPTION_UNDO, OPTION_DISCARD | OPTION_DELETE_CHILDREN,
+       "instead of NAME: bring back what the last revert threw away"},
+      {"running", NULL, OPTION_RUNNING, OPTION_PAUSED, "end running, whatever its state was"},
       {"paused", NULL, OPTION_PAUSED, OPTION_RUNNING, "end paused, whatever its state was"},
-      {"force", NULL, OPTION_FORCE, 0, "also where that costs something"}}},
+      {"force", NULL, OPTION_FORCE, 0, "also where that costs something"},
+      {"delete-children", NULL, OPTION_DELETE_CHILDREN, OPTION_UNDO,
+       "and delete the snapshots that descend from it, in one step"},
+      {"discard", NULL, OPTION_DISCARD, OPTION_UNDO, "do not keep what is thrown away: no undo"}}},
     {"delete",
      CTL_DOMAIN,
      COMMAND_DELETE,
@@ -93,7 +98,7 @@ static const CommandSpec commands[] = {
      NULL,
      FALSE,
      DOCUMENT_NEVER,
-     "return when no job works on the domain",
+     "return when no job works on the domain and no merge is due",
      "wait",
      {{0}}},
     {"define",
@@ -257,7 +262,12 @@ static gboolean take_argument(const CommandSpec *spec, Command *command, const G
 
 static gboolean check_complete(const CommandSpec *spec, const Command *command, GError **error)
 {
-    if (spec->operand_needed && command->operand == NULL) {
+    gboolean undo = (command->options & OPTION_UNDO) != 0;
+    if (undo && command->operand != NULL) {
+        snap_set_error(error, EINVAL, "--undo goes back to no snapshot: leave out '%s'", command->operand);
+        return FALSE;
+    }
+    if (spec->operand_needed && command->operand == NULL && !undo) {
         snap_set_error(error, EINVAL, "'%s' needs %s (a name that is also an option's word goes behind --)",
                        spec->word, spec->operand);
         return FALSE;

@@ -41,6 +41,9 @@ typedef enum {
     OPTION_REUSE_EXTERNAL = 1 << 16,
     OPTION_NO_METADATA = 1 << 17,
     OPTION_VALIDATE = 1 << 18,
+    OPTION_UNDO = 1 << 19,
+    OPTION_DISCARD = 1 << 20,
+    OPTION_DELETE_CHILDREN = 1 << 21,
 } CommandOption;
 
 typedef struct {

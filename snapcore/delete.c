@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "delete.h"
 #include "error.h"
 #include "undo.h"
 
@@ -73,16 +74,13 @@ static void remove_one(Op *op, Snapshot *snapshot, GHashTable *adopted)
     domain_remove_snapshot(op->domain, snapshot);
 }
 
-static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **error)
+gboolean delete_names(Op *op, Snapshot *snapshot, DeleteFlags flags, GError **error)
 {
     g_autoptr(GPtrArray) chosen = choose(op->domain, snapshot, flags);
     g_autoptr(GArray) tags = g_array_new(FALSE, TRUE, sizeof(Tag));
     g_autoptr(GHashTable) adopted = g_hash_table_new(NULL, NULL);
     g_array_set_clear_func(tags, tag_clear);
-    g_autofree char *name = g_strdup(snapshot->name);
 
-    if (!(flags & DELETE_METADATA) && !op_require_off(op, error))
-        return FALSE;
     for (guint i = 0; i < chosen->len; i++) {
         if (flags & DELETE_METADATA)
             release(op->domain, chosen->pdata[i]);
@@ -90,7 +88,6 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
             collect_tags(chosen->pdata[i], tags);
         remove_one(op, chosen->pdata[i], adopted);
     }
-    undo_forget(op);
     GHashTableIter iter;
     gpointer child;
     g_hash_table_iter_init(&iter, adopted);
@@ -100,6 +97,17 @@ static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **
     if (flags & DELETE_METADATA)
         op_write_released(op);
     drop_tags(op, tags);
+    return TRUE;
+}
+
+static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **error)
+{
+    g_autofree char *name = g_strdup(snapshot->name);
+    if (!(flags & DELETE_METADATA) && !op_require_off(op, error))
+        return FALSE;
+    undo_forget(op);
+    if (!delete_names(op, snapshot, flags, error))
+        return FALSE;
     op_prune(op);
     op_write_sidecar(op);
     return plan_prepare(op->plan, op->cancel, error) &&

@@ -108,6 +108,7 @@ typedef struct {
     /* @ret_snapshot (may be NULL): 0 when none was recorded (no_metadata). */
     gboolean (*create)(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
                        EngineId *ret_snapshot, GError **error);
+    /* Or, with @request->undo, back from the last revert: ENOENT when nothing of it is kept. */
     gboolean (*revert)(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
                        GError **error);
     gboolean (*delete)(Engine *engine, EngineId snapshot, DeleteFlags flags, GCancellable *cancel,
@@ -118,7 +119,7 @@ typedef struct {
                          RedefineFlags flags, GCancellable *cancel, GError **error);
     gboolean (*describe)(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                          GError **error);
-    /* Wait until no job works on the domain. EINTR. */
+    /* Wait until no job works on the domain, and no merge is due that could begin. EINTR. */
     gboolean (*wait)(Engine *engine, EngineId domain, GCancellable *cancel, GError **error);
     /* Cancel the job with that number (column 1 of jobs). ENOENT. */
     gboolean (*cancel)(Engine *engine, guint job, GError **error);

@@ -226,19 +226,16 @@ static const char *drawn_tree(Domain *domain)
     return domain->tree;
 }
 
-/* ", 1.2 GB of 20.0 GB (6%), 310.0 MB/s, 61 s left" */
+/* ", 1288490188/21474836480 bytes (6%), 325058560 bytes/s, 62 s left": figures that a script can use, too */
 static void describe_progress(GString *out, const Job *job)
 {
     gint64 elapsed = g_get_monotonic_time() - job->moving;
     double speed = elapsed > 0 ? (double)job->done * G_USEC_PER_SEC / (double)elapsed : 0;
-    g_autofree char *done = g_format_size(job->done);
-    g_autofree char *total = g_format_size(job->total);
-    g_string_append_printf(out, ", %s of %s (%u%%)", done, total,
-                           (guint)(100 * ((double)job->done / (double)job->total)));
-    if (speed < 1)
-        return;
-    g_autofree char *rate = g_format_size((guint64)speed);
-    g_string_append_printf(out, ", %s/s, %.0f s left", rate, (double)(job->total - job->done) / speed);
+    g_string_append_printf(out, ", %" G_GUINT64_FORMAT "/%" G_GUINT64_FORMAT " bytes (%u%%)", job->done,
+                           job->total, (guint)(100 * ((double)job->done / (double)job->total)));
+    if (speed >= 1)
+        g_string_append_printf(out, ", %.0f bytes/s, %.0f s left", speed,
+                               (double)(job->total - job->done) / speed);
 }
 
 static void describe_job(GString *out, const Job *job)

@@ -20,9 +20,10 @@ typedef struct {
 } CreateRequest;
 
 typedef struct {
-    char *name;       /* the snapshot to revert to; NULL with undo */
-    gboolean undo;    /* bring back what the last revert threw away */
-    gboolean discard; /* do not keep what is thrown away */
+    char *name;               /* the snapshot to revert to; NULL with undo */
+    gboolean undo;            /* bring back what the last revert threw away */
+    gboolean discard;         /* do not keep what is thrown away */
+    gboolean delete_children; /* and delete what descends from it */
     gboolean force;
     gboolean running; /* end in that state instead of the snapshot's */
     gboolean paused;

@@ -11,6 +11,7 @@
 
 #include "admit.h"
 #include "chain.h"
+#include "delete.h"
 #include "error.h"
 #include "overlay.h"
 #include "undo.h"
@@ -26,6 +27,7 @@ typedef struct {
     const Snapshot *to; /* a snapshot, or what the last revert threw away */
     const char *name;   /* what new layers are named after */
     gboolean undoing;
+    gboolean delete_children;
     Snapshot *undo;  /* what is thrown away now; NULL: nothing is to be kept */
     DomainDef *def;  /* the definition that comes */
     GArray *targets; /* of Target */
@@ -282,6 +284,8 @@ static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
     op->domain->current = current;
     if (revert->undoing)
         undo_forget(op);
+    if (revert->delete_children && !delete_names(op, current, DELETE_CHILDREN_ONLY, error))
+        return FALSE;
     op_prune(op);
     if (!op_write_definition(op, error))
         return FALSE;
@@ -302,8 +306,11 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Revert, revert_clear)
 static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
 {
     Snapshot *snapshot = domain_find_snapshot(op->domain, request->name);
-    g_auto(Revert) revert = {
-        .op = op, .to = snapshot, .name = request->name, .targets = g_array_new(FALSE, TRUE, sizeof(Target))};
+    g_auto(Revert) revert = {.op = op,
+                             .to = snapshot,
+                             .name = request->name,
+                             .delete_children = request->delete_children,
+                             .targets = g_array_new(FALSE, TRUE, sizeof(Target))};
     if (!snapshot) {
         snap_set_error(error, ENOENT, "there is no such snapshot");
         return FALSE;
@@ -315,7 +322,10 @@ static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
         undo_forget(op);
     else if (!(revert.undo = undo_begin(op, error)))
         return FALSE;
-    return carry_out(&revert, snapshot, error) && op_commit(op, error, "revert to '%s'", request->name);
+    return carry_out(&revert, snapshot, error) &&
+           op_commit(op, error, "revert to '%s'%s%s", request->name,
+                     request->delete_children ? ", its descendants deleted" : "",
+                     request->discard ? ", nothing kept" : "");
 }
 
 static gboolean revert_undo(Op *op, GError **error)

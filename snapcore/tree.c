@@ -107,10 +107,24 @@ static void draw_trouble(const Domain *domain, GString *out)
         g_string_append_printf(out, "%s\n", (const char *)strays->pdata[i]);
 }
 
+/* What a revert threw away can come back. */
+static void draw_undo(const Domain *domain, GString *out)
+{
+    const Snapshot *undo = domain->undo;
+    if (!undo)
+        return;
+    g_autofree char *name = undo->parent ? name_to_entry(undo->parent->name, NAME_SNAPSHOT) : NULL;
+    g_string_append(out, "\nkept: what the last revert threw away");
+    if (name)
+        g_string_append_printf(out, ", on %s", name);
+    g_string_append(out, " (revert --undo)\n");
+}
+
 char *tree_draw(const Domain *domain)
 {
     GString *out = g_string_new(NULL);
     draw_snapshots(domain, out);
+    draw_undo(domain, out);
     if (domain->broken || domain->held)
         g_string_append_printf(out, "\nread-only: %s\n", domain->broken ? domain->broken : domain->held);
     draw_trouble(domain, out);

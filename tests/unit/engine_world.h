@@ -111,7 +111,7 @@ char *world_layer(World *world, const char *domain, const char *snapshot, const 
 char *world_hash(World *world, const char *domain, const char *snapshot, const char *target);
 /* Hash of 1 MiB whose first 64 KiB are @first, the next 64 KiB @second, the rest zero. Caller frees. */
 char *pattern_hash(int first, int second);
-/* Names of an image's internal snapshots, sorted, "a b". Caller frees. */
+/* Names of an image's internal snapshots, sorted, "a b"; those kept out of sight are "(hidden)". Caller frees. */
 char *image_tags(const char *path);
 guint file_mode(const char *path);
 /* By the file's first bytes: the tests' own images may be guessed. Static text. */

@@ -129,7 +129,7 @@ START_TEST(layers)
     ck_assert_int_lt(busy, 0);
     ck_assert_int_ge(fine, 0);
     close(fine);
-    expect_error(&error, EBUSY, "is being written by another process");
+    expect_error(&error, EBUSY, "is open for writing in another process");
 
     g_autofree char *copy = world_image(world, "copy", 1);
     ck_assert_int_eq(rename(copy, a), 0); /* another file in its place */

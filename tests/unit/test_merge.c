@@ -64,8 +64,7 @@ START_TEST(root)
     g_autoptr(World) world = world_chain(PATH("world"));
     world_delete(world, "web", "s1");
     world_merge(world, "web");
-    g_autofree char *dbg = world_log(world, "web");
-    printf("# %s\n", dbg);
+
     assert_files(world, "a.qcow2 a.s2 a.s3");
     assert_state(world, "s2", 12);
     assert_state(world, "s3", 13);
