@@ -7,6 +7,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "checkup.h"
 #include "core.h"
 #include "daemon.h"
 #include "error.h"
@@ -21,6 +22,9 @@
 
 /* As --help says. */
 enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_STORE = 2, EXIT_MOUNT = 3, EXIT_LEFT_OUT = 4 };
+
+/* Of --check, as those of fsck(8). */
+enum { CHECK_MENDED = 1, CHECK_LEFT = 4, CHECK_FAILED = 8, CHECK_USAGE = 16 };
 
 static int fail(int code, const GError *error)
 {
@@ -82,6 +86,46 @@ static int run_import(const Options *options)
     if (!import(options, store, NULL, &tell, &error))
         return fail(EXIT_STORE, error);
     return tell.left_out ? EXIT_LEFT_OUT : EXIT_OK;
+}
+
+static void tell_finding(gpointer user, const char *line)
+{
+    printf("%s\n", line);
+}
+
+static const char *plural(guint n)
+{
+    return n == 1 ? "" : "s";
+}
+
+/* The last line; nothing when nothing was told. */
+static void print_summary(const CheckCounts *counts, gboolean repair)
+{
+    guint left = counts->problems - counts->mended;
+    if (counts->problems + counts->notes == 0)
+        return;
+    printf("%u domain%s, %u image%s: %u problem%s", counts->domains, plural(counts->domains), counts->images,
+           plural(counts->images), counts->problems, plural(counts->problems));
+    if (repair && counts->problems > 0)
+        printf(", %u mended, %u left", counts->mended, left);
+    else if (counts->mendable > 0)
+        printf(", --repair mends %u", counts->mendable);
+    puts("");
+}
+
+static int run_check(const Options *options)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *store = options_store(options);
+    CheckCounts counts;
+    if (!check_store(store, options->repair, offline_backend_new(NULL), tell_finding, NULL, &counts, &error))
+        return fail(CHECK_FAILED, error);
+    print_summary(&counts, options->repair);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        snap_set_errno(&error, errno, "standard output");
+        return fail(CHECK_FAILED, error);
+    }
+    return counts.problems == 0 ? EXIT_OK : counts.problems == counts.mended ? CHECK_MENDED : CHECK_LEFT;
 }
 
 static struct fuse_session *new_session(const Options *options, Fs *fs)
@@ -213,11 +257,12 @@ static int run(const Options *options)
 int main(int argc, char **argv)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(Options) options = options_parse(argc, argv, &error);
+    OptionsAction action;
+    g_autoptr(Options) options = options_parse(argc, argv, &action, &error);
     if (options == NULL) {
         fail(EXIT_USAGE, error);
         fprintf(stderr, "domsnapfs --help says more\n");
-        return EXIT_USAGE;
+        return action == ACTION_CHECK ? CHECK_USAGE : EXIT_USAGE;
     }
     switch (options->action) {
     case ACTION_HELP:
@@ -233,6 +278,8 @@ int main(int argc, char **argv)
     }
     case ACTION_IMPORT:
         return run_import(options);
+    case ACTION_CHECK:
+        return run_check(options);
     case ACTION_MOUNT:
         return run(options);
     }

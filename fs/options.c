@@ -15,6 +15,7 @@
 static const char help[] =
     "Usage: domsnapfs [STORE] MOUNTPOINT [-o OPTIONS] [-f] [-d]\n"
     "       domsnapfs --import-libvirt [DIR [STORE]] [-o backing=DIR]\n"
+    "       domsnapfs --check [STORE] [--repair]\n"
     "\n"
     "Shows virtual machines as directories and their snapshots as subdirectories: mkdir takes a snapshot,\n"
     "ln -sfn SNAPSHOT current reverts, rmdir deletes.\n"
@@ -32,6 +33,10 @@ static const char help[] =
     "                   configuration; without it (or '') this host's, for a user his session's. Nothing\n"
     "                   of libvirt's changes, and the domains stay read-only until libvirt defines them\n"
     "                   no more. Again: brings them up to date.\n"
+    "  --check          compare STORE, which no daemon may use then, with its images. A line for each "
+    "finding: what\n"
+    "                   is wrong, and what can be done. Nothing is changed\n"
+    "  --repair         with --check: mend what can be mended without a doubt, and say so\n"
     "  -o OPTIONS       words separated by commas:\n"
     "    ro                                 nothing can be changed\n"
     "    libvirt[=DIR]                      with ro, and no STORE: show libvirt's snapshots where they are\n"
@@ -47,7 +52,10 @@ static const char help[] =
     "Unmount with fusermount3 -u MOUNTPOINT, umount, or SIGTERM.\n"
     "\n"
     "Exit codes: 0 success; 1 wrong usage; 2 the store (another daemon has it, say) or libvirt's\n"
-    "directory cannot be used; 3 the mount failed; 4 imported, but something was left out, which is said.\n";
+    "directory cannot be used; 3 the mount failed; 4 imported, but something was left out, which is said.\n"
+    "Of --check, as fsck: 0 nothing is wrong; 1 all that was wrong is mended; 4 something is wrong still; 8 "
+    "it\n"
+    "could not be checked (a daemon uses the store, say); 16 wrong usage.\n";
 
 const char *options_help(void)
 {
@@ -340,6 +348,12 @@ static gboolean take_switch(Options *options, int c, GPtrArray *list)
     case 'i':
         options->action = ACTION_IMPORT;
         return TRUE;
+    case 'c':
+        options->action = ACTION_CHECK;
+        return TRUE;
+    case 'R':
+        options->repair = TRUE;
+        return TRUE;
     default:
         return FALSE;
     }
@@ -354,19 +368,35 @@ static void take_store(Options *options, const char *store)
 
 static gboolean take_operands(Options *options, int count, char **operands, GError **error)
 {
-    gboolean import = options->action == ACTION_IMPORT;
-    if (options->action != ACTION_MOUNT && !import)
+    const OptionsAction action = options->action;
+    const int min = action == ACTION_MOUNT ? 1 : 0, max = action == ACTION_CHECK ? 1 : 2;
+    const int store = action == ACTION_IMPORT ? 1 : 0; /* a mount's one operand is no store */
+    if (action != ACTION_MOUNT && action != ACTION_IMPORT && action != ACTION_CHECK)
         return TRUE;
-    if (count < (import ? 0 : 1) || count > 2) {
+    if (count < min || count > max) {
         snap_set_error(error, EINVAL, "%s",
-                       count < 1 ? "a mount point is missing" : "there are too many arguments");
+                       count < min ? "a mount point is missing" : "there are too many arguments");
         return FALSE;
     }
-    take_store(options, count == 2 ? operands[import ? 1 : 0] : "");
-    if (import)
+    take_store(options, count == max ? operands[store] : "");
+    if (action == ACTION_IMPORT)
         return take_libvirt(options, count > 0 ? operands[0] : NULL, error);
-    options->mountpoint = g_strdup(operands[count - 1]);
+    if (action == ACTION_MOUNT)
+        options->mountpoint = g_strdup(operands[count - 1]);
     return TRUE;
+}
+
+/* A check looks at what is there: no word of a mount means anything to it. */
+static gboolean check_modes(const Options *options, const GPtrArray *list, GError **error)
+{
+    gboolean check = options->action == ACTION_CHECK;
+    if (options->repair && !check)
+        snap_set_error(error, EINVAL, "--repair goes with --check");
+    else if (check && (list->len > 0 || options->foreground))
+        snap_set_error(error, EINVAL, "--check takes none of -o, -f and -d");
+    else
+        return TRUE;
+    return FALSE;
 }
 
 /* Words that need each other. */
@@ -385,30 +415,41 @@ static gboolean check_words(const Options *options, GError **error)
     return FALSE;
 }
 
-Options *options_parse(int argc, char **argv, GError **error)
+/* The switches, into @options and, the words behind -o, @list. */
+static gboolean take_switches(Options *options, int argc, char **argv, GPtrArray *list, GError **error)
 {
     static const struct option switches[] = {
         {"help", no_argument, NULL, 'h'},
         {"version", no_argument, NULL, 'V'},
         {"print-rules", no_argument, NULL, 'r'},
         {"import-libvirt", no_argument, NULL, 'i'},
+        {"check", no_argument, NULL, 'c'},
+        {"repair", no_argument, NULL, 'R'},
         {NULL, 0, NULL, 0},
     };
+    const char *wrong = NULL;
+    opterr = 0;
+    for (int c; (c = getopt_long(argc, argv, "fdo:hV", switches, NULL)) != -1;)
+        if (!take_switch(options, c, list) && !wrong) /* the rest still tells what is asked for */
+            wrong = argv[optind - 1];
+    if (wrong)
+        snap_set_error(error, EINVAL, "'%s' is unknown or lacks its value", wrong);
+    return !wrong;
+}
+
+Options *options_parse(int argc, char **argv, OptionsAction *ret_action, GError **error)
+{
     g_autoptr(Options) options = g_new0(Options, 1);
     g_autoptr(GPtrArray) list = g_ptr_array_new_with_free_func(g_free);
     options->uid = getuid();
     options->gid = getgid();
     options->umask = DEFAULT_UMASK;
     options->mount_words = g_string_new(NULL);
-    opterr = 0;
-    for (int c; (c = getopt_long(argc, argv, "fdo:hV", switches, NULL)) != -1;) {
-        if (!take_switch(options, c, list)) {
-            snap_set_error(error, EINVAL, "'%s' is unknown or lacks its value", argv[optind - 1]);
-            return NULL;
-        }
-    }
-    if (!take_words(options, list, error) || !take_operands(options, argc - optind, argv + optind, error) ||
-        !check_words(options, error))
+    gboolean ok = take_switches(options, argc, argv, list, error);
+    if (ret_action)
+        *ret_action = options->action;
+    if (!ok || !check_modes(options, list, error) || !take_words(options, list, error) ||
+        !take_operands(options, argc - optind, argv + optind, error) || !check_words(options, error))
         return NULL;
     return g_steal_pointer(&options);
 }

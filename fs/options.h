@@ -7,12 +7,20 @@
 
 #include "format.h"
 
-typedef enum { ACTION_MOUNT, ACTION_HELP, ACTION_VERSION, ACTION_RULES, ACTION_IMPORT } OptionsAction;
+typedef enum {
+    ACTION_MOUNT,
+    ACTION_HELP,
+    ACTION_VERSION,
+    ACTION_RULES,
+    ACTION_IMPORT,
+    ACTION_CHECK,
+} OptionsAction;
 
 typedef struct {
     OptionsAction action;
     char *store;      /* as given, or NULL: the default one */
     char *mountpoint; /* as given */
+    gboolean repair;  /* what the check finds */
     gboolean foreground;
     gboolean debug;
     gboolean read_only;
@@ -29,8 +37,11 @@ typedef struct {
     GString *mount_words; /* what libfuse and the kernel are told, separated by commas; may be empty */
 } Options;
 
-/* EINVAL (or what reading the config file fails with) with a sentence. Caller frees with options_free. */
-Options *options_parse(int argc, char **argv, GError **error);
+/*
+ * EINVAL (or what reading the config file fails with) with a sentence. Caller frees with options_free. @ret_action (may be
+ * NULL) is what was asked for, also when it fails: exit codes differ.
+ */
+Options *options_parse(int argc, char **argv, OptionsAction *ret_action, GError **error);
 void options_free(Options *options);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Options, options_free)
 

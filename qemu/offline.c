@@ -225,6 +225,11 @@ static gboolean offline_set_backing(Backend *backend, const char *path, const ch
            flush(path, error);
 }
 
+static gboolean offline_check(Backend *backend, const char *path, ImageCheck *ret_check, GError **error)
+{
+    return qemuimg_check(program_of(backend), path, ret_check, error);
+}
+
 static gboolean offline_repair(Backend *backend, const char *path, GError **error)
 {
     return qemuimg_repair(program_of(backend), path, error) && flush(path, error);
@@ -256,6 +261,7 @@ Backend *offline_backend_new(const char *qemu_img)
         .commit = offline_commit,
         .copy_up = offline_copy_up,
         .set_backing = offline_set_backing,
+        .check = offline_check,
         .repair = offline_repair,
         .free = offline_free,
     };

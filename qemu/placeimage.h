@@ -15,7 +15,8 @@
 gboolean place_image_check(const OverlaySpec *spec, GCancellable *cancel, GError **error);
 
 /* Check once more, and make it. On stable storage when it succeeds. */
-gboolean place_image_format(const char *program, const OverlaySpec *spec, GCancellable *cancel, GError **error);
+gboolean place_image_format(const char *program, const OverlaySpec *spec, GCancellable *cancel,
+                            GError **error);
 
 /*
  * Make the area blank again where it holds nothing but what place_image_format writes, in whole or in part. Anything

@@ -211,9 +211,9 @@ gboolean qemuimg_set_backing(const char *program, const char *path, const char *
            qemuimg_run(&run, argv, cancel, error);
 }
 
-/* check's exit codes after a repair: 0 clean, 3 only leaks are left (a waste, not a danger), 2 still corrupt.
- */
-gboolean qemuimg_repair(const char *program, const char *path, GError **error)
+/* qemu-img check with @options: its exit code is 0 (clean), 2 (corruptions) or 3 (only leaks). */
+static gboolean run_check(const char *program, const char *path, const char *const *options,
+                          ProcessResult **ret_result, GError **error)
 {
     g_autofree char *name = json_qcow2(path, json_null(), FALSE, error);
     if (!name)
@@ -223,16 +223,51 @@ gboolean qemuimg_repair(const char *program, const char *path, GError **error)
                       .long_name = name,
                       .timeout_s = QEMUIMG_LONG_S,
                       .pass_fd = PROCESS_NO_FD};
-    g_autoptr(GPtrArray) argv = qemuimg_argv(program, "check", "-q", "-r", "all", "--", name, NULL);
+    g_autoptr(GPtrArray) argv = qemuimg_argv(program, "check", NULL);
+    for (; *options; options++)
+        qemuimg_argv_add(argv, *options);
+    qemuimg_argv_add(argv, "--");
+    qemuimg_argv_add(argv, name);
     qemuimg_argv_add(argv, NULL);
     g_autoptr(ProcessResult) result = NULL;
     if (!qemuimg_run_raw(&run, argv, NULL, &result, error))
         return FALSE;
-    if (result->status == 0 || result->status == 3)
-        return TRUE;
-    if (result->status == 2)
-        snap_set_error(error, EIO, "%s: '%s' has corruptions that cannot be repaired", run.what, path);
-    else
+    if (result->status != 0 && result->status != 2 && result->status != 3) {
         qemuimg_set_error_from(&run, result, error);
+        return FALSE;
+    }
+    *ret_result = g_steal_pointer(&result);
+    return TRUE;
+}
+
+/* Leaks that stay are a waste, not a danger. */
+gboolean qemuimg_repair(const char *program, const char *path, GError **error)
+{
+    static const char *const options[] = {"-q", "-r", "all", NULL};
+    g_autoptr(ProcessResult) result = NULL;
+    if (!run_check(program, path, options, &result, error))
+        return FALSE;
+    if (result->status != 2)
+        return TRUE;
+    snap_set_error(error, EIO, "qemu-img check: '%s' has corruptions that cannot be repaired", path);
     return FALSE;
+}
+
+gboolean qemuimg_check(const char *program, const char *path, ImageCheck *ret_check, GError **error)
+{
+    static const char *const options[] = {"--output=json", NULL}; /* with -q it would say nothing at all */
+    json_int_t errors = 0, corruptions = 0, leaks = 0;            /* counts of 0 are left out there */
+    g_autoptr(ProcessResult) result = NULL;
+    if (!run_check(program, path, options, &result, error))
+        return FALSE;
+    json_t *json = json_loads(result->output->str, 0, NULL);
+    gboolean ok = json && json_unpack(json, "{s:I, s?I, s?I}", "check-errors", &errors, "corruptions",
+                                      &corruptions, "leaks", &leaks) == 0;
+    json_decref(json);
+    if (!ok || errors != 0) {
+        snap_set_error(error, EIO, "qemu-img check: '%s' could not be read to its end", path);
+        return FALSE;
+    }
+    *ret_check = (ImageCheck){.corruptions = (guint64)corruptions, .leaks = (guint64)leaks};
+    return TRUE;
 }

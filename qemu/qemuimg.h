@@ -65,5 +65,8 @@ gboolean qemuimg_rebase(const char *program, const char *path, const char *backi
                         ImageFormat backing_format, const BackendProgress *progress, GCancellable *cancel,
                         GError **error);
 
+/* qemu-img check, which only reads. EBUSY; EIO: it cannot be checked at all. EILSEQ. */
+gboolean qemuimg_check(const char *program, const char *path, ImageCheck *ret_check, GError **error);
+
 /* qemu-img check -r all. Leaks that stay are no failure, corruptions are (EIO). EILSEQ. */
 gboolean qemuimg_repair(const char *program, const char *path, GError **error);

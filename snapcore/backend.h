@@ -70,6 +70,12 @@ typedef struct {
     ImageFormat lower_format;
 } MergeSpec;
 
+/* How many errors a check of an image's bookkeeping found. */
+typedef struct {
+    guint64 corruptions; /* to be repaired before anybody writes it */
+    guint64 leaks;       /* clusters that nothing uses: lost space, no danger */
+} ImageCheck;
+
 typedef struct Backend Backend;
 
 typedef struct {
@@ -166,6 +172,9 @@ typedef struct {
     /* Change what the header of the qcow2 image @path says it stands on (NULL: nothing), and nothing else. Durable. */
     gboolean (*set_backing)(Backend *backend, const char *path, const char *backing_name,
                             ImageFormat backing_format, GError **error);
+
+    /* Compare refcounts and tables of the qcow2 image @path, its own alone; only reads. EBUSY: somebody writes it. */
+    gboolean (*check)(Backend *backend, const char *path, ImageCheck *ret_check, GError **error);
 
     /* Mend qcow2 bookkeeping (refcounts, flags) after a killed snapshot operation (facts/qemu.md A4). */
     gboolean (*repair)(Backend *backend, const char *path, GError **error);

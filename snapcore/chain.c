@@ -113,7 +113,7 @@ static gboolean is_recorded(const Layer *layer, const char *backing)
            file_look(layer->backing, &should, NULL) && file_id_equal(&is.id, &should.id);
 }
 
-static gboolean check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error)
+gboolean chain_check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error)
 {
     g_autofree char *backing = NULL;
     if (info->backing_name) {
@@ -145,7 +145,7 @@ static gboolean check_chain(Core *core, const Domain *domain, const Layer *layer
         }
         if (!file_look(layer->path, &look, error))
             return FALSE;
-        if (layer->frozen && !layer->mixed && file_changed(&layer->stamp, &look)) {
+        if (layer_changed(layer, &look)) {
             snap_set_error(error, EIO, "'%s' was changed from outside: snapshots stand on it", layer->path);
             core_break(core, domain->object.id, error ? (*error)->message : "a frozen layer changed");
             return FALSE;
@@ -161,7 +161,7 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
     g_autoptr(ImageInfo) info = NULL;
     if (!check_chain(core, domain, layer, error) ||
         !core->backend->ops->inspect(core->backend, layer->path, layer->format, &info, error) ||
-        !chain_check_info(layer->path, info, error) || !check_backing(core, layer, info, error))
+        !chain_check_info(layer->path, info, error) || !chain_check_backing(core, layer, info, error))
         return FALSE;
     *ret_info = g_steal_pointer(&info);
     return TRUE;
@@ -294,6 +294,12 @@ static char *backing_name_of(Core *core, const char *path)
             return g_steal_pointer(&info->backing_name);
     }
     return NULL;
+}
+
+char *chain_backing_of(Core *core, const char *path)
+{
+    g_autofree char *name = backing_name_of(core, path);
+    return name ? chain_backing_path(core, path, name, NULL) : NULL;
 }
 
 /* Is @below the backing file of the image @path? A name that is more than a path ("json:...") counts when it holds the

@@ -18,6 +18,13 @@ gboolean chain_inspect(Core *core, const Domain *domain, const Layer *layer, Ima
 /* What no image of a chain may be: encrypted, dirty, with a data file. EOPNOTSUPP, EIO. */
 gboolean chain_check_info(const char *path, const ImageInfo *info, GError **error);
 
+/* Does the header of @layer, @info, name the backing file and format that are recorded? EPERM. */
+gboolean chain_check_backing(Core *core, const Layer *layer, const ImageInfo *info, GError **error);
+
+/* Where the header of @path, an image (qcow2, qed) or any other file, says that its backing file is: a real path (caller
+ * frees). NULL: nowhere, or by a protocol. */
+char *chain_backing_of(Core *core, const char *path);
+
 /* Where the backing name @name in the header of @path leads: a real path (caller frees). EPERM: it names a protocol. */
 char *chain_backing_path(const Core *core, const char *path, const char *name, GError **error);
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "strays.h"
@@ -301,6 +302,25 @@ static void take_times(Core *core, Domain *domain)
         domain->changed = look.stamp.mtime_sec;
 }
 
+/* The op's own locks must not keep qemu-img from the files whose tags are to go: from now on nothing depends on them. */
+static void let_go(Op *op)
+{
+    for (guint i = 0; i < plan_afters(op->plan)->len; i++) {
+        const Step *step = plan_afters(op->plan)->pdata[i];
+        FileLook look;
+        if (step->kind != STEP_DROP_TAG || !file_look(step->path, &look, NULL))
+            continue;
+        for (guint j = op->holds->len; j > 0; j--) {
+            int fd = g_array_index(op->holds, int, j - 1);
+            struct stat st;
+            if (fstat(fd, &st) < 0 || st.st_dev != look.id.dev || st.st_ino != look.id.ino)
+                continue;
+            close(fd);
+            g_array_remove_index(op->holds, j - 1);
+        }
+    }
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
@@ -309,6 +329,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
     if (!plan_commit(op->plan, error))
         return FALSE;
 
+    let_go(op);
     Domain *domain = g_steal_pointer(&op->domain);
     if (!op_settle(op->core, domain, op->plan,
                    &why)) { /* it has happened all the same, and will be completed */

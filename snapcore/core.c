@@ -6,10 +6,10 @@
 #include <string.h>
 #include <time.h>
 
-#include "adopt.h"
 #include "error.h"
 #include "merger.h"
 #include "op.h"
+#include "recover.h"
 #include "strays.h"
 
 /* Long enough for a script's next step, short enough that nobody wonders why nothing gets smaller. */
@@ -192,22 +192,6 @@ static void core_set_gone(Engine *engine, EngineGone gone, gpointer user)
     core->gone_user = user;
 }
 
-/* --- opening --- */
-
-/* Bring an operation that a crash cut short to its end; the domain is loaded only afterwards or with it. */
-static gboolean recover(Core *core, Plan *plan, GError **error)
-{
-    g_autoptr(GPtrArray) failed = g_ptr_array_new();
-    gboolean forward = plan_committed(plan);
-    if (!plan_recover(plan, failed, error)) {
-        g_prefix_error(error,
-                       "'%s', cut short by a crash, could not be brought to an end: ", plan_what(plan));
-        return FALSE;
-    }
-    core_log(core, plan_domain(plan), "recovered: %s %s", plan_what(plan), forward ? "completed" : "undone");
-    return TRUE;
-}
-
 void core_log_missing(Core *core, const char *name, const GPtrArray *missing)
 {
     for (guint i = 0; i < MIN(missing->len, STRAYS_TOLD); i++)
@@ -222,111 +206,12 @@ void core_log_strays(Core *core, const char *name, const GPtrArray *strays)
         core_log(core, name, "%s", (const char *)strays->pdata[i]);
 }
 
-/* A rename that was cut short: the directory has the new name, the document not yet. */
-static void complete_rename(Core *core, Domain *domain)
-{
-    if (strcmp(domain->def->name, domain->name) == 0)
-        return;
-    domain_def_set_name(domain->def, domain->name);
-    g_autofree char *text = domain_def_format(domain->def);
-    g_autofree char *path = store_domain_file(core->store, domain->name, "domain.xml");
-    if (!core->read_only && file_replace(path, text, strlen(text), NULL))
-        domain->xml_size = strlen(text);
-}
-
-/* What a crash, or a failure, left behind: files that should have gone, write bits that a merge needed. */
-static void clean_up(Core *core, Domain *domain)
-{
-    GHashTableIter iter;
-    gpointer value;
-    if (domain_remove_leftovers(domain)) {
-        g_autofree char *path = store_domain_file(core->store, domain->name, "domain.json");
-        g_autofree char *text = store_domain_json(domain);
-        (void)file_replace(path, text, strlen(text), NULL);
-    }
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Layer *layer = value;
-        if (layer->mixed && layer->frozen)
-            (void)file_set_mode(layer->path, layer->mode & ~0222u, NULL);
-    }
-}
-
-static void load_domain(Core *core, const char *name)
-{
-    g_autoptr(GError) why = NULL;
-    g_autoptr(GError) unreadable = NULL;
-    g_autoptr(Plan) plan = plan_read_journal(core->store, core->backend, name, &why);
-    if (plan && !core->read_only)
-        (void)recover(core, plan, &why);
-    else if (plan)
-        snap_set_error(&why, EROFS, "'%s' was cut short by a crash; mount once without -o ro",
-                       plan_what(plan));
-
-    Domain *domain = store_load(core->store, name, core_next_domain_id(core), &unreadable);
-    if (!domain || (core->read_only && plan && plan_committed(plan))) { /* files between before and after */
-        core_log(core, NULL, "domain '%s' cannot be shown: %s", name,
-                 domain ? why->message : unreadable->message);
-        domain_free(domain);
-        return;
-    }
-    if (plan && !why && plan_committed(plan))
-        (void)op_settle(core, domain, plan, &why);
-    if (!core->read_only)
-        clean_up(core, domain);
-    store_check_layers(domain);
-    if (why && !domain->broken) {
-        domain->broken = g_strdup(why->message);
-        domain->stuck =
-            plan && !core->read_only && !plan_committed(plan); /* the next operation tries to undo again */
-    }
-    complete_rename(core, domain);
-    strays_look(core->backend, domain);
-    g_autoptr(GPtrArray) missing = domain_missing_images(domain);
-    g_autoptr(GPtrArray) strays = strays_tell(domain, NULL);
-    EngineId id = domain->object.id;
-    core_show(core, domain);
-    g_mutex_lock(&core->lock);
-    merger_schedule(core->merger, id);
-    g_mutex_unlock(&core->lock);
-    if (domain->broken)
-        core_log(core, name, "read-only: %s", domain->broken);
-    core_log_missing(core, name, missing);
-    core_log_strays(core, name, strays);
-}
-
-/* Take an imported domain over if libvirt has let go of it; if not, say why. */
-static void try_adopt(Core *core, const Domain *domain)
-{
-    EngineId id = domain->object.id;
-    g_autoptr(GError) why = NULL;
-    if (!core->read_only) {
-        g_autoptr(Op) op G_GNUC_UNUSED = op_begin(core, id, NULL, &why, "adopt");
-    } else if (!adopt_check_released(domain, &why)) {
-        core_note_held(core, id, why->message);
-    } else {
-        core_note_held(core, id, "libvirt does not define it any more: mount once without -o ro");
-    }
-}
-
-static gboolean load_domains(Core *core, GError **error)
-{
-    g_autoptr(GPtrArray) names = store_list(core->store, error);
-    if (!names)
-        return FALSE;
-    for (guint i = 0; i < names->len; i++)
-        load_domain(core, names->pdata[i]);
-    for (guint i = 0; i < names->len; i++) { /* when all are known: they may share images */
-        const Domain *domain = g_hash_table_lookup(core->by_name, names->pdata[i]);
-        if (domain && domain->libvirt && !domain->broken)
-            try_adopt(core, domain);
-    }
-    return TRUE;
-}
+/* --- opening --- */
 
 static void core_free(Engine *engine)
 {
     Core *core = (Core *)engine;
+    recovery_end(core);
     merger_free(core->merger);
     g_hash_table_unref(core->by_name);
     g_hash_table_unref(core->domains);
@@ -367,13 +252,8 @@ static const EngineOps core_ops = {
     .free = core_free,
 };
 
-Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend)
 {
-    Store *store = store_open(options->store, error);
-    if (!store) {
-        backend->ops->free(backend);
-        return NULL;
-    }
     Core *core = g_new0(Core, 1);
     core->engine.ops = &core_ops;
     core->store = store;
@@ -391,9 +271,20 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     g_autofree char *log = store_log_path(store, NULL);
     FileLook look;
     core->log_size = file_look(log, &look, NULL) ? look.stamp.size : 0;
+    return core;
+}
+
+Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **error)
+{
+    Store *store = store_open(options->store, error);
+    if (!store) {
+        backend->ops->free(backend);
+        return NULL;
+    }
+    Core *core = core_new(options, store, backend);
     if (!core->read_only)
         core->merger = merger_new(core, options->merge_idle_ms ? options->merge_idle_ms : MERGE_IDLE_MS);
-    if (load_domains(core, error))
+    if (recovery_open(core, error))
         return &core->engine;
     core_free(&core->engine);
     return NULL;

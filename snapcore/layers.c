@@ -9,6 +9,11 @@ gboolean layer_is_local(const Layer *layer)
     return layer->type != DISK_NETWORK;
 }
 
+gboolean layer_changed(const Layer *layer, const FileLook *look)
+{
+    return layer->frozen && !layer->mixed && file_changed(&layer->stamp, look);
+}
+
 gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file)
 {
     return strcmp(layer->path, path) == 0 ||

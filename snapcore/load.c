@@ -26,8 +26,13 @@ static void orphan_clear(gpointer orphan)
 /* The first reason stays: later ones mostly follow from it. */
 static void break_domain(Domain *domain, const char *where, const GError *why)
 {
+    g_autofree char *problem = where[0] == '/' && strstr(why->message, where)
+                                   ? g_strdup(why->message)
+                                   : g_strdup_printf("%s: %s", where, why->message);
+    if (domain->problems)
+        g_ptr_array_add(domain->problems, g_strdup(problem));
     if (!domain->broken)
-        domain->broken = g_strdup_printf("%s: %s", where, why->message);
+        domain->broken = g_steal_pointer(&problem);
 }
 
 static json_t *read_json(const char *path, GError **error)
@@ -302,13 +307,6 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     return TRUE;
 }
 
-/* Is it the file that was recorded? (A device's number may be another one after a restart.) */
-static gboolean same_file(const FileId *recorded, const FileId *now)
-{
-    return recorded->ino == now->ino && recorded->birth_sec == now->birth_sec &&
-           recorded->birth_nsec == now->birth_nsec;
-}
-
 /* A disc in a drive may be changed at any time. */
 static gboolean is_medium(const Domain *domain, const Layer *layer)
 {
@@ -327,7 +325,7 @@ char *store_changed_since_import(const Domain *domain, const Layer *layer, const
         return NULL;
     if (!look)
         how = "is gone";
-    else if (!same_file(&layer->file, &look->id))
+    else if (!file_id_same(&layer->file, &look->id))
         how = "is another file";
     else if (layer->frozen && !look->block && !file_stamp_equal(&layer->stamp, &look->stamp))
         how = "was changed";
@@ -347,11 +345,11 @@ static void check_layer(Domain *domain, Layer *layer)
         layer->file = (FileId){0}; /* missing: said in log and tree */
         return;
     }
-    if (layer->made && !same_file(&layer->file, &look.id))
+    if (layer->made && !file_id_same(&layer->file, &look.id))
         layer->made = FALSE; /* restored from a backup, say: not the file we made, so not ours to unlink */
     layer->file = look.id;
     layer->type = look.block ? DISK_BLOCK : DISK_FILE;
-    if (layer->frozen && !layer->mixed && file_changed(&layer->stamp, &look) && !domain->broken)
+    if (layer_changed(layer, &look) && !domain->broken)
         domain->broken = g_strdup_printf("'%s' was changed from outside: snapshots stand on it", layer->path);
 }
 
@@ -378,17 +376,40 @@ static gboolean load_libvirt(Domain *domain, json_t *json)
     return TRUE;
 }
 
-Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
+/* The domain's sidecar. What another version means by it is not known. */
+static json_t *read_sidecar(const char *path, GError **error)
 {
-    g_autofree char *dir = store_domain_dir(store, name);
-    g_autofree char *side = g_build_filename(dir, "domain.json", NULL);
-    g_autofree char *log = store_log_path(store, name);
-    g_autoptr(Domain) domain = domain_new(id, name);
-    g_autoptr(GError) why = NULL;
+    json_t *json = read_json(path, error);
+    if (!json || json_integer_value(json_object_get(json, "version")) == 1)
+        return json;
+    snap_set_error(error, EINVAL, "its version is not one that this program knows");
+    json_decref(json);
+    return NULL;
+}
 
-    if (!load_definition(domain, dir, error))
-        return NULL;
-    g_autoptr(json_t) json = read_json(side, &why);
+static void load_current(Domain *domain, json_t *current, const char *where)
+{
+    g_autoptr(GError) why = NULL;
+    if (!current || json_is_null(current))
+        return;
+    if (!json_is_string(current)) {
+        snap_set_error(&why, EINVAL, "its current snapshot is not as the format says");
+        break_domain(domain, where, why);
+        return;
+    }
+    domain->current = domain_find_snapshot(domain, json_string_value(current));
+    if (!domain->current && !domain->broken)
+        domain->broken =
+            g_strdup_printf("'%s': the current snapshot '%s' is missing", where, json_string_value(current));
+}
+
+/* All but the definition, into @domain. */
+static gboolean load_rest(Domain *domain, const char *dir, GError **error)
+{
+    g_autofree char *side = g_build_filename(dir, "domain.json", NULL);
+    g_autofree char *log = g_build_filename(dir, "log", NULL);
+    g_autoptr(GError) why = NULL;
+    g_autoptr(json_t) json = read_sidecar(side, &why);
     json_t *layers = json_object_get(json, "layers");
     if (json && !(json_is_array(layers) && load_layers(domain, NULL, layers)))
         snap_set_error(&why, EINVAL, "its layers are not as the format says");
@@ -397,15 +418,39 @@ Domain *store_load(const Store *store, const char *name, EngineId id, GError **e
     if (why)
         break_domain(domain, side, why);
     if (!load_snapshots(domain, dir, error))
-        return NULL;
+        return FALSE;
 
     load_undo(domain, json, side);
     load_leftovers(domain, json);
-    const char *current = json_string_value(json_object_get(json, "current"));
-    if (current && !(domain->current = domain_find_snapshot(domain, current)) && !domain->broken)
-        domain->broken = g_strdup_printf("'%s': the current snapshot '%s' is missing", side, current);
+    load_current(domain, json_object_get(json, "current"), side);
     FileLook look;
     if (file_look(log, &look, NULL))
         domain->log_size = look.stamp.size;
-    return g_steal_pointer(&domain);
+    return TRUE;
+}
+
+Domain *store_load(const Store *store, const char *name, EngineId id, GError **error)
+{
+    g_autofree char *dir = store_domain_dir(store, name);
+    g_autoptr(Domain) domain = domain_new(id, name);
+    return load_definition(domain, dir, error) && load_rest(domain, dir, error) ? g_steal_pointer(&domain)
+                                                                                : NULL;
+}
+
+Domain *store_load_all(const Store *store, const char *name, EngineId id, GPtrArray *problems)
+{
+    static const char nothing[] = "<domain type='kvm'><name>nothing</name></domain>";
+    g_autofree char *dir = store_domain_dir(store, name);
+    g_autoptr(GError) why = NULL, unlisted = NULL;
+    Domain *domain = domain_new(id, name);
+    domain->problems = problems;
+    if (!load_definition(domain, dir, &why)) {
+        break_domain(domain, dir, why);
+        domain->def = domain_def_parse(nothing, strlen(nothing), NULL);
+        domain_def_set_name(domain->def, name);
+    }
+    if (!load_rest(domain, dir, &unlisted))
+        break_domain(domain, dir, unlisted);
+    domain->problems = NULL;
+    return domain;
 }

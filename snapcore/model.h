@@ -111,6 +111,9 @@ struct Domain {
     guint64 xml_size;
     guint64 log_size;
     char *tree; /* drawn text, NULL: draw again */
+
+    /* While store_load_all reads it: all that is wrong (of char *). Not its own; NULL otherwise. */
+    GPtrArray *problems;
 };
 
 Domain *domain_new(EngineId id, const char *name);
@@ -149,6 +152,9 @@ gboolean snapshot_descends(const Snapshot *snapshot, const Snapshot *ancestor);
 
 /* Is it on this host? */
 gboolean layer_is_local(const Layer *layer);
+
+/* Is frozen @layer, whose file is @look now, not what it was when it was frozen? */
+gboolean layer_changed(const Layer *layer, const FileLook *look);
 
 /* Is @layer the file at @path, or (may be NULL, or not known) the file @file by another name? */
 gboolean layer_is_same_file(const Layer *layer, const char *path, const FileId *file);

@@ -160,3 +160,14 @@ char *name_from_entry(const char *entry, NameKind kind)
     g_autofree char *again = name_to_entry(name, kind);
     return g_strdup(g_str_equal(again, entry) ? name : entry);
 }
+
+char *name_one_line(const char *text)
+{
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    GString *line = g_string_new(NULL);
+    for (const char *p = valid; *p != '\0'; p = g_utf8_next_char(p)) {
+        gunichar c = g_utf8_get_char(p);
+        g_string_append_unichar(line, g_unichar_iscntrl(c) ? '?' : c);
+    }
+    return g_string_free(line, FALSE);
+}

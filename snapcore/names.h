@@ -37,3 +37,6 @@ char *name_to_entry(const char *name, NameKind kind);
 
 /* The name that the directory entry @entry stands for. Caller frees. Never fails (see above). */
 char *name_from_entry(const char *entry, NameKind kind);
+
+/* Things in images are called what anybody likes; a line of text must stay one. Caller frees. */
+char *name_one_line(const char *text);

@@ -46,6 +46,8 @@ typedef struct {
     GHashTable *busy;    /* name -> Job: also names that are about to appear */
     GPtrArray *jobs;     /* of Job, oldest first */
     Merger *merger;      /* NULL: nothing is ever merged (read-only) */
+    GThreadPool *recoveries;
+    guint recovering; /* domains whose recovery is still under way (recover.h) */
     guint last_job;
     guint64 last_number; /* of domains */
     guint64 log_size;    /* of the mount's log */
@@ -169,6 +171,9 @@ void op_prune(Op *op);
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
 /* --- for the other files of the engine --- */
+
+/* A core that shows nothing yet. Takes over @store and @backend; free with engine.ops->free. */
+Core *core_new(const CoreOptions *options, Store *store, Backend *backend);
 
 /* Tell that @name is gone from the directory @where. */
 void core_tell_gone(Core *core, EngineId where, const char *name);

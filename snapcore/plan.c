@@ -78,6 +78,11 @@ gboolean plan_committed(const Plan *plan)
     return plan->committed;
 }
 
+const GPtrArray *plan_steps(const Plan *plan)
+{
+    return plan->steps;
+}
+
 const GPtrArray *plan_afters(const Plan *plan)
 {
     return plan->after;
@@ -298,9 +303,14 @@ gboolean plan_commit(Plan *plan, GError **error)
     return FALSE;
 }
 
+gboolean plan_write_files(Plan *plan, GError **error)
+{
+    return store_apply(plan->store, plan->domain, plan->writes, error);
+}
+
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 {
-    if (!store_apply(plan->store, plan->domain, plan->writes, error))
+    if (!plan_write_files(plan, error))
         return FALSE;
     for (guint i = 0; i < plan->steps->len; i++)
         if (!step_finish(plan->steps->pdata[i], plan->backend, NULL))

@@ -46,6 +46,9 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error);
 
 gboolean plan_commit(Plan *plan, GError **error);
 
+/* The first part of settling a committed plan: the store's files. No image is touched, nobody is waited for. */
+gboolean plan_write_files(Plan *plan, GError **error);
+
 /*
  * Go forward; may be repeated. Cleaning up that fails is no failure of the operation: the step is appended to @failed
  * (of Step, owned by the plan). Fails when the store cannot be written: then the journal stays.
@@ -67,5 +70,6 @@ gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
 const char *plan_what(const Plan *plan);
 const char *plan_domain(const Plan *plan);
 gboolean plan_committed(const Plan *plan);
-/* The steps of plan_after (of Step). */
+/* The steps of plan_step and of plan_after (of Step). */
+const GPtrArray *plan_steps(const Plan *plan);
 const GPtrArray *plan_afters(const Plan *plan);

@@ -136,10 +136,11 @@ char *rules_print(void)
                                    mode_word(rule->ret_disks), means_text[rule->means]);
     }
     g_string_append(
-        out, "\n"
-             "disk omitted on a domain that is off: internal where every participating disk can, external\n"
-             "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first. disk-only\n"
-             "on and some disk named, none of them internal: those not named are external.\n"
-             "This version refuses every online row: domain is running.\n");
+        out,
+        "\n"
+        "disk omitted on a domain that is off: internal where every participating disk can, external\n"
+        "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first. disk-only\n"
+        "on and some disk named, none of them internal: those not named are external.\n"
+        "This version refuses every online row: domain is running.\n");
     return g_string_free(out, FALSE);
 }

@@ -208,11 +208,13 @@ static const StepClass classes[] = {
     [STEP_THAW] = {"thaw", thaw_do, NULL, NULL, FALSE, 0},
 };
 
+#define TEMP_PREFIX ".domsnapfs-" /* and a uuid */
+
 char *step_temp_name(const char *path)
 {
     g_autofree char *dir = g_path_get_dirname(path);
     g_autofree char *uuid = g_uuid_string_random();
-    return g_strdup_printf("%s/.domsnapfs-%s", strcmp(dir, "/") == 0 ? "" : dir, uuid);
+    return g_strdup_printf("%s/" TEMP_PREFIX "%s", strcmp(dir, "/") == 0 ? "" : dir, uuid);
 }
 
 Step *step_new(StepKind kind, guint stage, const char *disk, const char *path)
@@ -267,6 +269,19 @@ gboolean step_finish(const Step *step, Backend *backend, GError **error)
 gboolean step_needs_repair(const Step *step)
 {
     return classes[step->kind].bookkeeping;
+}
+
+char *step_describe(const Step *step)
+{
+    const char *word = classes[step->kind].word;
+    if (step->tag)
+        return g_strdup_printf("%s '%s' %s '%s'", word, step->tag, step->disk, step->path);
+    return g_strdup_printf("%s %s '%s'", word, step->disk, step->path);
+}
+
+gboolean step_is_temp_name(const char *file)
+{
+    return g_str_has_prefix(file, TEMP_PREFIX) && g_uuid_string_is_valid(file + strlen(TEMP_PREFIX));
 }
 
 json_t *step_to_json(const Step *step)

@@ -59,5 +59,11 @@ gboolean step_finish(const Step *step, Backend *backend, GError **error);
 /* Does the step change qcow2 bookkeeping in place, so that a kill in the middle asks for a repair first? */
 gboolean step_needs_repair(const Step *step);
 
+/* In a few words: "overlay vda '/img/a.s1'". Caller frees. */
+char *step_describe(const Step *step);
+
+/* Is @file, a name without its directory, one that steps give to what exists only during an operation? */
+gboolean step_is_temp_name(const char *file);
+
 json_t *step_to_json(const Step *step);
 Step *step_from_json(json_t *json, GError **error);

@@ -31,7 +31,24 @@ StoreWrite *store_write_new(const char *file, const char *text)
     return write;
 }
 
-/* Take the lock file; its content tells a person who has it. */
+/* Lock @fd, the lock file @file; its content tells a person who has it. Closes it on failure. */
+static gboolean lock_file(int fd, const char *file, int how, GError **error)
+{
+    if (flock(fd, how | LOCK_NB) == 0)
+        return TRUE;
+    char pid[32] = "";
+    ssize_t n = errno == EWOULDBLOCK ? pread(fd, pid, sizeof pid - 1, 0) : -1;
+    g_autofree char *path = g_path_get_dirname(file);
+    if (n >= 0)
+        snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path,
+                       n > 0 ? g_strchomp(pid) : "?");
+    else
+        snap_set_errno(error, errno, "lock '%s'", file);
+    close(fd);
+    return FALSE;
+}
+
+/* Take the lock file for this process alone. */
 static int lock_store(const char *path, GError **error)
 {
     g_autofree char *file = g_build_filename(path, "lock", NULL);
@@ -40,17 +57,8 @@ static int lock_store(const char *path, GError **error)
         snap_set_errno(error, errno, "open '%s'", file);
         return -1;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-        char pid[32] = "";
-        ssize_t n = errno == EWOULDBLOCK ? pread(fd, pid, sizeof pid - 1, 0) : -1;
-        if (n >= 0)
-            snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path,
-                           n > 0 ? g_strchomp(pid) : "?");
-        else
-            snap_set_errno(error, errno, "lock '%s'", file);
-        close(fd);
+    if (!lock_file(fd, file, LOCK_EX, error))
         return -1;
-    }
     char pid[32];
     int len = g_snprintf(pid, sizeof pid, "%d\n", (int)getpid());
     if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, (size_t)len, 0) != len) {
@@ -61,11 +69,27 @@ static int lock_store(const char *path, GError **error)
     return fd;
 }
 
+/* Keep those who change it out; *ret_fd -1: nobody has ever used it. */
+static gboolean lock_to_look(const char *path, int *ret_fd, GError **error)
+{
+    g_autofree char *file = g_build_filename(path, "lock", NULL);
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0 && errno != ENOENT) {
+        snap_set_errno(error, errno, "open '%s'", file);
+        return FALSE;
+    }
+    if (fd >= 0 && !lock_file(fd, file, LOCK_SH, error))
+        return FALSE;
+    *ret_fd = fd;
+    return TRUE;
+}
+
 void store_close(Store *store)
 {
     if (!store)
         return;
-    close(store->lock);
+    if (store->lock >= 0)
+        close(store->lock);
     g_free(store->path);
     g_free(store);
 }
@@ -253,6 +277,27 @@ static gboolean is_cut_short(const char *file)
     return g_regex_match_simple("(?:^log|\\.json|\\.xml)\\.[A-Za-z0-9]{6}$", file, G_REGEX_DOLLAR_ENDONLY, 0);
 }
 
+static gboolean is_dotted(const char *file)
+{
+    return file[0] == '.' && g_uuid_string_is_valid(file + 1);
+}
+
+gboolean store_is_rubbish(const char *path)
+{
+    g_autofree char *file = g_path_get_basename(path);
+    struct stat st; /* a domain may well be called "web.xml.backup", but that is a directory */
+    return is_dotted(file) || (is_cut_short(file) && lstat(path, &st) == 0 && S_ISREG(st.st_mode));
+}
+
+void store_remove_rubbish(const char *path)
+{
+    g_autofree char *file = g_path_get_basename(path);
+    if (is_dotted(file))
+        remove_dir(path);
+    else
+        (void)unlink(path);
+}
+
 /* Take away what kills have left behind in @path and, @depth levels down, below it. (What is no directory ends there.) */
 static void clear_rubbish(const char *path, guint depth)
 {
@@ -260,13 +305,19 @@ static void clear_rubbish(const char *path, guint depth)
     const char *entry;
     while (dir && (entry = g_dir_read_name(dir))) {
         g_autofree char *file = g_build_filename(path, entry, NULL);
-        if (entry[0] == '.' && g_uuid_string_is_valid(entry + 1))
-            remove_dir(file);
-        else if (is_cut_short(entry))
-            (void)unlink(file);
+        if (store_is_rubbish(file))
+            store_remove_rubbish(file);
         else if (depth > 0 && entry[0] != '.')
             clear_rubbish(file, depth - 1);
     }
+}
+
+static Store *store_new(const char *path, int lock)
+{
+    Store *store = g_new0(Store, 1);
+    store->path = g_strdup(path);
+    store->lock = lock;
+    return store;
 }
 
 Store *store_open(const char *path, GError **error)
@@ -280,10 +331,25 @@ Store *store_open(const char *path, GError **error)
     if (lock < 0)
         return NULL;
     clear_rubbish(domains, 2);
-    Store *store = g_new0(Store, 1);
-    store->path = g_strdup(path);
-    store->lock = lock;
-    return store;
+    return store_new(path, lock);
+}
+
+Store *store_open_existing(const char *path, gboolean change, GError **error)
+{
+    g_autofree char *domains = g_build_filename(path, "domains", NULL);
+    struct stat st;
+    int lock;
+    if (stat(domains, &st) < 0) {
+        snap_set_errno(error, errno, "'%s' is not a store: '%s'", path, domains);
+        return NULL;
+    }
+    if (!S_ISDIR(st.st_mode)) {
+        snap_set_error(error, ENOTDIR, "'%s' is not a store: '%s' is not a directory", path, domains);
+        return NULL;
+    }
+    if (change ? (lock = lock_store(path, error)) < 0 : !lock_to_look(path, &lock, error))
+        return NULL;
+    return store_new(path, lock);
 }
 
 GPtrArray *store_list(const Store *store, GError **error)

@@ -52,7 +52,16 @@ typedef struct {
 
 /* Open, make if missing, and lock. EBUSY names the pid that has it. */
 Store *store_open(const char *path, GError **error);
+/*
+ * Open one that is there, for a check. ENOENT: it is no store. Without @change nothing is written: the lock is shared with
+ * others who only look, and there need not be any. EBUSY as above. What kills left is not cleared.
+ */
+Store *store_open_existing(const char *path, gboolean change, GError **error);
 void store_close(Store *store);
+
+/* What a kill leaves: is @path, in a directory of the store, such? store_open clears all of it. Take away the one. */
+gboolean store_is_rubbish(const char *path);
+void store_remove_rubbish(const char *path);
 
 /* One file of a domain's directory to be written (or, text NULL, removed), relative to that directory. */
 typedef struct {
@@ -96,6 +105,13 @@ GPtrArray *store_list(const Store *store, GError **error);
  * read at all is an error. Single snapshots that cannot be read are left out, and said. The layers' files are not looked at (store_check_layers).
  */
 Domain *store_load(const Store *store, const char *name, EngineId id, GError **error);
+
+/*
+ * The same for a check of the store: goes on past all that is wrong, each in a sentence added to @problems (of char *).
+ * Never fails; a domain whose definition cannot be read has no disks and another uuid. That the current snapshot is
+ * missing is said in domain->broken alone.
+ */
+Domain *store_load_all(const Store *store, const char *name, EngineId id, GPtrArray *problems);
 
 /*
  * Compare every layer with its file: missing ones become unknown, made ones that are another file now are no longer

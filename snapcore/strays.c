@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "names.h"
+
 /* A name of a tag is kept up to this: no snapshot's is longer, and images may hold thousands of them. */
 #define MAX_NAME 300
 
@@ -75,8 +77,6 @@ void strays_look(Backend *backend, Domain *domain)
 }
 
 /* --- comparing --- */
-
-typedef enum { STRAY_LOST, STRAY_TWICE, STRAY_UNREADABLE, STRAY_OWED, STRAY_UNNAMED, STRAY_KINDS } StrayKind;
 
 static const char *const kind_words[STRAY_KINDS] = {"no tag", "several tags", "unreadable", "owed",
                                                     "unnamed"};
@@ -195,23 +195,11 @@ static GArray *find_strays(const Domain *domain)
 
 /* --- telling --- */
 
-/* Things in images are called what anybody likes; a line of text must stay one. Caller frees. */
-static char *one_line(const char *text)
-{
-    g_autofree char *valid = g_utf8_make_valid(text, -1);
-    GString *line = g_string_new(NULL);
-    for (const char *p = valid; *p; p = g_utf8_next_char(p)) {
-        gunichar c = g_utf8_get_char(p);
-        g_string_append_unichar(line, g_unichar_iscntrl(c) ? '?' : c);
-    }
-    return g_string_free(line, FALSE);
-}
-
 /* "'y' (id 3, 2026-11-21 10:00:00)" */
 static char *describe_tag(const ImageTag *tag)
 {
-    g_autofree char *name = one_line(tag->name);
-    g_autofree char *id = one_line(tag->id);
+    g_autofree char *name = name_one_line(tag->name);
+    g_autofree char *id = name_one_line(tag->id);
     g_autoptr(GDateTime) date = g_date_time_new_from_unix_local((gint64)tag->date_sec);
     g_autofree char *when = date ? g_date_time_format(date, "%Y-%m-%d %H:%M:%S") : g_strdup("?");
     return g_strdup_printf("'%s' (id %s, %s)", name, id, when);
@@ -220,8 +208,8 @@ static char *describe_tag(const ImageTag *tag)
 /* LOST, TWICE */
 static char *describe_state(const Stray *stray)
 {
-    g_autofree char *name = one_line(stray->snapshot->name);
-    g_autofree char *tag = one_line(stray->disk->tag);
+    g_autofree char *name = name_one_line(stray->snapshot->name);
+    g_autofree char *tag = name_one_line(stray->disk->tag);
     g_autofree char *count = stray->kind == STRAY_LOST
                                  ? g_strdup("no internal snapshot")
                                  : g_strdup_printf("%u internal snapshots", stray->count);
@@ -248,7 +236,7 @@ static char *describe_stray(const Stray *stray)
         return describe_state(stray);
     if (stray->tag)
         return describe_unnamed(stray);
-    g_autofree char *why = one_line(stray->layer->unreadable);
+    g_autofree char *why = name_one_line(stray->layer->unreadable);
     return g_strdup_printf("%s: '%s': %s", kind_words[stray->kind], stray->layer->path, why);
 }
 
@@ -294,4 +282,14 @@ GPtrArray *strays_tell(const Domain *domain, const Domain *before)
             g_ptr_array_add(lines, g_strdup_printf("%s: %u more", kind_words[kind], n - STRAYS_TOLD));
     }
     return lines;
+}
+
+void strays_each(const Domain *domain, StrayTell tell, gpointer user)
+{
+    g_autoptr(GArray) strays = find_strays(domain);
+    for (guint i = 0; i < strays->len; i++) {
+        const Stray *stray = &g_array_index(strays, Stray, i);
+        g_autofree char *line = describe_stray(stray);
+        tell(user, stray->kind, stray->layer, stray->tag ? stray->tag->name : NULL, line);
+    }
 }

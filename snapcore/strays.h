@@ -12,6 +12,15 @@
 #include "backend.h"
 #include "model.h"
 
+typedef enum {
+    STRAY_LOST,       /* no tag that a snapshot names */
+    STRAY_TWICE,      /* several of them */
+    STRAY_UNREADABLE, /* an image whose tags cannot be read */
+    STRAY_OWED,       /* of a deleted snapshot: it goes when it can */
+    STRAY_UNNAMED,    /* a tag that no snapshot of the domain names */
+    STRAY_KINDS
+} StrayKind;
+
 /* Of one kind as many are told, then how many more there are: images may hold thousands. */
 #define STRAYS_TOLD 40
 
@@ -29,3 +38,8 @@ void strays_look_layer(Backend *backend, Layer *layer);
  * order of snapshots and paths. Caller unrefs.
  */
 GPtrArray *strays_tell(const Domain *domain, const Domain *before);
+
+/* Each stray of @domain, however many: @layer where it is, @tag the name of an OWED or UNNAMED one, else NULL. */
+typedef void (*StrayTell)(gpointer user, StrayKind kind, const Layer *layer, const char *tag,
+                          const char *line);
+void strays_each(const Domain *domain, StrayTell tell, gpointer user);

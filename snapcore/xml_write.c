@@ -141,12 +141,40 @@ static void write_attrs(const Writer *writer, const xmlNode *node)
     }
 }
 
+/* libxml2 keeps an '&' in there as "&#38;". Caller frees. */
+static char *namespace_uri(const xmlNs *ns)
+{
+    GString *uri = g_string_new((const char *)ns->href);
+    g_string_replace(uri, "&#38;", "&", 0);
+    return g_string_free(uri, FALSE);
+}
+
+/* And prints it like that, with nothing else escaped; what could not be read again is escaped all the same. */
+static void dump_namespace(GString *out, const char *name, const char *uri)
+{
+    g_string_append_printf(out, " %s=\"", name);
+    for (const char *p = uri; *p != '\0'; p++) {
+        const char *escape = *p == '&' ? "&#38;" : *p == '"' ? "&quot;" : escape_blank(*p);
+        if (escape == NULL && *p != '>')
+            escape = escape_common(*p);
+        if (escape != NULL)
+            g_string_append(out, escape);
+        else
+            g_string_append_c(out, *p);
+    }
+    g_string_append_c(out, '"');
+}
+
 static void write_namespaces(const Writer *writer, const xmlNode *node)
 {
     for (const xmlNs *ns = node->nsDef; ns != NULL; ns = ns->next) {
         g_autofree char *name =
             ns->prefix != NULL ? g_strconcat("xmlns:", (const char *)ns->prefix, NULL) : g_strdup("xmlns");
-        write_attr(writer, name, ns->href != NULL ? (const char *)ns->href : "");
+        g_autofree char *uri = namespace_uri(ns);
+        if (writer->dump)
+            dump_namespace(writer->out, name, uri);
+        else
+            xml_write_attr(writer->out, name, uri);
     }
 }
 

@@ -397,6 +397,7 @@ void model_verify(Model *m)
 
 void model_check_images(Model *m)
 {
+    command(m->w, m->domain, "wait"); /* no merge takes a file away meanwhile */
     g_autoptr(GDir) dir = g_dir_open(m->w->images, 0, NULL);
     const char *name;
     while ((name = g_dir_read_name(dir)) != NULL) {

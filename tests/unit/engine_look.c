@@ -291,3 +291,22 @@ void world_check_clean(World *world, const char *domain)
         g_hash_table_insert(known(), g_steal_pointer(&key), NULL);
     }
 }
+
+static void tell_finding(gpointer user, const char *line)
+{
+    g_string_append_printf(user, "%s\n", line);
+}
+
+char *world_findings(World *world, gboolean repair, CheckCounts *ret_counts)
+{
+    g_autoptr(GError) error = NULL;
+    GString *lines = g_string_new(NULL);
+    CheckCounts counts;
+    ck_assert_ptr_null(world->engine);
+    ASSERT_OK(check_store(world->options.store, repair, spy_new(offline_backend_new(NULL)), tell_finding,
+                          lines, &counts, &error),
+              error);
+    if (ret_counts)
+        *ret_counts = counts;
+    return g_string_free(lines, FALSE);
+}

@@ -214,6 +214,12 @@ static gboolean spy_copy_out(Backend *backend, const char *path, const char *tag
            leave(real->ops->copy_out(real, path, tag, spec, cancel, error), path, error);
 }
 
+static gboolean spy_check(Backend *backend, const char *path, ImageCheck *ret_check, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_CHECK, path, error) && real->ops->check(real, path, ret_check, error);
+}
+
 static gboolean spy_repair(Backend *backend, const char *path, GError **error)
 {
     Backend *real = real_of(backend);
@@ -277,6 +283,7 @@ Backend *spy_new(Backend *real)
         .tag_apply = spy_tag_apply,
         .tag_delete = spy_tag_delete,
         .copy_out = spy_copy_out,
+        .check = spy_check,
         .repair = spy_repair,
         .open_reader = spy_open_reader,
         .take = spy_take,

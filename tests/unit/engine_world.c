@@ -22,6 +22,11 @@ void world_open(World *world)
     g_autoptr(GError) error = NULL;
     world->engine = core_engine_new(&world->options, spy_new(offline_backend_new(NULL)), &error);
     ck_assert_msg(world->engine != NULL, "open: %s", error ? error->message : "?");
+    Core *core = (Core *)world->engine;
+    g_mutex_lock(&core->lock);
+    while (core->recovering > 0) /* those that take longer go on behind */
+        g_cond_wait(&core->idle, &core->lock);
+    g_mutex_unlock(&core->lock);
 }
 
 void world_close(World *world)

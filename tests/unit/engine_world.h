@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "checkup.h"
 #include "core.h"
 #include "images.h"
 #include "offline.h"
@@ -126,6 +127,12 @@ char *world_digest(World *world, const char *domain);
 /* Nothing temporary is left, no journal, every image passes qemu-img check, the domain is not read-only. */
 void world_check_clean(World *world, const char *domain);
 
+/*
+ * Check the store of a world that is closed: every line that was told. *ret_counts may be NULL. Asserts that it could be
+ * checked. Caller frees.
+ */
+char *world_findings(World *world, gboolean repair, CheckCounts *ret_counts);
+
 /* --- what several programs assert (engine_assert.c) --- */
 
 /* Diskspecs for world_create: both disks of "web" external. */
@@ -174,6 +181,7 @@ typedef enum {
     CALL_COMMIT = 1 << 10,
     CALL_COPY_UP = 1 << 11,
     CALL_SET_BACKING = 1 << 12,
+    CALL_CHECK = 1 << 13,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */

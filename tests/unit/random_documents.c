@@ -16,8 +16,8 @@ static void add_metadata(Node *domain, int indent)
 {
     static const char *const lines[] = {
         "<metadata>",
-        "  <a:b xmlns:a=\"urn:a\" a:c=\"it's &quot;&#xE9;&#10;&lt;\">t'\" &lt;<a:d/> "
-        "<![CDATA[<&>]]></a:b>",
+        ("  <a:b xmlns:a=\"urn:a?b&#38;c\" a:c=\"it's &quot;&#xE9;&#10;&lt;\">t'\" &lt;<a:d/> "
+         "<![CDATA[<&>]]></a:b>"),
         "  <e xmlns=\"urn:e\">",
         "    <!-- c -->",
         "    <f> </f>",
@@ -36,7 +36,7 @@ static void add_unknown(Node *parent, GRand *rand, guint depth)
     if (one_in(rand, 4)) {
         add_raw(parent, NODE_RAW,
                 one_of(rand, "<!-- a comment -->", "<?an instruction?>", "<m>mixed <b/> text</m>",
-                       "<q:n q:a='1' xmlns:q='urn:q'/>", NULL));
+                       "<q:n q:a='1' xmlns:q='urn:q?a&amp;b'/>", NULL));
         return;
     }
     if (depth == 0 || one_in(rand, 2)) {

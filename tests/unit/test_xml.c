@@ -237,6 +237,8 @@ static const struct {
     {"<a k='x\n\ty&#10;&#9;&#13;z'/>", "<a k='x  y&#10;&#9;&#13;z'/>\n"},
     {"<a>caf\xc3\xa9 &#233; &#x1F600;</a>", "<a>caf\xc3\xa9 \xc3\xa9 \xf0\x9f\x98\x80</a>\n"},
     {"<a><![CDATA[<&>]]></a>", "<a>&lt;&amp;&gt;</a>\n"},
+    {"<a xmlns:q='u?k=1&amp;l&#38;&lt;&amp;#38;&amp;amp;'/>",
+     "<a xmlns:q='u?k=1&amp;l&amp;&lt;&amp;#38;&amp;amp;'/>\n"},
     {"<a xmlns:q='u' k='1'><q:b q:l='2'/></a>", "<a k='1' xmlns:q='u'>\n  <q:b q:l='2'/>\n</a>\n"},
     {"<a><b xmlns='u'><c/></b></a>", "<a>\n  <b xmlns='u'>\n    <c/>\n  </b>\n</a>\n"},
     {"<a><b xml:lang='de'>x</b></a>", "<a>\n  <b xml:lang='de'>x</b>\n</a>\n"},
@@ -284,6 +286,7 @@ START_TEST(metadata)
         "      <m:data>a<![CDATA[<&>]]>b<![CDATA[ ]]></m:data>\n"
         "      <m:none><![CDATA[]]></m:none>\n"
         "    </m:a>\n"
+        "    <m:uri xmlns:m=\"http://x/?a=1&#38;b=&#38;#38;>'\xc3\xa9\"/>\n"
         "    <m:kept xmlns:m=\"urn:x\" xml:space=\"preserve\"> <m:c/>\n"
         " <m:d xml:space=\"default\"><m:e/> </m:d></m:kept>\n"
         "  </metadata>\n"
