@@ -184,9 +184,17 @@ static gboolean holds(const Ledger *l, const Entry *entry, guint disk, const gui
 /* Where the guest's image is now; NULL when the mount is dead. */
 static const char *guest_image(const Ledger *l, guint disk, const char **ret_format)
 {
-    g_autofree char *xml = NULL;
-    if (!g_file_get_contents(at(l->w, "%s/domain.xml", l->domain), &xml, NULL, NULL))
+    g_autoptr(GString) text = g_string_new(NULL);
+    char buffer[4096];
+    ssize_t n = -1;
+    int fd = open(at(l->w, "%s/domain.xml", l->domain), O_RDONLY | O_CLOEXEC);
+    while (fd >= 0 && (n = read(fd, buffer, sizeof buffer)) > 0)
+        g_string_append_len(text, buffer, n);
+    if (fd >= 0)
+        close(fd);
+    if (n < 0)
         return NULL;
+    const char *xml = text->str;
     *ret_format = xml_value(l, xml, disk, "driver/@type");
     return xml_value(l, xml, disk, "source/@file");
 }
