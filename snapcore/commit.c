@@ -302,13 +302,24 @@ static void take_times(Core *core, Domain *domain)
         domain->changed = look.stamp.mtime_sec;
 }
 
+/* Where the file is now that will be called @path. */
+static const char *file_called(const Plan *plan, const char *path)
+{
+    for (guint i = 0; i < plan_afters(plan)->len; i++) {
+        const Step *step = plan_afters(plan)->pdata[i];
+        if (step->kind == STEP_REPLACE && strcmp(step->path, path) == 0)
+            return step->source;
+    }
+    return path;
+}
+
 /* The op's own locks must not keep qemu-img from the files whose tags are to go: from now on nothing depends on them. */
 static void let_go(Op *op)
 {
     for (guint i = 0; i < plan_afters(op->plan)->len; i++) {
         const Step *step = plan_afters(op->plan)->pdata[i];
         FileLook look;
-        if (step->kind != STEP_DROP_TAG || !file_look(step->path, &look, NULL))
+        if (step->kind != STEP_DROP_TAG || !file_look(file_called(op->plan, step->path), &look, NULL))
             continue;
         for (guint j = op->holds->len; j > 0; j--) {
             int fd = g_array_index(op->holds, int, j - 1);

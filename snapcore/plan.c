@@ -308,15 +308,27 @@ gboolean plan_write_files(Plan *plan, GError **error)
     return store_apply(plan->store, plan->domain, plan->writes, error);
 }
 
+/* What the store is going to say is made true first. */
+static gboolean do_needed(const Plan *plan, GError **error)
+{
+    for (guint i = 0; i < plan->after->len; i++) {
+        const Step *step = plan->after->pdata[i];
+        if (step_is_needed(step) && !step_do(step, plan->backend, NULL, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 {
-    if (!plan_write_files(plan, error))
+    if (!do_needed(plan, error) || !plan_write_files(plan, error))
         return FALSE;
     for (guint i = 0; i < plan->steps->len; i++)
         if (!step_finish(plan->steps->pdata[i], plan->backend, NULL))
             g_ptr_array_add(failed, plan->steps->pdata[i]);
     for (guint i = 0; i < plan->after->len; i++)
-        if (!step_do(plan->after->pdata[i], plan->backend, NULL, NULL))
+        if (!step_is_needed(plan->after->pdata[i]) &&
+            !step_do(plan->after->pdata[i], plan->backend, NULL, NULL))
             g_ptr_array_add(failed, plan->after->pdata[i]);
     return TRUE;
 }
