@@ -72,6 +72,17 @@ static gboolean check_strangers(const Join *join, const Layer *layer, GError **e
     return FALSE;
 }
 
+/* Again, right before names go: moving the data took its time. */
+static gboolean check_strangers_again(const Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++)
+        if (!check_strangers(join, merge->run->pdata[i], error))
+            return FALSE;
+    return !merge->top || strcmp(merge_path(merge), merge->top->path) == 0 ||
+           check_strangers(join, merge->top, error);
+}
+
 /* A top that is smaller would come out as large as what it is written into: then only a copy is right. */
 static gboolean choose_way(Join *join, GError **error)
 {
@@ -308,6 +319,8 @@ static gboolean commit_join(Join *join, char *joined, GError **error)
     Op *op = join->op;
     const Merge *merge = join->merge;
     Layer *top = merge->top;
+    if (!check_strangers_again(join, error))
+        return FALSE;
     g_autofree char *what = merge_describe(merge);
     g_autoptr(GPtrArray) gone = gone_paths(merge);
     for (guint i = 0; i < merge->run->len; i++) {

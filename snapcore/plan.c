@@ -397,7 +397,8 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
     g_autoptr(GError) why = NULL;
     if ((plan->steps->len == 0 || write_journal(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
-    plan->cut_short = snap_errno(why) == EINTR || snap_errno(why) == ETIMEDOUT;
+    int code = snap_errno(why); /* EIO: somebody else may have killed it */
+    plan->cut_short = code == EINTR || code == ETIMEDOUT || code == EIO;
     g_propagate_error(error, g_steal_pointer(&why));
     undo_or_stick(plan);
     return FALSE;
