@@ -360,11 +360,74 @@ START_TEST(storm)
 }
 END_TEST
 
+/* --- what a dead daemon left at work --- */
+
+/* Layers are being joined, and the qemu-img that does it is stopped in the middle. Its pidfd. */
+static int stop_in_the_middle(Storm *s, Ledger *l)
+{
+    for (guint i = 0; i < 50; i++) {
+        int err = ledger_do(l, CREATE, keepf(s->w, "m%u", i));
+        ck_assert(err == 0 && ledger_settle(l, TRUE, 0));
+        for (guint n = 0; n < 4; n++)
+            ledger_write(l);
+        err = ledger_do(l, DELETE, ledger_any(l)->name);
+        ck_assert(err == 0 && ledger_settle(l, TRUE, 0));
+        gint64 end = g_get_monotonic_time() + G_USEC_PER_SEC;
+        int child = -1;
+        while ((child = find_child(s, TRUE)) < 0 && g_get_monotonic_time() < end)
+            g_usleep(200);
+        if (child >= 0 && send_to(child, SIGSTOP) && !has_ended(child))
+            return child;
+        if (child >= 0)
+            close(child);
+    }
+    ck_abort_msg("no qemu-img could be stopped in time");
+}
+
+/*
+ * The daemon dies, its qemu-img does not: the locks that were handed on to it keep everybody from what it writes, the
+ * next daemon too, which serves meanwhile, and finishes what it began when it is done.
+ */
+START_TEST(left_at_work)
+{
+    ck_works(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0));
+    g_autoptr(World) w = world_new(OPTIONS);
+    Storm s = {.w = w, .rand = g_rand_new_with_seed(1), .orphans = g_array_new(FALSE, FALSE, sizeof(int))};
+    const char *format = _i == 0 ? "qcow2" : "raw";
+    g_autoptr(Ledger) l = ledger_new(w, "web", format, (guint32)_i);
+    const char *first = image(w, keepf(w, "web-vda.%s", format));
+    int orphan = stop_in_the_middle(&s, l);
+    kill_daemon(&s);
+    run_fails(w, "qemu-io", "-f", format, "-c", "write -P 9 0 64k", first);
+    world_start(w, OPTIONS);
+    ck_assert(!has_ended(orphan));
+    run_fails(w, "qemu-io", "-f", format, "-c", "write -P 9 0 64k", first);
+    const char *active = active_path(w, "web", "vda");
+    ck_assert_str_ne(active, first);
+    if (_i == 0)
+        run_fails(w, "qemu-io", "-f", "qcow2", "-c", "write -P 9 0 64k", active);
+    else
+        ledger_write(l); /* who shares a raw image with writers may start, and loses nothing by it */
+    ck_assert(send_to(orphan, SIGCONT));
+    ck_eventually(has_ended(orphan), 60);
+    ck_eventually(strcmp(active_path(w, "web", "vda"), first) == 0, 60);
+    command(w, "web", "wait");
+    ledger_verify(l);
+    ledger_end(l);
+    for (guint i = 0; i < s.orphans->len; i++)
+        close(g_array_index(s.orphans, int, i));
+    g_array_free(s.orphans, TRUE);
+    g_rand_free(s.rand);
+    close(orphan);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("storm");
     TCase *tcase = add_case(suite, "storm");
     tcase_set_timeout(tcase, 300 + 5 * from_environment("STORM_KILLS", DEFAULT_KILLS));
+    tcase_add_loop_test(tcase, left_at_work, 0, 2);
     tcase_add_test(tcase, storm);
     return suite;
 }
