@@ -449,7 +449,7 @@ static Reader reader_begin(const char *path)
     ck_assert(g_spawn_async_with_pipes(NULL, (char **)argv, NULL,
                                        G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD, NULL, NULL,
                                        &reader.pid, &reader.in, &reader.out, NULL, NULL));
-    g_free(reader_ask(&reader, "read 960k 4k\n"));
+    g_free(reader_ask(&reader, "read 900k 4k\n"));
     return reader;
 }
 
