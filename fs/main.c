@@ -45,6 +45,7 @@ static Engine *open_engine(const Options *options, const char *store, const char
         .store = store,
         .read_only = read_only,
         .snapshot = options->snapshot,
+        .merge_idle_ms = options->merge_idle,
         .backing_dirs = options->backing,
         .mountpoint = mountpoint,
     };

@@ -42,6 +42,8 @@ static const char help[] =
     "    libvirt[=DIR]                      with ro, and no STORE: show libvirt's snapshots where they are\n"
     "    snapshot=auto|internal|external    what mkdir does where the domain's XML does not say it\n"
     "    backing=DIR[:DIR]                  directories whose files may be backing files\n"
+    "    merge_idle=MS                      layers that no snapshot needs any more are joined when nothing\n"
+    "                                       was done to their domain for so many milliseconds (3000)\n"
     "    uid=USER gid=GROUP umask=OCTAL     who owns what is shown, what of its mode is masked (027)\n"
     "    allow_other                        other users may come in, as owner and modes allow\n"
     "    config=FILE                        more of these words, one a line; # begins a comment\n"
@@ -129,6 +131,20 @@ static gboolean take_number(const char *value, guint base, guint64 max, guint64 
     return g_ascii_string_to_unsigned(value, base, 0, max, ret_number, NULL);
 }
 
+static gboolean take_merge_idle(Options *options, const char *value, GError **error)
+{
+    const guint64 day = 24 * 3600 * 1000;
+    guint64 number;
+    if (!take_number(value, 10, day, &number) || number == 0) {
+        snap_set_error(error, EINVAL,
+                       "merge_idle=%s: it is a number of milliseconds from 1 to %" G_GUINT64_FORMAT, value,
+                       day);
+        return FALSE;
+    }
+    options->merge_idle = (guint)number;
+    return TRUE;
+}
+
 static gboolean take_uid(Options *options, const char *value, GError **error)
 {
     guint64 number;
@@ -184,6 +200,7 @@ static const Word words[] = {
     {"allow_other", VALUE_NONE, take_allow_other},
     {"snapshot", VALUE_NEEDED, take_snapshot},
     {"backing", VALUE_NEEDED, take_backing},
+    {"merge_idle", VALUE_NEEDED, take_merge_idle},
     {"uid", VALUE_NEEDED, take_uid},
     {"gid", VALUE_NEEDED, take_gid},
     {"umask", VALUE_NEEDED, take_umask},

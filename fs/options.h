@@ -29,6 +29,7 @@ typedef struct {
     gboolean allow_other;
     SnapMode snapshot; /* MODE_DEFAULT: auto */
     char **backing;    /* absolute directories, or NULL */
+    guint merge_idle;  /* milliseconds; 0: the engine's own default */
     uid_t uid;
     gid_t gid;
     mode_t umask;

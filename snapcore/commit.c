@@ -318,13 +318,24 @@ static void take_times(Core *core, Domain *domain)
         domain->changed = look.stamp.mtime_sec;
 }
 
+/* Where the file is now that will be called @path. */
+static const char *file_called(const Plan *plan, const char *path)
+{
+    for (guint i = 0; i < plan_afters(plan)->len; i++) {
+        const Step *step = plan_afters(plan)->pdata[i];
+        if (step->kind == STEP_REPLACE && strcmp(step->path, path) == 0)
+            return step->source;
+    }
+    return path;
+}
+
 /* The op's own locks must not keep qemu-img from the files whose tags are to go: from now on nothing depends on them. */
 static void let_go(Op *op)
 {
     for (guint i = 0; i < plan_afters(op->plan)->len; i++) {
         const Step *step = plan_afters(op->plan)->pdata[i];
         FileLook look;
-        if (step->kind != STEP_DROP_TAG || !file_look(step->path, &look, NULL))
+        if (step->kind != STEP_DROP_TAG || !file_look(file_called(op->plan, step->path), &look, NULL))
             continue;
         for (guint j = op->holds->len; j > 0; j--) {
             int fd = g_array_index(op->holds, int, j - 1);
@@ -340,12 +351,14 @@ static void let_go(Op *op)
 /* The images that are ours by now, those above all that the op made. */
 static void mark_images(Op *op, const Domain *domain)
 {
+    const GPtrArray *lists[] = {plan_steps(op->plan), plan_afters(op->plan)};
     mark_active(op->core->store, domain);
-    for (guint i = 0; i < plan_steps(op->plan)->len; i++) {
-        const Step *step = plan_steps(op->plan)->pdata[i];
-        if (step->kind == STEP_FREEZE || step->kind == STEP_TAKE_NAME)
-            mark_set(op->core->store, step->path);
-    }
+    for (guint i = 0; i < G_N_ELEMENTS(lists); i++)
+        for (guint j = 0; j < lists[i]->len; j++) {
+            const Step *step = lists[i]->pdata[j];
+            if (step->kind == STEP_FREEZE || step->kind == STEP_REPLACE)
+                mark_set(op->core->store, step->path);
+        }
 }
 
 gboolean op_commit(Op *op, GError **error, const char *format, ...)

@@ -209,46 +209,13 @@ gboolean file_withdraw(const char *temp, const char *path, GError **error)
     return file_remove(temp, error);
 }
 
-static gboolean same_file(const char *a, const char *b)
-{
-    struct stat x, y;
-    return lstat(a, &x) == 0 && lstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-static gboolean link_as(const char *path, const char *name, GError **error)
-{
-    if (link(path, name) == 0 || (errno == EEXIST && same_file(path, name)))
-        return TRUE;
-    snap_set_errno(error, errno, "link '%s' as '%s'", path, name);
-    return FALSE;
-}
-
-static gboolean rename_over(const char *from, const char *to, GError **error)
+gboolean file_rename_over(const char *from, const char *to, GError **error)
 {
     if (rename(from, to) < 0) {
         snap_set_errno(error, errno, "rename '%s' to '%s'", from, to);
         return FALSE;
     }
     return file_sync_parent(to, error);
-}
-
-gboolean file_take_name(const char *source, const char *path, const char *keep, GError **error)
-{
-    g_autofree char *next = g_strconcat(keep, ".new", NULL);
-    if (same_file(source, path))
-        return file_remove(next, error); /* done already */
-    return link_as(path, keep, error) && link_as(source, next, error) && file_sync_parent(path, error) &&
-           rename_over(next, path, error);
-}
-
-gboolean file_give_back(const char *path, const char *keep, GError **error)
-{
-    g_autofree char *next = g_strconcat(keep, ".new", NULL);
-    if (!file_remove(next, error))
-        return FALSE;
-    if (!file_exists(keep))
-        return TRUE; /* nothing was done yet */
-    return same_file(path, keep) ? file_remove(keep, error) : rename_over(keep, path, error);
 }
 
 gboolean file_remove_if(const char *path, const FileId *id, GError **error)

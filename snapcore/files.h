@@ -80,12 +80,8 @@ gboolean file_publish(const char *temp, const char *path, GError **error);
 /* Take @path away if it is the same file as @temp, then @temp; what is not there is fine. Nothing else is touched. */
 gboolean file_withdraw(const char *temp, const char *path, GError **error);
 
-/*
- * Let @path be the file that @source is (which keeps its name, too). What @path was is called @keep afterwards. May be
- * repeated, and taken back with file_give_back as long as @keep is there. @keep with ".new" is used meanwhile.
- */
-gboolean file_take_name(const char *source, const char *path, const char *keep, GError **error);
-gboolean file_give_back(const char *path, const char *keep, GError **error);
+/* Let @to be the file that @from is, whatever it was; the directory is synced. */
+gboolean file_rename_over(const char *from, const char *to, GError **error);
 
 /* Remove @path if it is the file @id (whatever device that is on now); anything else is left alone, and fine. */
 gboolean file_remove_if(const char *path, const FileId *id, GError **error);

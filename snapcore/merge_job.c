@@ -73,6 +73,17 @@ static gboolean check_strangers(const Join *join, const Layer *layer, GError **e
     return FALSE;
 }
 
+/* Again, right before names go: moving the data took its time. */
+static gboolean check_strangers_again(const Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++)
+        if (!check_strangers(join, merge->run->pdata[i], error))
+            return FALSE;
+    return !merge->top || strcmp(merge_path(merge), merge->top->path) == 0 ||
+           check_strangers(join, merge->top, error);
+}
+
 static gboolean size_of(const Join *join, const Layer *layer, guint64 *ret_size, GError **error)
 {
     g_autoptr(ImageInfo) info = NULL;
@@ -238,23 +249,27 @@ static gboolean plan_point(const Join *join, const Layer *to, GError **error)
     return TRUE;
 }
 
-/* @joined takes the top's name, if that is the one that stays, and is frozen if the top was. */
-static void plan_place(const Join *join, const char *joined)
+/*
+ * @joined, of the format @format, takes the top's name, if that is the one that stays, and is frozen if the top was. What
+ * changes for who knows the names comes after the commit: before, the top is there, and reads the same.
+ */
+static gboolean plan_place(const Join *join, const char *joined, ImageFormat format, GError **error)
 {
     Op *op = join->op;
-    Layer *top = join->merge->top;
-    const char *path = merge_path(join->merge);
+    const Layer *top = join->merge->top;
+    gboolean replaced = strcmp(merge_path(join->merge), top->path) == 0;
+    FileLook look;
+    if (!file_look(top->path, &look, error))
+        return FALSE;
     if (top->frozen) /* before it has the name: taking this back must not thaw what has the name now */
         plan_step(op->plan, STEP_FREEZE, 1, top->path, joined)->mode = top->mode;
-    if (strcmp(path, top->path) == 0) {
-        g_autofree char *keep = step_temp_name(top->path);
-        Step *step = plan_step(op->plan, STEP_TAKE_NAME, 2, top->path, top->path);
-        step->source = g_strdup(joined);
-        step->keep = g_strdup(keep);
-        plan_unlink(op, keep, &top->file);
-    } else {
-        plan_unlink(op, top->path, &top->file);
-    }
+    Step *step = plan_after(op->plan, replaced ? STEP_REPLACE : STEP_RETIRE, top->path, top->path);
+    step->source = g_strdup(joined);
+    step->format = top->format;
+    step->backing_was = format;
+    step->id = top->file;
+    step->stamp = look.stamp;
+    return TRUE;
 }
 
 /* --- in the model --- */
@@ -319,24 +334,37 @@ static GPtrArray *gone_paths(const Merge *merge)
     return gone;
 }
 
+/* The top is recorded as the file @joined, which has its name only later. */
+static gboolean record(const Join *join, char *joined, GError **error)
+{
+    Layer *top = join->merge->top;
+    char *path = top->path;
+    top->path = joined;
+    gboolean ok = overlay_record(join->op, error);
+    top->path = path;
+    return ok;
+}
+
 /* Steps are planned, nothing is done yet: do it, and let everybody see it. */
-static gboolean commit_join(Join *join, GError **error)
+static gboolean commit_join(Join *join, char *joined, GError **error)
 {
     Op *op = join->op;
     const Merge *merge = join->merge;
     Layer *top = merge->top;
+    if (!check_strangers_again(join, error))
+        return FALSE;
     g_autofree char *what = merge_describe(merge);
     g_autoptr(GPtrArray) gone = gone_paths(merge);
     for (guint i = 0; i < merge->run->len; i++) {
         const Layer *layer = merge->run->pdata[i];
-        if (layer->made && (merge->kind != MERGE_DOWN || i > 0 || strcmp(merge_path(merge), top->path) == 0))
+        if (layer->made && (merge->kind != MERGE_DOWN || i > 0)) /* the lowest is the joined one */
             plan_unlink(op, layer->path, &layer->file);
     }
     g_autoptr(GHashTable) homes = g_hash_table_new(NULL, NULL); /* where layers were recorded that are gone */
     for (guint i = 0; i < merge->run->len; i++)
         g_hash_table_add(homes, ((Layer *)merge->run->pdata[i])->home);
     replace_in_model(join);
-    return plan_prepare(op->plan, op->cancel, error) && overlay_record(op, error) &&
+    return plan_prepare(op->plan, op->cancel, error) && record(join, joined, error) &&
            merge_write_documents(op, gone, top, homes, error) && op_commit(op, error, "merge: %s", what);
 }
 
@@ -353,9 +381,10 @@ static gboolean join_down(Join *join, GError **error)
     if (!top->frozen && !file_set_mode(low->path, mode, error))
         return FALSE;
     top->mode = mode;
-    plan_place(join, low->path);
+    g_autofree char *joined = g_strdup(low->path);
     gboolean renamed = strcmp(merge_path(join->merge), top->path) != 0;
-    return (!renamed || plan_point(join, low, error)) && commit_join(join, error);
+    return plan_place(join, joined, low->format, error) && (!renamed || plan_point(join, low, error)) &&
+           commit_join(join, joined, error);
 }
 
 static gboolean join_up(Join *join, GError **error)
@@ -373,8 +402,7 @@ static gboolean join_up(Join *join, GError **error)
     step->size = join->upper_size;
     step->backing_name = base ? overlay_backing_name(op->domain, top->path, base) : NULL;
     step->backing_format = base ? base->format : FORMAT_NONE;
-    plan_place(join, step->temp);
-    return commit_join(join, error);
+    return plan_place(join, step->temp, FORMAT_QCOW2, error) && commit_join(join, step->temp, error);
 }
 
 /* A layer that nothing stands on and no state is. */

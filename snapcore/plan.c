@@ -327,15 +327,27 @@ gboolean plan_write_files(Plan *plan, GError **error)
            FAULT_POINT("plan.settle.after", error);
 }
 
+/* What the store is going to say is made true first. */
+static gboolean do_needed(const Plan *plan, GError **error)
+{
+    for (guint i = 0; i < plan->after->len; i++) {
+        const Step *step = plan->after->pdata[i];
+        if (step_is_needed(step) && !step_do(step, plan->backend, NULL, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 {
-    if (!plan_write_files(plan, error))
+    if (!do_needed(plan, error) || !plan_write_files(plan, error))
         return FALSE;
     for (guint i = 0; i < plan->steps->len; i++)
         if (!step_finish(plan->steps->pdata[i], plan->backend, NULL))
             g_ptr_array_add(failed, plan->steps->pdata[i]);
     for (guint i = 0; i < plan->after->len; i++)
-        if (!step_do(plan->after->pdata[i], plan->backend, NULL, NULL))
+        if (!step_is_needed(plan->after->pdata[i]) &&
+            !step_do(plan->after->pdata[i], plan->backend, NULL, NULL))
             g_ptr_array_add(failed, plan->after->pdata[i]);
     return TRUE;
 }
@@ -425,7 +437,8 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
     g_autoptr(GError) why = NULL;
     if ((plan->steps->len == 0 || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
-    plan->cut_short = snap_errno(why) == EINTR || snap_errno(why) == ETIMEDOUT;
+    int code = snap_errno(why); /* EIO: somebody else may have killed it */
+    plan->cut_short = code == EINTR || code == ETIMEDOUT || code == EIO;
     g_propagate_error(error, g_steal_pointer(&why));
     undo_or_stick(plan);
     return FALSE;

@@ -50,7 +50,8 @@ gboolean plan_write_files(Plan *plan, GError **error);
 
 /*
  * Go forward; may be repeated. Cleaning up that fails is no failure of the operation: the step is appended to @failed
- * (of Step, owned by the plan). Fails when the store cannot be written: then the journal stays.
+ * (of Step, owned by the plan). Fails when the store cannot be written, or a needed step cannot be done: then the
+ * journal stays.
  */
 gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error);
 

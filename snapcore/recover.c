@@ -72,7 +72,8 @@ static void check_and_show(Core *core, Domain *domain, const GError *why, gboole
     g_autofree char *name = g_strdup(domain->name);
     if (!core->read_only && !why)
         clean_up(core, domain);
-    store_check_layers(domain);
+    if (!stuck) /* else files are not yet what the documents say */
+        store_check_layers(domain);
     if (why && !domain->broken) {
         domain->broken = g_strdup(why->message);
         domain->stuck = stuck; /* the next operation tries again */
@@ -122,7 +123,7 @@ static void recover(Recovery *recovery)
     if (!plan_recover(recovery->plan, failed, &why) ||
         (forward && !op_settle(core, recovery->domain, recovery->plan, &why)))
         g_prefix_error(&why, "'%s', cut short by a crash, could not be brought to an end: ", what);
-    check_and_show(core, g_steal_pointer(&recovery->domain), why, TRUE);
+    check_and_show(core, g_steal_pointer(&recovery->domain), why, why != NULL);
     if (!why)
         core_log(core, recovery->name, "recovered: %s %s", what, forward ? "completed" : "undone");
     recovery_free(recovery);

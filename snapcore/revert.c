@@ -108,19 +108,26 @@ static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, G
     return found;
 }
 
-/* The state before is kept in a hidden tag: to take the step back, and then for undo, unless that is not wanted. */
+/*
+ * The state before is kept in a hidden tag: to take the step back, and then for undo, unless that is not wanted. Where
+ * the guest wrote another file until now, it is that one that waits for an undo.
+ */
 static void plan_apply(Revert *revert, const StateDisk *state, const ImageInfo *info)
 {
     Op *op = revert->op;
+    const DiskDef *now = domain_def_find_disk(op->domain->def, state->target);
+    gboolean written = now && domain_active_layer(op->domain, now) == state->layer;
     g_autofree char *uuid = g_uuid_string_random();
     g_autofree char *want = g_strconcat("domsnapfs-", uuid, NULL);
     g_autofree char *keep = overlay_tag(info, want);
-    StepKind kind = revert->undo ? STEP_TAG : STEP_KEEP;
+    StepKind kind = revert->undo && written ? STEP_TAG : STEP_KEEP;
     plan_step(op->plan, kind, 0, state->target, state->layer->path)->tag = g_strdup(keep);
     Step *step = plan_step(op->plan, STEP_APPLY, 1, state->target, state->layer->path);
     step->tag = g_strdup(state->tag);
     step->keep = g_strdup(keep);
-    if (revert->undo)
+    if (!written)
+        keep_active(revert, state->target);
+    else if (revert->undo)
         snapshot_add_disk(revert->undo, state->target, state->layer, keep);
 }
 

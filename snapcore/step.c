@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 #include "fault.h"
@@ -155,16 +156,6 @@ static gboolean copy_up_undo(const Step *step, Backend *backend, GError **error)
     return file_remove(step->temp, error);
 }
 
-static gboolean take_name_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
-{
-    return file_take_name(step->source, step->path, step->keep, error);
-}
-
-static gboolean take_name_undo(const Step *step, Backend *backend, GError **error)
-{
-    return file_give_back(step->path, step->keep, error);
-}
-
 /* A frozen layer gets its write bits for the moment (mode: those of its active role; 0: it is not frozen). */
 static gboolean point_at(const Step *step, Backend *backend, const char *name, ImageFormat format,
                          GError **error)
@@ -192,6 +183,61 @@ static gboolean unlink_do(const Step *step, Backend *backend, GCancellable *canc
     return file_remove_if(step->path, &step->id, error);
 }
 
+/*
+ * A guest that was started when this daemon was dead, by somebody who knows the image under its old name, has written
+ * into what had been joined already: that is joined again. Nobody may be at it still.
+ */
+static gboolean catch_up(const Step *step, Backend *backend, GError **error)
+{
+    const MergeSpec spec = {step->path, step->format, step->source, step->backing_was};
+    FileLook look;
+    if (!file_look(step->path, &look, error))
+        return FALSE;
+    if (file_stamp_equal(&look.stamp, &step->stamp))
+        return TRUE;
+    int lower = backend->ops->take(backend, step->source, error);
+    if (lower < 0)
+        return FALSE;
+    gboolean ok = backend->ops->commit(backend, &spec, lower, NULL, NULL, error);
+    close(lower);
+    return ok;
+}
+
+/* Hold what was joined, and let it go by @way; once it is gone, or another file has its name, all is done. */
+static gboolean let_go(const Step *step, Backend *backend, gboolean (*way)(const Step *step, GError **error),
+                       GError **error)
+{
+    FileLook look;
+    if (!file_look(step->path, &look, NULL) || !file_id_same(&look.id, &step->id))
+        return TRUE;
+    int held = backend->ops->hold(backend, step->path, error);
+    if (held < 0)
+        return FALSE;
+    gboolean ok = catch_up(step, backend, error) && way(step, error);
+    close(held);
+    return ok;
+}
+
+static gboolean rename_over(const Step *step, GError **error)
+{
+    return file_rename_over(step->source, step->path, error);
+}
+
+static gboolean remove_joined(const Step *step, GError **error)
+{
+    return file_remove_if(step->path, &step->id, error);
+}
+
+static gboolean replace_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return let_go(step, backend, rename_over, error);
+}
+
+static gboolean retire_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return let_go(step, backend, remove_joined, error);
+}
+
 static const StepClass classes[] = {
     [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE,
@@ -203,9 +249,10 @@ static const StepClass classes[] = {
     [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE, NEEDS_TAG | NEEDS_KEEP},
     [STEP_DROP_TAG] = {"drop-tag", drop_tag_do, NULL, NULL, TRUE, NEEDS_TAG},
     [STEP_COPY_UP] = {"copy-up", copy_up_do, copy_up_undo, copy_up_undo, FALSE, NEEDS_FILE},
-    [STEP_TAKE_NAME] = {"take-name", take_name_do, take_name_undo, NULL, FALSE, NEEDS_SOURCE | NEEDS_KEEP},
     [STEP_POINT] = {"point", point_do, point_undo, NULL, FALSE, NEEDS_KEEP},
     [STEP_UNLINK] = {"unlink", unlink_do, NULL, NULL, FALSE, 0},
+    [STEP_REPLACE] = {"replace", replace_do, NULL, NULL, FALSE, NEEDS_SOURCE},
+    [STEP_RETIRE] = {"retire", retire_do, NULL, NULL, FALSE, NEEDS_SOURCE},
     [STEP_THAW] = {"thaw", thaw_do, NULL, NULL, FALSE, 0},
 };
 
@@ -278,6 +325,11 @@ gboolean step_finish(const Step *step, Backend *backend, GError **error)
                   class->finish(step, backend, error) &&
                   FAULT_POINT_OF("step.*.finish.after", class->word, error);
     return explain(step, ok, error);
+}
+
+gboolean step_is_needed(const Step *step)
+{
+    return step->kind == STEP_REPLACE || step->kind == STEP_RETIRE;
 }
 
 gboolean step_needs_repair(const Step *step)

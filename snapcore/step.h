@@ -18,12 +18,14 @@ typedef enum {
     STEP_TAG,    /* take internal snapshot tag of path; undo: delete it */
     STEP_KEEP,   /* the same, only for the time of the operation: undo and finish delete it */
     STEP_APPLY,  /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
-    STEP_DROP_TAG,  /* delete tag from path; only after the commit */
-    STEP_COPY_UP,   /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
-    STEP_TAKE_NAME, /* let path be the file source is, and keep (a name) the one it was; undo: back again */
-    STEP_POINT,     /* let path's header say backing_name; undo: keep, backing_was, and the old time */
-    STEP_UNLINK,    /* remove path if it is the file id; only after the commit */
-    STEP_THAW,      /* give path, which no state needs any more, its mode back; only after the commit */
+    STEP_DROP_TAG, /* delete tag from path; only after the commit */
+    STEP_COPY_UP,  /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
+    STEP_POINT,    /* let path's header say backing_name; undo: keep, backing_was, and the old time */
+    STEP_UNLINK,   /* remove path if it is the file id; only after the commit */
+    /* path, the file id, has been joined into source. After the commit, and must succeed: */
+    STEP_REPLACE, /* let path be the file that source is */
+    STEP_RETIRE,  /* remove path */
+    STEP_THAW,    /* give path, which no state needs any more, its mode back; only after the commit */
 } StepKind;
 
 typedef struct {
@@ -38,12 +40,12 @@ typedef struct {
     guint64 size; /* virtual, bytes */
     char *backing_name;
     ImageFormat backing_format;
-    char *source; /* COPY_OUT, TAKE_NAME */
+    char *source; /* COPY_OUT, REPLACE, RETIRE */
     char *tag;
-    char *keep;              /* APPLY: a tag; TAKE_NAME: a path; POINT: the backing name before */
-    ImageFormat backing_was; /* POINT */
-    FileId id;               /* UNLINK */
-    FileStamp stamp;         /* POINT: before */
+    char *keep;              /* APPLY: a tag; POINT: the backing name before */
+    ImageFormat backing_was; /* POINT; REPLACE, RETIRE: source's format */
+    FileId id;               /* UNLINK, REPLACE, RETIRE */
+    FileStamp stamp;         /* POINT: before; REPLACE, RETIRE: when path was joined */
 } Step;
 
 /* A name beside @path that nothing has: for what only exists during an operation. Caller frees. */
@@ -55,6 +57,9 @@ void step_free(Step *step);
 gboolean step_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error);
 gboolean step_undo(const Step *step, Backend *backend, GError **error);
 gboolean step_finish(const Step *step, Backend *backend, GError **error);
+
+/* One that comes after the commit and must succeed, for the rest to be true. */
+gboolean step_is_needed(const Step *step);
 
 /* Does the step change qcow2 bookkeeping in place, so that a kill in the middle asks for a repair first? */
 gboolean step_needs_repair(const Step *step);

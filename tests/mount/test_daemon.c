@@ -34,6 +34,8 @@ START_TEST(usage_errors)
         {"-o", "snapshot=sometimes", "store", "mnt", NULL},
         {"-o", "uid=me", "store", "mnt", NULL},
         {"-o", "umask=9", "store", "mnt", NULL},
+        {"-o", "merge_idle=0", "store", "mnt", NULL},
+        {"-o", "merge_idle=soon", "store", "mnt", NULL},
     };
     g_autoptr(World) w = world_new_idle();
     int usage = 0;

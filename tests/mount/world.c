@@ -119,7 +119,7 @@ static void become_daemon(gpointer data)
     dup2(fd, STDERR_FILENO);
 }
 
-static void launch(World *w, const char *options)
+void world_launch(World *w, const char *options)
 {
     ck_assert_int_eq(w->daemon, 0);
     const char *argv[] = {w->program, w->store, w->mnt, "-f", options != NULL ? "-o" : NULL, options, NULL};
@@ -156,7 +156,7 @@ static int wait_daemon(World *w, int seconds)
 
 gboolean world_try_start(World *w, const char *options, int *ret_status)
 {
-    launch(w, options);
+    world_launch(w, options);
     gint64 end = g_get_monotonic_time() + MOUNT_SECONDS * G_USEC_PER_SEC;
     while (!world_is_mounted(w)) {
         *ret_status = wait_daemon(w, 0);
@@ -179,7 +179,7 @@ void world_start(World *w, const char *options)
 int world_start_fails(World *w, const char *options, const char **ret_log)
 {
     g_unlink(in_dir(w, "daemon.log"));
-    launch(w, options);
+    world_launch(w, options);
     int status = wait_daemon(w, EXIT_SECONDS);
     ck_assert_msg(status != -1, "the daemon still runs");
     ck_assert_msg(WIFEXITED(status), "the daemon died: status %x", (unsigned)status);

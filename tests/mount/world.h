@@ -38,6 +38,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 
 /* Start the daemon and wait for the mount. */
 void world_start(World *w, const char *options);
+/* Start it, and do not wait. */
+void world_launch(World *w, const char *options);
 /* Start it, but do not expect it to mount: its exit code. *ret_log (may be NULL): what it said. */
 int world_start_fails(World *w, const char *options, const char **ret_log);
 /* Start it: FALSE when it ends instead of mounting. *ret_status: its wait status then. */

@@ -11,6 +11,9 @@ static struct {
     TrapKind kind;
     guint at, seen;
     int err;
+    gboolean calling;
+    void (*call)(gpointer user);
+    gpointer call_user;
     guint failing; /* SpyCalls that fail, and about which path */
     const char *failing_path;
     int failing_err;
@@ -29,6 +32,13 @@ void trap_set(TrapKind kind, guint at, int err)
     g_mutex_unlock(&spy.lock);
 }
 
+void trap_call(guint at, void (*call)(gpointer user), gpointer user)
+{
+    trap_set(TRAP_CALL, at, 0);
+    spy.call = call;
+    spy.call_user = user;
+}
+
 guint trap_seen(void)
 {
     g_mutex_lock(&spy.lock);
@@ -41,13 +51,18 @@ guint trap_seen(void)
 static int point(void)
 {
     g_mutex_lock(&spy.lock);
-    guint n = ++spy.seen;
-    gboolean here = n == spy.at || (spy.kind == TRAP_FAIL_FROM && n > spy.at);
+    guint n = spy.calling ? 0 : ++spy.seen;
+    gboolean here = (n == spy.at && n > 0) || (spy.kind == TRAP_FAIL_FROM && n > spy.at);
     TrapKind kind = here ? spy.kind : TRAP_OFF;
     int err = kind == TRAP_FAIL || kind == TRAP_FAIL_FROM ? spy.err : 0;
+    spy.calling |= kind == TRAP_CALL;
     g_mutex_unlock(&spy.lock);
     if (kind == TRAP_EXIT)
         _exit(TRAP_EXIT_CODE);
+    if (kind == TRAP_CALL) {
+        spy.call(spy.call_user);
+        spy.calling = FALSE;
+    }
     return err;
 }
 

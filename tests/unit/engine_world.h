@@ -159,11 +159,13 @@ void world_assert_define_taken(World *world, const char *xml);
 /* A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. */
 Backend *spy_new(Backend *real);
 
-typedef enum { TRAP_OFF, TRAP_EXIT, TRAP_FAIL, TRAP_FAIL_FROM } TrapKind;
+typedef enum { TRAP_OFF, TRAP_EXIT, TRAP_FAIL, TRAP_FAIL_FROM, TRAP_CALL } TrapKind;
 #define TRAP_EXIT_CODE 77
 
 /* At the @at-th point from now on: end the process, or fail with @err there, or there and ever after. */
 void trap_set(TrapKind kind, guint at, int err);
+/* At that point, call. Once: what is done there passes no points. */
+void trap_call(guint at, void (*call)(gpointer user), gpointer user);
 /* How many points were passed since. */
 guint trap_seen(void);
 

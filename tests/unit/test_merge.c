@@ -118,6 +118,29 @@ START_TEST(undone)
 }
 END_TEST
 
+/* The internal state lies in another file than the one that was written until then: that one waits. */
+START_TEST(undone_to_another_file)
+{
+    g_autoptr(World) world = world_new(PATH("world"));
+    g_free(world_image(world, "a.qcow2", 1));
+    world_define(world, "web", "a.qcow2", NULL);
+    world_create(world, "web", "s1", "vda,snapshot=external");
+    world_create(world, "web", "s2", "vda,snapshot=internal");
+    world_revert(world, "web", "s1");
+    world_write(world, "web", "vda", 30);
+    world_revert(world, "web", "s2");
+    assert_state(world, NULL, 1);
+    world_merge(world, "web");
+    world_reopen(world);
+    world_undo(world, "web");
+    assert_state(world, NULL, 30);
+    world_merge(world, "web");
+    assert_state(world, NULL, 30);
+    assert_state(world, "s2", 1);
+    world_check_clean(world, "web");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("merge");
@@ -126,6 +149,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, root);
     tcase_add_test(tcase, all);
     tcase_add_test(tcase, undone);
+    tcase_add_test(tcase, undone_to_another_file);
     return suite;
 }
 
