@@ -4,26 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
-#include "chain.h"
 #include "error.h"
-#include "merge.h"
+#include "merge_join.h"
 #include "overlay.h"
-
-/* One merge under way. */
-typedef struct {
-    Op *op;
-    Merge *merge;       /* its layers belong to op->domain */
-    guint64 upper_size; /* virtual, bytes; of the top */
-    int lower_fd;       /* what op_take gave for the lowest layer; belongs to op */
-    guint64 done;       /* bytes of the layers that are written already */
-    guint64 part;       /* bytes of the one that is being written */
-    guint64 total;
-} Join;
-
-static Layer *lowest(const Join *join)
-{
-    return join->merge->run->pdata[0];
-}
 
 /* The same layers of the fresh copy that op_again took: as the ids of @ids say, the top last. */
 static void find_again(Join *join, const GArray *ids)
@@ -42,111 +25,6 @@ static GArray *ids_of(const Merge *merge)
         g_array_append_val(ids, ((Layer *)merge->run->pdata[i])->object.id);
     g_array_append_val(ids, merge->top->object.id);
     return ids;
-}
-
-/* --- looking --- */
-
-static gboolean check_layer(Op *op, const Layer *layer, GError **error)
-{
-    FileLook look;
-    g_autoptr(ImageInfo) info = NULL;
-    if (!file_look(layer->path, &look, error) || !op_take_image(op, layer->path, error))
-        return FALSE;
-    if (look.block != (layer->type == DISK_BLOCK))
-        snap_set_error(error, EIO, "'%s' %s a block device", layer->path,
-                       look.block ? "has become" : "is no longer");
-    else if (!file_id_equal(&look.id, &layer->file))
-        snap_set_error(error, EIO, "'%s' is not the file that was recorded", layer->path);
-    else if (op_is_shared(op, layer))
-        snap_set_error(error, EBUSY, "another domain has '%s', too", layer->path);
-    else
-        return chain_inspect(op->core, op->domain, layer, &info, error);
-    return FALSE;
-}
-
-/* Whoever stands on @layer without our knowing would read other bytes, or nothing. */
-static gboolean check_strangers(const Join *join, const Layer *layer, GError **error)
-{
-    if (!chain_has_stranger(join->op->core, join->op->domain, layer))
-        return TRUE;
-    snap_set_error(error, EBUSY, "an image that this domain does not know stands on '%s'", layer->path);
-    return FALSE;
-}
-
-/* Again, right before names go: moving the data took its time. */
-static gboolean check_strangers_again(const Join *join, GError **error)
-{
-    const Merge *merge = join->merge;
-    for (guint i = 0; i < merge->run->len; i++)
-        if (!check_strangers(join, merge->run->pdata[i], error))
-            return FALSE;
-    return !merge->top || strcmp(merge_path(merge), merge->top->path) == 0 ||
-           check_strangers(join, merge->top, error);
-}
-
-static gboolean size_of(const Join *join, const Layer *layer, guint64 *ret_size, GError **error)
-{
-    g_autoptr(ImageInfo) info = NULL;
-    if (!chain_inspect(join->op->core, join->op->domain, layer, &info, error))
-        return FALSE;
-    *ret_size = info->virtual_size;
-    return TRUE;
-}
-
-/*
- * Written into one file, the largest layer would give the size, and what a smaller one above hides would come to light
- * again: only a copy is right then.
- */
-static gboolean choose_way(Join *join, GError **error)
-{
-    Merge *merge = join->merge;
-    const Layer *low = lowest(join);
-    const Layer *smaller = NULL;
-    guint64 size, first;
-    if (merge->kind == MERGE_DROP)
-        return TRUE;
-    if (!size_of(join, low, &first, error))
-        return FALSE;
-    size = first;
-    for (guint i = 1; i <= merge->run->len; i++) {
-        const Layer *layer = i < merge->run->len ? merge->run->pdata[i] : merge->top;
-        if (!size_of(join, layer, &join->upper_size, error))
-            return FALSE;
-        if (join->upper_size < size)
-            smaller = layer;
-        size = join->upper_size;
-    }
-    if (smaller && merge->may_up)
-        merge->kind = MERGE_UP;
-    if (merge->kind == MERGE_UP)
-        return TRUE;
-    if (smaller)
-        snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
-                       smaller->path);
-    else if (low->type == DISK_BLOCK && size > first)
-        snap_set_error(error, EOPNOTSUPP,
-                       "'%s' is too small: the disk has grown to %" G_GUINT64_FORMAT " bytes", low->path,
-                       size);
-    else
-        return TRUE;
-    return FALSE;
-}
-
-static gboolean take_layers(Join *join, GError **error)
-{
-    const Merge *merge = join->merge;
-    for (guint i = 0; i < merge->run->len; i++) {
-        const Layer *layer = merge->run->pdata[i];
-        gboolean whole = i == 0 && merge->kind != MERGE_UP;
-        if (!(whole ? op_take(join->op, layer, &join->lower_fd, error) : op_hold(join->op, layer, error)) ||
-            !check_layer(join->op, layer, error) || !check_strangers(join, layer, error))
-            return FALSE;
-    }
-    if (!merge->top)
-        return TRUE;
-    gboolean renamed = strcmp(merge_path(merge), merge->top->path) != 0;
-    return op_hold(join->op, merge->top, error) && check_layer(join->op, merge->top, error) &&
-           (!renamed || check_strangers(join, merge->top, error));
 }
 
 /* --- moving the data --- */
@@ -179,7 +57,7 @@ static GPtrArray *uppers(const Merge *merge)
  */
 static gboolean open_lowest(Join *join, GError **error)
 {
-    Layer *layer = lowest(join);
+    Layer *layer = join_lowest(join);
     if (!layer->mixed) {
         g_autoptr(GArray) ids = ids_of(join->merge);
         layer->mixed = TRUE;
@@ -189,7 +67,7 @@ static gboolean open_lowest(Join *join, GError **error)
         if (!op_again(join->op, error))
             return FALSE;
         find_again(join, ids);
-        layer = lowest(join);
+        layer = join_lowest(join);
     }
     return !layer->frozen || file_set_mode(layer->path, layer->mode | 0200, error);
 }
@@ -203,7 +81,8 @@ static gboolean write_down(Join *join, GError **error)
         join->total += bytes_of(list->pdata[i]);
     for (guint i = 0; i < list->len; i++) {
         const Layer *upper = list->pdata[i];
-        const MergeSpec spec = {upper->path, upper->format, lowest(join)->path, lowest(join)->format};
+        const MergeSpec spec = {upper->path, upper->format, join_lowest(join)->path,
+                                join_lowest(join)->format};
         join->part = bytes_of(upper);
         tell(join, 0);
         if (!backend->ops->commit(backend, &spec, join->lower_fd, &progress, join->op->cancel, error))
@@ -295,7 +174,7 @@ static void replace_in_model(const Join *join)
 {
     Domain *domain = join->op->domain;
     Layer *top = join->merge->top;
-    Layer *low = lowest(join);
+    Layer *low = join_lowest(join);
     const Layer *base = domain_find_layer(domain, low->backing);
     g_autofree char *path = g_strdup(merge_path(join->merge));
     if (join->merge->kind == MERGE_DOWN) {
@@ -351,7 +230,7 @@ static gboolean commit_join(Join *join, char *joined, GError **error)
     Op *op = join->op;
     const Merge *merge = join->merge;
     Layer *top = merge->top;
-    if (!check_strangers_again(join, error))
+    if (!join_check_strangers(join, error))
         return FALSE;
     g_autofree char *what = merge_describe(merge);
     g_autoptr(GPtrArray) gone = gone_paths(merge);
@@ -372,7 +251,7 @@ static gboolean join_down(Join *join, GError **error)
 {
     if (!open_lowest(join, error) || !write_down(join, error))
         return FALSE;
-    const Layer *low = lowest(join);
+    const Layer *low = join_lowest(join);
     Layer *top = join->merge->top;
     FileLook look;
     if (!file_look(low->path, &look, error))
@@ -391,7 +270,7 @@ static gboolean join_up(Join *join, GError **error)
 {
     Op *op = join->op;
     const Layer *top = join->merge->top;
-    const Layer *base = domain_find_layer(op->domain, lowest(join)->backing);
+    const Layer *base = domain_find_layer(op->domain, join_lowest(join)->backing);
     FileLook look;
     if (!file_look(top->path, &look, error))
         return FALSE;
@@ -409,7 +288,7 @@ static gboolean join_up(Join *join, GError **error)
 static gboolean drop(Join *join, GError **error)
 {
     Op *op = join->op;
-    Layer *layer = lowest(join);
+    Layer *layer = join_lowest(join);
     g_autofree char *path = g_strdup(layer->path);
     Snapshot *home = layer->home;
     plan_unlink(op, layer->path, &layer->file);
@@ -424,14 +303,14 @@ static gboolean drop(Join *join, GError **error)
 static gboolean carry_out(Op *op, Merge *merge, GError **error)
 {
     Join join = {.op = op, .merge = merge, .lower_fd = -1};
-    if (!choose_way(&join, error) || !take_layers(&join, error))
+    if (!join_choose_way(&join, error) || !join_take_layers(&join, error))
         return FALSE;
     if (merge->kind == MERGE_DROP)
         return drop(&join, error);
     if (merge->kind == MERGE_UP)
         return join_up(&join, error);
-    g_autofree char *low = g_strdup(lowest(&join)->path);
-    guint mode = lowest(&join)->frozen ? lowest(&join)->mode & ~0222u : 0;
+    g_autofree char *low = g_strdup(join_lowest(&join)->path);
+    guint mode = join_lowest(&join)->frozen ? join_lowest(&join)->mode & ~0222u : 0;
     if (join_down(&join, error))
         return TRUE;
     plan_abort(op->plan);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Before anything is moved: is each layer what is recorded, does nobody else need it, and which way is right? */
+#include "merge_join.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "chain.h"
+#include "error.h"
+
+Layer *join_lowest(const Join *join)
+{
+    return join->merge->run->pdata[0];
+}
+
+static gboolean check_layer(Op *op, const Layer *layer, GError **error)
+{
+    FileLook look;
+    g_autoptr(ImageInfo) info = NULL;
+    if (!file_look(layer->path, &look, error) || !op_take_image(op, layer->path, error))
+        return FALSE;
+    if (look.block != (layer->type == DISK_BLOCK))
+        snap_set_error(error, EIO, "'%s' %s a block device", layer->path,
+                       look.block ? "has become" : "is no longer");
+    else if (!file_id_equal(&look.id, &layer->file))
+        snap_set_error(error, EIO, "'%s' is not the file that was recorded", layer->path);
+    else if (op_is_shared(op, layer))
+        snap_set_error(error, EBUSY, "another domain has '%s', too", layer->path);
+    else
+        return chain_inspect(op->core, op->domain, layer, &info, error);
+    return FALSE;
+}
+
+/* Whoever stands on @layer without our knowing would read other bytes, or nothing. */
+static gboolean check_strangers(const Join *join, const Layer *layer, GError **error)
+{
+    if (!chain_has_stranger(join->op->core, join->op->domain, layer))
+        return TRUE;
+    snap_set_error(error, EBUSY, "an image that this domain does not know stands on '%s'", layer->path);
+    return FALSE;
+}
+
+gboolean join_check_strangers(const Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++)
+        if (!check_strangers(join, merge->run->pdata[i], error))
+            return FALSE;
+    return !merge->top || strcmp(merge_path(merge), merge->top->path) == 0 ||
+           check_strangers(join, merge->top, error);
+}
+
+static gboolean size_of(const Join *join, const Layer *layer, guint64 *ret_size, GError **error)
+{
+    g_autoptr(ImageInfo) info = NULL;
+    if (!chain_inspect(join->op->core, join->op->domain, layer, &info, error))
+        return FALSE;
+    *ret_size = info->virtual_size;
+    return TRUE;
+}
+
+gboolean join_choose_way(Join *join, GError **error)
+{
+    Merge *merge = join->merge;
+    const Layer *low = join_lowest(join);
+    const Layer *smaller = NULL;
+    guint64 size, first;
+    if (merge->kind == MERGE_DROP)
+        return TRUE;
+    if (!size_of(join, low, &first, error))
+        return FALSE;
+    size = first;
+    for (guint i = 1; i <= merge->run->len; i++) {
+        const Layer *layer = i < merge->run->len ? merge->run->pdata[i] : merge->top;
+        if (!size_of(join, layer, &join->upper_size, error))
+            return FALSE;
+        if (join->upper_size < size)
+            smaller = layer;
+        size = join->upper_size;
+    }
+    if (smaller && merge->may_up)
+        merge->kind = MERGE_UP;
+    if (merge->kind == MERGE_UP)
+        return TRUE;
+    if (smaller)
+        snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
+                       smaller->path);
+    else if (low->type == DISK_BLOCK && size > first)
+        snap_set_error(error, EOPNOTSUPP,
+                       "'%s' is too small: the disk has grown to %" G_GUINT64_FORMAT " bytes", low->path,
+                       size);
+    else
+        return TRUE;
+    return FALSE;
+}
+
+gboolean join_take_layers(Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++) {
+        const Layer *layer = merge->run->pdata[i];
+        gboolean whole = i == 0 && merge->kind != MERGE_UP;
+        if (!(whole ? op_take(join->op, layer, &join->lower_fd, error) : op_hold(join->op, layer, error)) ||
+            !check_layer(join->op, layer, error) || !check_strangers(join, layer, error))
+            return FALSE;
+    }
+    if (!merge->top)
+        return TRUE;
+    gboolean renamed = strcmp(merge_path(merge), merge->top->path) != 0;
+    return op_hold(join->op, merge->top, error) && check_layer(join->op, merge->top, error) &&
+           (!renamed || check_strangers(join, merge->top, error));
+}
