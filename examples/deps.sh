@@ -56,6 +56,7 @@ look()
     command_of fuse3 fusermount3
     command_of e2fsprogs debugfs
     [ "$1" = test ] || return 0
+    command_of xfsprogs mkfs.xfs
     library_of check check
     command_of kmod modprobe
     command_of python3 python3

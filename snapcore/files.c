@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -216,6 +218,19 @@ gboolean file_rename_over(const char *from, const char *to, GError **error)
         return FALSE;
     }
     return file_sync_parent(to, error);
+}
+
+gboolean file_copies_for_free(const char *path)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    int from = file_open_image(path, O_RDONLY, NULL);
+    int to = from < 0 ? -1 : open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    gboolean shared = to >= 0 && ioctl(to, FICLONE, from) == 0;
+    if (from >= 0)
+        close(from);
+    if (to >= 0)
+        close(to);
+    return shared;
 }
 
 gboolean file_remove_if(const char *path, const FileId *id, GError **error)

@@ -70,6 +70,9 @@ gboolean file_exists(const char *path);
  */
 gboolean file_make_like(const char *temp, const char *like, guint mode, GError **error);
 
+/* Does a copy of @path in its own directory cost nothing, because the file system lets files share blocks? */
+gboolean file_copies_for_free(const char *path);
+
 /* fsync an image, or the directory that holds @path. */
 gboolean file_sync(const char *path, GError **error);
 gboolean file_sync_parent(const char *path, GError **error);

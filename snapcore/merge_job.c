@@ -35,12 +35,6 @@ static void tell(gpointer user, double part)
     op_progress(join->op, join->done + (guint64)(part * (double)join->part), join->total);
 }
 
-static guint64 bytes_of(const Layer *layer)
-{
-    FileLook look;
-    return file_look(layer->path, &look, NULL) ? look.blocks * 512 : 0;
-}
-
 /* The layers that are written into the lowest one, in the order in which that is done. */
 static GPtrArray *uppers(const Merge *merge)
 {
@@ -78,12 +72,12 @@ static gboolean write_down(Join *join, GError **error)
     const BackendProgress progress = {tell, join};
     Backend *backend = join->op->core->backend;
     for (guint i = 0; i < list->len; i++)
-        join->total += bytes_of(list->pdata[i]);
+        join->total += join_bytes_of(list->pdata[i]);
     for (guint i = 0; i < list->len; i++) {
         const Layer *upper = list->pdata[i];
         const MergeSpec spec = {upper->path, upper->format, join_lowest(join)->path,
                                 join_lowest(join)->format};
-        join->part = bytes_of(upper);
+        join->part = join_bytes_of(upper);
         tell(join, 0);
         if (!backend->ops->commit(backend, &spec, join->lower_fd, &progress, join->op->cancel, error))
             return FALSE;

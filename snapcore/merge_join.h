@@ -18,9 +18,12 @@ typedef struct {
 /* The layer that all others of the run are written into, if it is not copied up. */
 Layer *join_lowest(const Join *join);
 
+/* How much data there is in @layer, which is no device. */
+guint64 join_bytes_of(const Layer *layer);
+
 /*
- * Down or up? Written into one file, the largest layer would give the size, and what a smaller one above hides would come
- * to light again: only a copy is right then. EOPNOTSUPP when neither way is.
+ * Down or up? The way that moves fewer bytes. But written into one file, the largest layer would give the size, and what a
+ * smaller one above hides would come to light again: only a copy is right then. EOPNOTSUPP when neither way is.
  */
 gboolean join_choose_way(Join *join, GError **error);
 

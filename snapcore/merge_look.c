@@ -59,6 +59,24 @@ static gboolean size_of(const Join *join, const Layer *layer, guint64 *ret_size,
     return TRUE;
 }
 
+guint64 join_bytes_of(const Layer *layer)
+{
+    FileLook look;
+    if (!file_look(layer->path, &look, NULL))
+        return 0;
+    return look.block ? 0 : MIN(look.stamp.size, look.blocks * 512); /* file systems may set more aside */
+}
+
+/*
+ * Down moves all but the lowest layer, up all but the top, which is copied first. So up is cheaper only where that copy
+ * costs nothing, and the lowest layer is the smaller one.
+ */
+static gboolean is_up_cheaper(const Merge *merge)
+{
+    return merge->may_up && join_bytes_of(merge->run->pdata[0]) < join_bytes_of(merge->top) &&
+           file_copies_for_free(merge->top->path);
+}
+
 gboolean join_choose_way(Join *join, GError **error)
 {
     Merge *merge = join->merge;
@@ -78,7 +96,7 @@ gboolean join_choose_way(Join *join, GError **error)
             smaller = layer;
         size = join->upper_size;
     }
-    if (smaller && merge->may_up)
+    if (merge->may_up && (smaller || is_up_cheaper(merge)))
         merge->kind = MERGE_UP;
     if (merge->kind == MERGE_UP)
         return TRUE;
