@@ -19,21 +19,24 @@
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(xmlRelaxNG, xmlRelaxNGFree)
 
-/* libxml2 fills these tables when they are first needed, without a lock. */
-static gpointer init_types(gpointer unused)
+/*
+ * The resource that holds the grammar. libxml2 fills these tables when they are first needed, without a lock; GLib
+ * registers a program's resources then, and a second thread that asks meanwhile gets NULL.
+ */
+static gpointer init(gpointer unused)
 {
     xmlInitParser();
     xmlSchemaInitTypes();
     (void)xmlRelaxNGInitTypes();
-    return NULL;
+    return snapcore_get_resource();
 }
 
 /* Compiled for each use (a millisecond): nothing is shared between threads. */
 static xmlRelaxNG *compile_grammar(void)
 {
     static GOnce once = G_ONCE_INIT;
-    g_once(&once, init_types, NULL);
-    g_autoptr(GBytes) text = g_resource_lookup_data(snapcore_get_resource(), GRAMMAR, 0, NULL);
+    GResource *resource = g_once(&once, init, NULL);
+    g_autoptr(GBytes) text = g_resource_lookup_data(resource, GRAMMAR, 0, NULL);
     gsize len;
     const char *data = g_bytes_get_data(text, &len);
     xmlRelaxNGParserCtxt *context = xmlRelaxNGNewMemParserCtxt(data, (int)len);
