@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -45,16 +46,32 @@ static gboolean become(const ProcessIdentity *identity)
            syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid) == 0;
 }
 
+/*
+ * The child dies with the thread that waits for it: one that a dead daemon left, before it so much as opened its image,
+ * would otherwise do its work when the next daemon has recovered, behind its back. After become(), which clears it.
+ */
+static gboolean die_with(pid_t parent)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
+}
+
+typedef struct {
+    const ProcessSpec *spec;
+    pid_t parent;
+} Birth;
+
 /* Runs in the child between fork and exec: only async-signal-safe calls, and no way back but to exit. */
 static void prepare_child(gpointer data)
 {
     static const char failed[] = "cannot set up limits or identity\n";
-    const ProcessSpec *spec = data;
+    const Birth *birth = data;
+    const ProcessSpec *spec = birth->spec;
     gboolean ok = setpgid(0, 0) == 0 && limit(RLIMIT_CORE, 0);
     if (spec->memory_bytes)
         ok = ok && limit(RLIMIT_AS, spec->memory_bytes);
     if (spec->identity.set)
         ok = ok && become(&spec->identity);
+    ok = ok && die_with(birth->parent);
     if (!ok) {
         ssize_t ignored = write(STDERR_FILENO, failed, sizeof failed - 1);
         (void)ignored;
@@ -83,12 +100,13 @@ static gboolean spawn(const ProcessSpec *spec, Child *child, GError **error)
     g_autofree char *path_entry = g_strconcat("PATH=", path ? path : fallback_path, NULL);
     const char *environment[] = {path_entry, "LC_ALL=C", NULL};
     int target = PROCESS_PASSED_FD;
+    Birth birth = {spec, getpid()};
     g_autoptr(GError) local = NULL;
     if (!FAULT_POINT("process.spawn", error))
         return FALSE;
     if (!g_spawn_async_with_pipes_and_fds(spec->directory ? spec->directory : "/", spec->argv, environment,
                                           G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, prepare_child,
-                                          (gpointer)spec, -1, -1, -1, &spec->pass_fd, &target,
+                                          &birth, -1, -1, -1, &spec->pass_fd, &target,
                                           spec->pass_fd == PROCESS_NO_FD ? 0 : 1, &child->pid, NULL,
                                           &child->out, &child->err, &local)) {
         snap_set_error(error, EIO, "%s: %s", spec->what, local->message);
