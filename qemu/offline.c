@@ -11,17 +11,21 @@
 #include "error.h"
 #include "copyup.h"
 #include "fault.h"
+#include "linger.h"
 #include "lockprobe.h"
 #include "placeimage.h"
 #include "qcow2.h"
 #include "qed.h"
 #include "qemuimg.h"
 
+/* Longer than any program takes from opening an image to asking for its locks, also on a busy machine. */
+#define LINGER_SECONDS 10
 #define MAX_TAG_BYTES 255 /* qemu-img cuts a longer one without a word (facts/qemu.md A1) */
 
 typedef struct {
     Backend base;
     char *program;
+    Linger *linger;
 } Offline;
 
 static const char *program_of(Backend *backend)
@@ -87,6 +91,11 @@ static int offline_hold(Backend *backend, const char *path, GError **error)
     int fd = file->fd;
     file->fd = -1; /* the caller's now */
     return fd;
+}
+
+static void offline_let_go(Backend *backend, int fd)
+{
+    linger_add(((Offline *)backend)->linger, fd);
 }
 
 /* qemu-img flushes data before metadata, not all that it wrote last, and `convert` nothing at all. */
@@ -239,6 +248,7 @@ static gboolean offline_repair(Backend *backend, const char *path, GError **erro
 static void offline_free(Backend *backend)
 {
     Offline *offline = (Offline *)backend;
+    linger_free(offline->linger);
     g_free(offline->program);
     g_free(offline);
 }
@@ -249,6 +259,7 @@ Backend *offline_backend_new(const char *qemu_img)
         .inspect = offline_inspect,
         .in_use = offline_in_use,
         .hold = offline_hold,
+        .let_go = offline_let_go,
         .overlay_create = offline_overlay_create,
         .place_check = offline_place_check,
         .place_format = offline_place_format,
@@ -269,5 +280,6 @@ Backend *offline_backend_new(const char *qemu_img)
     Offline *offline = g_new0(Offline, 1);
     offline->base.ops = &ops;
     offline->program = g_strdup(qemu_img ? qemu_img : "qemu-img");
+    offline->linger = linger_new(LINGER_SECONDS);
     return &offline->base;
 }

@@ -98,6 +98,12 @@ typedef struct {
     int (*hold)(Backend *backend, const char *path, GError **error);
 
     /*
+     * The file that hold() gave @fd of has no name any more: keep its locks for some seconds longer, for a program that
+     * has opened it and not asked for them yet, then close @fd.
+     */
+    void (*let_go)(Backend *backend, int fd);
+
+    /*
      * Make @spec->path an empty overlay. The backing file is not opened. On success the file's content is on
      * stable storage (not its directory entry). May be repeated.
      */

@@ -277,6 +277,12 @@ static gboolean spy_set_backing(Backend *backend, const char *path, const char *
            leave(real->ops->set_backing(real, path, name, format, error), path, error);
 }
 
+static void spy_let_go(Backend *backend, int fd)
+{
+    Backend *real = real_of(backend);
+    real->ops->let_go(real, fd);
+}
+
 static void spy_free(Backend *backend)
 {
     Backend *real = real_of(backend);
@@ -290,6 +296,7 @@ Backend *spy_new(Backend *real)
         .inspect = spy_inspect,
         .in_use = spy_in_use,
         .hold = spy_hold,
+        .let_go = spy_let_go,
         .overlay_create = spy_overlay_create,
         .place_check = spy_place_check,
         .place_format = spy_place_format,
