@@ -15,6 +15,7 @@
 typedef struct {
     Fs *fs;
     int fd;          /* of a layer, or -1 */
+    struct stat st;  /* of a layer: what it was shown as */
     GBytes *text;    /* what reading gives, or NULL */
     Writer *writer;  /* when it is open for writing */
     guint64 scratch; /* id, or 0 */
@@ -49,10 +50,17 @@ static File *file_new(Fs *fs)
 static File *open_layer(Fs *fs, fuse_ino_t ino, GError **error)
 {
     int fd = fs->engine->ops->open_layer(fs->engine, node_id(ino), error);
+    struct stat st;
     if (fd < 0)
         return NULL;
+    if (!node_attr(fs, ino, &st)) {
+        snap_set_error(error, ENOENT, "the layer is gone");
+        close(fd);
+        return NULL;
+    }
     File *file = file_new(fs);
     file->fd = fd;
+    file->st = st;
     return file;
 }
 
@@ -316,7 +324,35 @@ void file_seek(Fs *fs, fuse_req_t req, off_t offset, int whence, const struct fu
         fuse_reply_lseek(req, at);
 }
 
-/* --- setattr --- */
+/* --- attributes --- */
+
+/*
+ * Of a layer, as it is in the file that was opened: its name may have become another's since, or be gone, and the
+ * kernel asks before each read how long it is.
+ */
+static gboolean layer_attr(const File *file, struct stat *ret_stat)
+{
+    struct stat now;
+    if (file->fd < 0 || fstat(file->fd, &now) < 0)
+        return FALSE;
+    *ret_stat = file->st;
+    ret_stat->st_size = now.st_size;
+    ret_stat->st_blocks = now.st_blocks;
+    ret_stat->st_mtim = now.st_mtim;
+    return TRUE;
+}
+
+void file_getattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
+{
+    struct fuse_entry_param entry;
+    struct stat st;
+    if (fi != NULL && node_kind(ino) == NODE_LAYER && layer_attr(file_of(fi), &st))
+        fuse_reply_attr(req, &st, 0);
+    else if (node_entry(fs, ino, &entry))
+        fuse_reply_attr(req, &entry.attr, entry.attr_timeout);
+    else
+        fuse_reply_err(req, ENOENT);
+}
 
 /* Does it ask for nothing but what is so already? */
 static gboolean changes_nothing(const struct stat *attr, const struct stat *now, int to_set)

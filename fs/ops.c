@@ -38,11 +38,7 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    struct fuse_entry_param entry;
-    if (node_entry(fs_of(req), ino, &entry))
-        fuse_reply_attr(req, &entry.attr, node_spec(node_kind(ino))->attr_timeout);
-    else
-        fuse_reply_err(req, ENOENT);
+    file_getattr(fs_of(req), req, ino, fi);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clones.h"
 #include "error.h"
 
 /* Longer chains than this are refused at define; ours never grow by themselves to it without being shown in tree. */
@@ -284,21 +285,9 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
     return TRUE;
 }
 
-/* The backing file's name in the header of @path, be it qcow2 or qed; NULL: none. Caller frees. */
-static char *backing_name_of(Core *core, const char *path)
-{
-    static const ImageFormat formats[] = {FORMAT_QCOW2, FORMAT_QED};
-    for (gsize i = 0; i < G_N_ELEMENTS(formats); i++) {
-        g_autoptr(ImageInfo) info = NULL;
-        if (core->backend->ops->inspect(core->backend, path, formats[i], &info, NULL))
-            return g_steal_pointer(&info->backing_name);
-    }
-    return NULL;
-}
-
 char *chain_backing_of(Core *core, const char *path)
 {
-    g_autofree char *name = backing_name_of(core, path);
+    g_autofree char *name = clones_backing_name(core->backend, path);
     return name ? chain_backing_path(core, path, name, NULL) : NULL;
 }
 
@@ -307,7 +296,7 @@ char *chain_backing_of(Core *core, const char *path)
 static gboolean stands_on(Core *core, const char *path, const Layer *below)
 {
     FileLook look;
-    g_autofree char *name = backing_name_of(core, path);
+    g_autofree char *name = clones_backing_name(core->backend, path);
     if (!name)
         return FALSE;
     g_autofree char *backing = chain_backing_path(core, path, name, NULL);

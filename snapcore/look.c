@@ -178,13 +178,13 @@ gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat)
         stat.size = layer->stamp.size;
         stat.blocks = layer->blocks;
         stat.mtime = (struct timespec){layer->stamp.mtime_sec, layer->stamp.mtime_nsec};
-        path = layer->frozen ? NULL : g_strdup(layer->path);
+        path = layer->frozen && !layer->mixed ? NULL : g_strdup(layer->path);
     }
     g_mutex_unlock(&core->lock);
     if (!stat.nlink)
         return FALSE;
     FileLook look;
-    if (path && file_look(path, &look, NULL)) { /* the one the guest writes: only the file knows */
+    if (path && file_look(path, &look, NULL)) { /* the guest writes it, or a merge did: only the file knows */
         stat.size = look.stamp.size;
         stat.blocks = look.blocks;
         stat.mtime = (struct timespec){look.stamp.mtime_sec, look.stamp.mtime_nsec};
@@ -193,14 +193,35 @@ gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat)
     return TRUE;
 }
 
+/*
+ * May what was opened at the path of the layer @id be given out as that layer? A merge puts another file there before
+ * it is shown as another layer; the bytes of two files must never meet in a cache.
+ */
+static gboolean check_opened(Core *core, EngineId id, const char *path, GError **error)
+{
+    FileLook look;
+    gboolean looked = file_look(path, &look, NULL);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    const Layer *layer = object_of(core, id, ENGINE_LAYER);
+    if (layer && looked && file_id_equal(&layer->file, &look.id))
+        return TRUE;
+    if (!layer || strcmp(layer->path, path) != 0)
+        snap_set_error(error, ENOENT, "the layer is gone");
+    else if (layer->frozen)
+        snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
+    else if (g_hash_table_contains(core->busy, domain_of(core, id)->name))
+        snap_set_error(error, EBUSY, "'%s' is being replaced", path);
+    else
+        return TRUE; /* the user put another file there */
+    return FALSE;
+}
+
 int core_open_layer(Engine *engine, EngineId id, GError **error)
 {
     Core *core = (Core *)engine;
     g_mutex_lock(&core->lock);
     const Layer *layer = object_of(core, id, ENGINE_LAYER);
     g_autofree char *path = layer ? g_strdup(layer->path) : NULL;
-    FileId file = layer ? layer->file : (FileId){0};
-    gboolean frozen = layer && layer->frozen;
     g_mutex_unlock(&core->lock);
 
     if (!path) {
@@ -208,10 +229,8 @@ int core_open_layer(Engine *engine, EngineId id, GError **error)
         return -1;
     }
     int fd = core->backend->ops->open_reader(core->backend, path, error);
-    FileLook look;
-    if (fd < 0 || !frozen || (file_look(path, &look, NULL) && file_id_equal(&file, &look.id)))
+    if (fd < 0 || check_opened(core, id, path, error))
         return fd;
-    snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
     close(fd);
     return -1;
 }

@@ -36,6 +36,28 @@ gboolean op_take_image(Op *op, const char *path, GError **error)
     return op_reserve_image(op, path, error) && mark_check(op->core->store, path, error);
 }
 
+/*
+ * A qemu-img that has outlived its daemon (it dies with it, but not in the middle of a write to a disk that hangs)
+ * writes into what lies below the active layer whatever that gets until it has ended: data that no other state than
+ * the active one may be made to stand on.
+ */
+static gboolean check_still(const Op *op, GError **error)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, op->domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        ImageUse use;
+        if (!layer->mixed || !layer_is_local(layer) ||
+            !op->core->backend->ops->in_use(op->core->backend, layer->path, &use, NULL) || use != USE_WRITER)
+            continue;
+        snap_set_error(error, EBUSY, "layers are still being joined into '%s'", layer->path);
+        return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean op_require_off(Op *op, GError **error)
 {
     const GPtrArray *disks = op->domain->def->disks;
@@ -58,7 +80,7 @@ gboolean op_require_off(Op *op, GError **error)
             return FALSE;
         }
     }
-    return TRUE;
+    return check_still(op, error);
 }
 
 const char *op_other_disk(const Op *op, const Layer *layer, const char *target)

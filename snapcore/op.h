@@ -117,7 +117,7 @@ gboolean op_reserve_image(Op *op, const char *path, GError **error);
 void op_free(Op *op);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Op, op_free)
 
-/* EBUSY "domain is running: ..." when somebody writes one of the active layers. */
+/* EBUSY "domain is running: ..." when somebody writes one of the active layers, or still joins layers below them. */
 gboolean op_require_off(Op *op, GError **error);
 
 /* EBUSY when @layer, of disk @target, is another disk's too, of this or of another domain. */

@@ -354,6 +354,7 @@ gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 
 /* How long recovery waits for a qemu-img that a killed daemon left at work. */
 #define LEFT_BEHIND_TRIES 100
+#define READER_TRIES 10 /* for somebody who looks at the image */
 #define LEFT_BEHIND_PAUSE (G_USEC_PER_SEC / 10)
 
 static gboolean repair_image(Plan *plan, const Step *step, guint tries, GError **error)
@@ -383,7 +384,7 @@ static gboolean repair_images(Plan *plan, const GPtrArray *steps, gboolean must,
         if (!step_needs_repair(step) || !file_exists(step->path) ||
             (frozen && !file_set_mode(step->path, step->mode, NULL)))
             continue;
-        if (!repair_image(plan, step, must ? LEFT_BEHIND_TRIES : 1, must ? error : NULL) && must)
+        if (!repair_image(plan, step, must ? LEFT_BEHIND_TRIES : READER_TRIES, must ? error : NULL) && must)
             return FALSE;
     }
     return TRUE;
@@ -437,8 +438,7 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
     g_autoptr(GError) why = NULL;
     if ((plan->steps->len == 0 || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
-    int code = snap_errno(why); /* EIO: somebody else may have killed it */
-    plan->cut_short = code == EINTR || code == ETIMEDOUT || code == EIO;
+    plan->cut_short = step_was_cut_short(why);
     g_propagate_error(error, g_steal_pointer(&why));
     undo_or_stick(plan);
     return FALSE;

@@ -9,6 +9,7 @@
 #include "fault.h"
 #include "files.h"
 #include "remote.h"
+#include "step_join.h"
 
 typedef struct {
     const char *word; /* in the journal */
@@ -111,9 +112,27 @@ static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel,
     return backend->ops->tag_create(backend, step->path, step->tag, cancel, error);
 }
 
+gboolean step_was_cut_short(const GError *why)
+{
+    int code = snap_errno(why);
+    return code == EINTR || code == ETIMEDOUT || code == EIO;
+}
+
+/* Killed, it may leave bookkeeping that nobody would look at again once the tag is not there (facts/qemu.md A4). */
+static gboolean delete_tag(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (backend->ops->tag_delete(backend, step->path, step->tag, cancel, &why))
+        return TRUE;
+    if (step_was_cut_short(why))
+        (void)backend->ops->repair(backend, step->path, NULL);
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
 static gboolean tag_undo(const Step *step, Backend *backend, GError **error)
 {
-    return backend->ops->tag_delete(backend, step->path, step->tag, NULL, error);
+    return delete_tag(step, backend, NULL, error);
 }
 
 static gboolean apply_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
@@ -138,7 +157,7 @@ static gboolean drop_tag_do(const Step *step, Backend *backend, GCancellable *ca
         return TRUE; /* gone with its tags */
     if (frozen && !freeze_undo(step, backend, error))
         return FALSE;
-    gboolean ok = backend->ops->tag_delete(backend, step->path, step->tag, cancel, error);
+    gboolean ok = delete_tag(step, backend, cancel, error);
     return (!frozen || freeze_do(step, backend, NULL, ok ? error : NULL)) && ok;
 }
 
@@ -183,61 +202,6 @@ static gboolean unlink_do(const Step *step, Backend *backend, GCancellable *canc
     return file_remove_if(step->path, &step->id, error);
 }
 
-/*
- * A guest that was started when this daemon was dead, by somebody who knows the image under its old name, has written
- * into what had been joined already: that is joined again. Nobody may be at it still.
- */
-static gboolean catch_up(const Step *step, Backend *backend, GError **error)
-{
-    const MergeSpec spec = {step->path, step->format, step->source, step->backing_was};
-    FileLook look;
-    if (!file_look(step->path, &look, error))
-        return FALSE;
-    if (file_stamp_equal(&look.stamp, &step->stamp))
-        return TRUE;
-    int lower = backend->ops->take(backend, step->source, error);
-    if (lower < 0)
-        return FALSE;
-    gboolean ok = backend->ops->commit(backend, &spec, lower, NULL, NULL, error);
-    close(lower);
-    return ok;
-}
-
-/* Hold what was joined, and let it go by @way; once it is gone, or another file has its name, all is done. */
-static gboolean let_go(const Step *step, Backend *backend, gboolean (*way)(const Step *step, GError **error),
-                       GError **error)
-{
-    FileLook look;
-    if (!file_look(step->path, &look, NULL) || !file_id_same(&look.id, &step->id))
-        return TRUE;
-    int held = backend->ops->hold(backend, step->path, error);
-    if (held < 0)
-        return FALSE;
-    gboolean ok = catch_up(step, backend, error) && way(step, error);
-    close(held);
-    return ok;
-}
-
-static gboolean rename_over(const Step *step, GError **error)
-{
-    return file_rename_over(step->source, step->path, error);
-}
-
-static gboolean remove_joined(const Step *step, GError **error)
-{
-    return file_remove_if(step->path, &step->id, error);
-}
-
-static gboolean replace_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
-{
-    return let_go(step, backend, rename_over, error);
-}
-
-static gboolean retire_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
-{
-    return let_go(step, backend, remove_joined, error);
-}
-
 static const StepClass classes[] = {
     [STEP_OVERLAY] = {"overlay", overlay_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY_OUT] = {"copy-out", copy_out_do, new_file_undo, new_file_finish, FALSE,
@@ -251,8 +215,8 @@ static const StepClass classes[] = {
     [STEP_COPY_UP] = {"copy-up", copy_up_do, copy_up_undo, copy_up_undo, FALSE, NEEDS_FILE},
     [STEP_POINT] = {"point", point_do, point_undo, NULL, FALSE, NEEDS_KEEP},
     [STEP_UNLINK] = {"unlink", unlink_do, NULL, NULL, FALSE, 0},
-    [STEP_REPLACE] = {"replace", replace_do, NULL, NULL, FALSE, NEEDS_SOURCE},
-    [STEP_RETIRE] = {"retire", retire_do, NULL, NULL, FALSE, NEEDS_SOURCE},
+    [STEP_REPLACE] = {"replace", step_replace, NULL, NULL, FALSE, NEEDS_SOURCE},
+    [STEP_RETIRE] = {"retire", step_retire, NULL, NULL, FALSE, NEEDS_TEMP | NEEDS_SOURCE},
     [STEP_THAW] = {"thaw", thaw_do, NULL, NULL, FALSE, 0},
 };
 

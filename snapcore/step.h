@@ -33,7 +33,7 @@ typedef struct {
     guint stage; /* steps of one stage run in parallel, stages one after the other */
     char *disk;  /* target, for messages */
     char *path;
-    char *temp; /* OVERLAY, COPY_OUT */
+    char *temp; /* OVERLAY, COPY_OUT, COPY_UP, RETIRE */
     char *like; /* image whose owner the new file gets */
     guint mode; /* bits: of the new file, or those FREEZE takes away from, or those DROP_TAG gives back */
     ImageFormat format;
@@ -60,6 +60,9 @@ gboolean step_finish(const Step *step, Backend *backend, GError **error);
 
 /* One that comes after the commit and must succeed, for the rest to be true. */
 gboolean step_is_needed(const Step *step);
+
+/* Did a step fail with @why because a child of ours was ended? EIO: somebody else may have killed it. */
+gboolean step_was_cut_short(const GError *why);
 
 /* Does the step change qcow2 bookkeeping in place, so that a kill in the middle asks for a repair first? */
 gboolean step_needs_repair(const Step *step);
