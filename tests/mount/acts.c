@@ -74,6 +74,33 @@ static void setup_nameless(const World *w)
     make_image(w, "web-vdc.qcow2", "qcow2");
 }
 
+/* One layer between two that are named, and nobody's. */
+static void setup_middle(const World *w)
+{
+    setup_external(w);
+    take_external(w, "s2");
+    guest_writes(w, 41);
+    ck_works(g_rmdir(at(w, "web/s2")));
+}
+
+/* The first image, which is not ours to remove, and a layer that another stands on. */
+static void setup_first(const World *w)
+{
+    setup_external(w);
+    take_external(w, "s2");
+    guest_writes(w, 41);
+    ck_works(g_rmdir(at(w, "web/s1")));
+}
+
+/* The top is smaller than what it stands on. */
+static void setup_smaller(const World *w)
+{
+    setup_external(w);
+    take_external(w, "s2");
+    run_ok(w, "qemu-img", "resize", "-q", "-f", "qcow2", "--shrink", active_path(w, "web", "vda"), "512K");
+    ck_works(g_rmdir(at(w, "web/s2")));
+}
+
 static int result_of(int result)
 {
     return result == 0 ? 0 : errno;
@@ -168,6 +195,15 @@ static int act_undefine_all(const World *w)
     return put(w, "ctl", "undefine web --snapshots-metadata\n");
 }
 
+/* What a merge cannot do is said in the log alone. */
+static int act_merge(const World *w)
+{
+    int err = put(w, "web/ctl", "wait\n");
+    if (err != 0)
+        return err;
+    return strstr(text_of(w, "web/log"), " not merged: ") != NULL ? EIO : 0;
+}
+
 const Gesture gestures[] = {
     {"create mixed", setup_plain, act_mixed, TRUE},
     {"revert in place", setup_internal, act_revert, TRUE},
@@ -188,6 +224,9 @@ const Gesture gestures[] = {
     {"snapshot.xml", setup_frozen, act_redefine, FALSE},
     {"rmdir the domain", setup_plain, act_undefine, FALSE},
     {"undefine", setup_frozen, act_undefine_all, FALSE},
+    {"merge", setup_middle, act_merge, FALSE},
+    {"merge into the first", setup_first, act_merge, FALSE},
+    {"merge by copy", setup_smaller, act_merge, FALSE},
     {NULL},
 };
 

@@ -4,6 +4,9 @@
 
 #include "machine.h"
 
+/* For -o: no merge begins unless it is waited for. */
+#define NO_MERGES "merge_idle=86400000"
+
 typedef struct {
     const char *name; /* NULL: the end of the list */
     void (*setup)(const World *w);

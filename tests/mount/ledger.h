@@ -30,6 +30,7 @@ typedef struct {
     const char *domain;
     GRand *rand;
     guint disks;
+    char **formats;     /* of the first images */
     GPtrArray *entries; /* of Entry */
     char *current;      /* NULL: none */
     Content active;
@@ -65,5 +66,8 @@ Entry *ledger_any(Ledger *l); /* a snapshot by chance; NULL: there is none */
 void ledger_verify(Ledger *l);
 void ledger_check_images(Ledger *l);
 
-/* Without a snapshot every disk is in its first image again, which stands on nothing and holds no tag. */
+/*
+ * Without a snapshot every disk is one file that stands on nothing and holds no tag: its first image, or, after a revert
+ * to a tag in that, one of ours beside it: the first one is the user's.
+ */
 void ledger_end(Ledger *l);

@@ -150,7 +150,8 @@ static void add_image(const World *w, GString *text, const char *name)
     g_string_append_printf(text, "file %s %o", name, st.st_mode);
     g_auto(GStrv) tags = g_strsplit(st.st_size > 0 ? tags_of(w, path) : "", "\n", -1);
     for (guint i = 0; tags[i] != NULL && *tags[i] != '\0'; i++)
-        g_string_append_printf(text, " %s:%s", tags[i], hash_state(w, path, tags[i]));
+        g_string_append_printf(text, " %s:%s", g_str_has_prefix(tags[i], "domsnapfs-") ? "HIDDEN" : tags[i],
+                               hash_state(w, path, tags[i]));
     g_string_append_c(text, '\n');
 }
 
@@ -183,7 +184,8 @@ const char *digest(const World *w)
 
 const char *essence(const World *w, const char *text)
 {
-    g_autoptr(GRegex) temporary = g_regex_new("^file \\.domsnapfs-.*\n", G_REGEX_MULTILINE, 0, NULL);
+    g_autoptr(GRegex) temporary =
+        g_regex_new("^(?:file \\.domsnapfs-.*|stored .*/undo\\.xml)\n", G_REGEX_MULTILINE, 0, NULL);
     g_autoptr(GRegex) tags = g_regex_new("^(file \\S+).*$", G_REGEX_MULTILINE, 0, NULL);
     g_autofree char *kept = g_regex_replace_literal(temporary, text, -1, 0, "", 0, NULL);
     g_autofree char *bare = g_regex_replace(tags, kept, -1, 0, "\\1", 0, NULL);

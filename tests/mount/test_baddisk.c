@@ -32,7 +32,7 @@ typedef struct {
 /* The digests, from a world of its own that nothing is wrong with. */
 static void learn(Trial *trial)
 {
-    g_autoptr(World) w = world_new(NULL);
+    g_autoptr(World) w = world_new(NO_MERGES);
     trial->gesture->setup(w);
     trial->before = keep(trial->w, digest(w));
     int err = trial->gesture->act(w);
@@ -142,7 +142,7 @@ static void restart(Trial *trial, Bad *bad, const Stage *stage)
     if (stage != NULL)
         stage_restore(stage);
     bad_mount(bad, trial->w);
-    world_start(trial->w, NULL);
+    world_start(trial->w, NO_MERGES);
 }
 
 static void break_at(Trial *trial, Bad *bad, const Stage *stage, BadCall call, guint n, gboolean onwards)
@@ -169,13 +169,13 @@ START_TEST(breaks)
     guint times[N_BAD], runs = 0;
     learn(&trial);
     bad_new(&bad, w);
-    world_start(w, NULL);
+    world_start(w, NO_MERGES);
     trial.gesture->setup(w);
     world_stop(w);
     bad_unmount(&bad, w);
     g_autoptr(Stage) stage = stage_save(w);
     bad_mount(&bad, w);
-    world_start(w, NULL);
+    world_start(w, NO_MERGES);
     trial.what = "nothing is wrong";
     bad_reset(&bad);
     ck_assert_int_eq(trial.gesture->act(w), 0);
@@ -272,11 +272,11 @@ START_TEST(full)
     learn(&trial);
     g_autofree char *size = g_strdup_printf("size=%dm,mode=755", SMALL_MIB);
     ck_works(mount("small", dir, "tmpfs", MS_NOSUID | MS_NODEV, size));
-    world_start(w, NULL);
+    world_start(w, NO_MERGES);
     trial.gesture->setup(w);
     guint times = until_it_fits(&trial, dir);
     world_stop(w);
-    world_start(w, NULL);
+    world_start(w, NO_MERGES);
     expect_state(&trial, 0);
     world_stop(w);
     ck_works(umount2(dir, 0));

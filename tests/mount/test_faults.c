@@ -66,7 +66,7 @@ static gboolean start(Trial *trial, const char *fault, const char *trace)
 {
     int status = 0;
     set_fault(fault, trace);
-    gboolean ok = world_try_start(trial->w, NULL, &status);
+    gboolean ok = world_try_start(trial->w, NO_MERGES, &status);
     set_fault(NULL, NULL);
     trial_assert(trial,
                  ok || (fault != NULL && WIFEXITED(status) &&
@@ -126,7 +126,9 @@ static void expect_reason(Trial *trial)
 {
     const World *w = trial->w;
     const char *log = exists(w, "web/log") ? text_of(w, "web/log") : text_of(w, "log");
-    trial_assert(trial, strstr(log, "FAILED") != NULL || strstr(trial->what, "store.log") != NULL,
+    trial_assert(trial,
+                 strstr(log, "FAILED") != NULL || strstr(log, " not merged: ") != NULL ||
+                     strstr(trial->what, "store.log") != NULL,
                  "no reason in the log: %s", log);
 }
 
@@ -325,7 +327,7 @@ static guint try_round(Trial *trial, Round round)
 
 START_TEST(every_point)
 {
-    g_autoptr(World) w = world_new(NULL);
+    g_autoptr(World) w = world_new(NO_MERGES);
     Trial trial = {.w = w, .gesture = &gestures[_i]};
     trial.gesture->setup(w);
     world_stop(w);
@@ -349,8 +351,19 @@ END_TEST
 /* --- nothing is forgotten --- */
 
 static const char *const kinds_and_phases[] = {
-    "overlay do undo finish", "copy-out do undo finish", "freeze do undo", "tag do undo",
-    "keep do undo finish",    "apply do undo",           "drop-tag do",    "thaw do",
+    "overlay do undo finish",
+    "copy-out do undo finish",
+    "freeze do undo",
+    "tag do undo",
+    "keep do undo finish",
+    "apply do undo",
+    "drop-tag do",
+    "thaw do",
+    "copy-up do finish",
+    "point do",
+    "replace do",
+    "retire do",
+    "unlink do",
 };
 
 /* The names of all points; instead of those with a star the ones of each kind of step. */
@@ -394,7 +407,7 @@ END_TEST
 /* The commit is written but fails, and cannot be taken back: nothing more is done before the store is read anew. */
 START_TEST(decided_at_the_next_start)
 {
-    g_autoptr(World) w = world_new(NULL);
+    g_autoptr(World) w = world_new(NO_MERGES);
     Trial trial = {.w = w, .what = "in doubt"};
     gesture_called("create mixed")->setup(w);
     world_stop(w);
@@ -405,7 +418,7 @@ START_TEST(decided_at_the_next_start)
     ck_errno(g_mkdir(at(w, "web/s2"), 0755), EROFS);
     ck_errno(g_rmdir(at(w, "web")), EROFS);
     world_stop(w);
-    world_start(w, NULL);
+    world_start(w, NO_MERGES);
     ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 state tree");
     ck_has_not(text_of(w, "web/tree"), "read-only");
     use_domain(w);

@@ -213,11 +213,12 @@ START_TEST(other_protocols_are_refused)
     g_autoptr(World) w = web("vda:qcow2");
     const char *all = fingerprint(w, w->images);
     for (guint i = 0; i < G_N_ELEMENTS(protocols); i++) {
-        const char *document = keepf(w,
-                                     "<domainsnapshot><disks><disk name='vda' type='network'>"
-                                     "<source protocol='%s' name='pool/x'><host name='h'/></source></disk></disks>"
-                                     "</domainsnapshot>\n",
-                                     protocols[i]);
+        const char *document =
+            keepf(w,
+                  "<domainsnapshot><disks><disk name='vda' type='network'>"
+                  "<source protocol='%s' name='pool/x'><host name='h'/></source></disk></disks>"
+                  "</domainsnapshot>\n",
+                  protocols[i]);
         ck_assert_int_eq(put(w, "web/ctl", document), EOPNOTSUPP);
         ck_has(text_of(w, "web/log"), keepf(w, "an overlay by protocol '%s' is not supported", protocols[i]));
     }
