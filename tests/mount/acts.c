@@ -74,29 +74,34 @@ static void setup_nameless(const World *w)
     make_image(w, "web-vdc.qcow2", "qcow2");
 }
 
-/* One layer between two that are named, and nobody's. */
+/* Three layers of vda, so that there is one merge to do: two disks' are two operations. */
+static void setup_chain(const World *w)
+{
+    setup_plain(w);
+    for (guint i = 1; i <= 2; i++) {
+        command(w, "web", "create s%u --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=no", i);
+        guest_writes(w, (guint8)(20 * i + 1));
+    }
+}
+
+/* A layer of ours below the active one is nobody's. */
 static void setup_middle(const World *w)
 {
-    setup_external(w);
-    take_external(w, "s2");
-    guest_writes(w, 41);
+    setup_chain(w);
     ck_works(g_rmdir(at(w, "web/s2")));
 }
 
-/* The first image, which is not ours to remove, and a layer that another stands on. */
+/* The first image is, which is not ours to remove, and a layer that another stands on takes its place. */
 static void setup_first(const World *w)
 {
-    setup_external(w);
-    take_external(w, "s2");
-    guest_writes(w, 41);
+    setup_chain(w);
     ck_works(g_rmdir(at(w, "web/s1")));
 }
 
-/* The top is smaller than what it stands on. */
+/* The active layer is smaller than the one below, which is nobody's. */
 static void setup_smaller(const World *w)
 {
-    setup_external(w);
-    take_external(w, "s2");
+    setup_chain(w);
     run_ok(w, "qemu-img", "resize", "-q", "-f", "qcow2", "--shrink", active_path(w, "web", "vda"), "512K");
     ck_works(g_rmdir(at(w, "web/s2")));
 }
@@ -114,6 +119,11 @@ static int act_mkdir(const World *w)
 static int act_external(const World *w)
 {
     return put(w, "web/ctl", "create s1 --diskspec vda,snapshot=external --diskspec vdb,snapshot=external\n");
+}
+
+static int act_discard(const World *w)
+{
+    return put(w, "web/ctl", "revert s1 --discard\n");
 }
 
 static int act_mixed(const World *w)
@@ -207,6 +217,7 @@ static int act_merge(const World *w)
 const Gesture gestures[] = {
     {"create mixed", setup_plain, act_mixed, TRUE},
     {"revert in place", setup_internal, act_revert, TRUE},
+    {"revert and discard", setup_internal, act_discard, TRUE},
     {"revert by copy", setup_frozen, act_revert, TRUE},
     {"mkdir", setup_plain, act_mkdir, FALSE},
     {"create external", setup_plain, act_external, FALSE},
