@@ -334,6 +334,33 @@ START_TEST(a_written_layer_is_busy)
 }
 END_TEST
 
+/* Whoever reads a layer when it is merged away reads on what he has opened. */
+START_TEST(an_open_layer_outlives_its_merge)
+{
+    g_autoptr(World) w = world_new(NULL);
+    machine(w, "web", "vda:qcow2:external");
+    run_ok(w, "mkdir", "web/one");
+    image_write(w, image(w, "web-vda.one"), "qcow2", 9, 0, 300000);
+    g_autofree char *content = NULL, *read = NULL;
+    gsize size;
+    ck_assert(g_file_get_contents(image(w, "web-vda.one"), &content, &size, NULL));
+    int fd = open(at(w, "web/active/vda.qcow2"), O_RDONLY | O_CLOEXEC);
+    struct stat before, after;
+    ck_works(fstat(fd, &before));
+    ck_works(rmdir(at(w, "web/one")));
+    command(w, "web", "wait");
+    ck_assert_int_lt(access(image(w, "web-vda.one"), F_OK), 0);
+    ck_works(fstat(fd, &after));
+    ck_assert_int_eq(after.st_size, before.st_size);
+    ck_assert_uint_eq(after.st_ino, before.st_ino);
+    read = g_malloc(size);
+    ck_assert_int_eq(pread(fd, read, size, 0), (gssize)size);
+    ck_assert_mem_eq(read, content, size);
+    close(fd);
+    same_file(w, "web/active/vda.qcow2", image(w, "web-vda.qcow2"));
+}
+END_TEST
+
 START_TEST(disks_that_took_no_part_show_nothing)
 {
     g_autoptr(World) w = world_new(NULL);
@@ -383,6 +410,7 @@ static Suite *suite(void)
     tcase_add_test(layers, frozen_layers_lose_write_bits);
     tcase_add_test(layers, chain_resolves_in_the_mount);
     tcase_add_test(layers, a_written_layer_is_busy);
+    tcase_add_test(layers, an_open_layer_outlives_its_merge);
     tcase_add_test(layers, image_called_like_its_disk);
     TCase *attributes = add_case(s, "attributes");
     tcase_add_test(attributes, inodes_and_links);

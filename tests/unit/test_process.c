@@ -390,6 +390,29 @@ START_TEST(test_messages)
 }
 END_TEST
 
+/* Killed in the middle: what it was waiting for ends as well. */
+START_TEST(test_dies_with_its_parent)
+{
+    g_autofree char *note = PATH("pid");
+    g_autofree char *script = g_strdup_printf(
+        "trap '' TERM HUP INT; echo $$ > %s.new; mv %s.new %s; exec sleep 300", note, note, note);
+    g_autofree char *text = NULL;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        ProcessSpec spec = SPEC("sh", "-c", script);
+        run_ok(&spec);
+        _exit(0);
+    }
+    for (guint i = 0; i < 2000 && access(note, F_OK) < 0; i++)
+        g_usleep(5000);
+    ck_assert(g_file_get_contents(note, &text, NULL, NULL));
+    ck_assert_int_eq(kill(pid, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    ck_assert(process_gone(text));
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("process");
@@ -410,6 +433,7 @@ static Suite *suite(void)
     TCase *ends = scratch_case(s, "how a child ends");
     tcase_add_test(ends, test_timeout);
     tcase_add_test(ends, test_deaf_child_is_killed_with_its_children);
+    tcase_add_test(ends, test_dies_with_its_parent);
     tcase_add_test(ends, test_cancel);
     tcase_add_test(ends, test_cancelled_too_late_is_done);
     tcase_add_test(ends, test_cancelled_before_it_starts);
