@@ -38,13 +38,21 @@ static void file_free(File *file)
     g_free(file);
 }
 
-static File *file_new(Fs *fs)
+/* @fd, @st: of a layer, or -1 and NULL. Whole before others can find it. */
+static File *file_new_layer(Fs *fs, int fd, const struct stat *st)
 {
     File *file = g_new0(File, 1);
     file->fs = fs;
-    file->fd = -1;
+    file->fd = fd;
+    if (st != NULL)
+        file->st = *st;
     handles_add(fs->handles, file, (GDestroyNotify)file_free);
     return file;
+}
+
+static File *file_new(Fs *fs)
+{
+    return file_new_layer(fs, -1, NULL);
 }
 
 static File *open_layer(Fs *fs, fuse_ino_t ino, GError **error)
@@ -58,10 +66,7 @@ static File *open_layer(Fs *fs, fuse_ino_t ino, GError **error)
         close(fd);
         return NULL;
     }
-    File *file = file_new(fs);
-    file->fd = fd;
-    file->st = st;
-    return file;
+    return file_new_layer(fs, fd, &st);
 }
 
 static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
@@ -342,6 +347,29 @@ static gboolean layer_attr(const File *file, struct stat *ret_stat)
     return TRUE;
 }
 
+typedef struct {
+    fuse_ino_t ino;
+    struct stat st;
+} Wanted;
+
+static gboolean is_wanted(gpointer open, gpointer user)
+{
+    Wanted *wanted = user;
+    const File *file = open;
+    return file->st.st_ino == wanted->ino && layer_attr(file, &wanted->st);
+}
+
+/* A layer that is gone but still open: fstat comes without the handle. */
+static gboolean gone_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
+{
+    Wanted wanted = {.ino = node_ino(NODE_LAYER, node_id(ino))};
+    if (node_kind(ino) != NODE_LAYER ||
+        !handles_find(fs->handles, (GDestroyNotify)file_free, is_wanted, &wanted))
+        return FALSE;
+    *ret_stat = wanted.st;
+    return TRUE;
+}
+
 void file_getattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
 {
     struct fuse_entry_param entry;
@@ -350,6 +378,8 @@ void file_getattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file
         fuse_reply_attr(req, &st, 0);
     else if (node_entry(fs, ino, &entry))
         fuse_reply_attr(req, &entry.attr, entry.attr_timeout);
+    else if (gone_attr(fs, ino, &st))
+        fuse_reply_attr(req, &st, 0);
     else
         fuse_reply_err(req, ENOENT);
 }

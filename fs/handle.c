@@ -43,6 +43,22 @@ void handles_add(Handles *handles, gpointer open, GDestroyNotify free_open)
     g_mutex_unlock(&handles->lock);
 }
 
+gboolean handles_find(Handles *handles, GDestroyNotify free_open,
+                      gboolean (*match)(gpointer open, gpointer user), gpointer user)
+{
+    GHashTableIter iter;
+    gpointer value;
+    gboolean found = FALSE;
+    g_mutex_lock(&handles->lock);
+    g_hash_table_iter_init(&iter, handles->handles);
+    while (!found && g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Handle *handle = value;
+        found = handle->free_open == free_open && match(handle->open, user);
+    }
+    g_mutex_unlock(&handles->lock);
+    return found;
+}
+
 void handles_remove(Handles *handles, gpointer open)
 {
     g_mutex_lock(&handles->lock);

@@ -15,4 +15,7 @@ void handles_free(Handles *handles);
 
 /* @open is open; @free_open frees it, and calls handles_remove itself. */
 void handles_add(Handles *handles, gpointer open, GDestroyNotify free_open);
+/* Ask @match, under the lock, about each that @free_open frees, until it says TRUE. */
+gboolean handles_find(Handles *handles, GDestroyNotify free_open,
+                      gboolean (*match)(gpointer open, gpointer user), gpointer user);
 void handles_remove(Handles *handles, gpointer open);
