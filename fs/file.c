@@ -341,6 +341,8 @@ static gboolean layer_attr(const File *file, struct stat *ret_stat)
     if (file->fd < 0 || fstat(file->fd, &now) < 0)
         return FALSE;
     *ret_stat = file->st;
+    if (!S_ISREG(now.st_mode)) /* of a device it says nothing */
+        return TRUE;
     ret_stat->st_size = now.st_size;
     ret_stat->st_blocks = now.st_blocks;
     ret_stat->st_mtim = now.st_mtim;

@@ -92,7 +92,7 @@ static gboolean check_disk(const AlignedDisk *aligned, const SnapshotDisk *asked
         return FALSE;
     }
     if (aligned->mode == MODE_INTERNAL && !ability->can_internal) {
-        snap_set_error(error, EOPNOTSUPP, "disk '%s': no internal snapshot is possible: %s", disk->target,
+        snap_set_error(error, ability->code, "disk '%s': no internal snapshot is possible: %s", disk->target,
                        ability->why_not);
         return FALSE;
     }

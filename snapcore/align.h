@@ -13,7 +13,8 @@
 typedef struct {
     gboolean can_internal;
     gboolean crowded;    /* it can, but holds so many tags already that each operation on them is slow */
-    const char *why_not; /* when it can't; static text */
+    const char *why_not; /* when it can't; belongs to the caller */
+    int code;            /* the errno for that */
 } DiskAbility;
 
 typedef struct {

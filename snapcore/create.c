@@ -65,8 +65,11 @@ static GArray *look_at_disks(Op *op, DiskAbility *abilities)
         if (state.layer && layer_is_local(state.layer))
             (void)chain_inspect(op->core, op->domain, state.layer, &state.info, &state.error);
         g_array_append_val(states, state);
-        if (!state.info)
-            ability->why_not = "its image cannot be read";
+        ability->code = state.error ? snap_errno(state.error) : EOPNOTSUPP;
+        if (state.error)
+            ability->why_not = state.error->message;
+        else if (!state.info)
+            ability->why_not = "it is on another machine";
         else if (state.layer->format != FORMAT_QCOW2)
             ability->why_not = "only qcow2 images can hold them";
         else if (state.info->n_bitmaps > 0)

@@ -23,7 +23,8 @@ guint64 join_bytes_of(const Layer *layer);
 
 /*
  * Down or up? The way that moves fewer bytes. But written into one file, the largest layer would give the size, and what a
- * smaller one above hides would come to light again: only a copy is right then. EOPNOTSUPP when neither way is.
+ * smaller one above hides would come to light again: only a copy is right then, or to join only
+ * those from the smaller one on: the run is cut. EOPNOTSUPP when no way is.
  */
 gboolean join_choose_way(Join *join, GError **error);
 

@@ -77,38 +77,61 @@ static gboolean is_up_cheaper(const Merge *merge)
            file_copies_for_free(merge->top->path);
 }
 
-gboolean join_choose_way(Join *join, GError **error)
+/*
+ * The sizes along the run, from the lowest one up: *ret_smaller is the index in it of the first layer that is smaller
+ * than what it stands on (the run's length: the top), or -1.
+ */
+static gboolean look_at_sizes(Join *join, guint64 *ret_first, int *ret_smaller, GError **error)
 {
-    Merge *merge = join->merge;
-    const Layer *low = join_lowest(join);
-    const Layer *smaller = NULL;
-    guint64 size, first;
-    if (merge->kind == MERGE_DROP)
-        return TRUE;
-    if (!size_of(join, low, &first, error))
-        return FALSE;
-    size = first;
-    for (guint i = 1; i <= merge->run->len; i++) {
+    const Merge *merge = join->merge;
+    guint64 size = 0;
+    *ret_smaller = -1;
+    for (guint i = 0; i <= merge->run->len; i++) {
         const Layer *layer = i < merge->run->len ? merge->run->pdata[i] : merge->top;
         if (!size_of(join, layer, &join->upper_size, error))
             return FALSE;
-        if (join->upper_size < size)
-            smaller = layer;
+        if (i == 0)
+            *ret_first = join->upper_size;
+        else if (join->upper_size < size && *ret_smaller < 0)
+            *ret_smaller = (int)i;
         size = join->upper_size;
     }
-    if (merge->may_up && (smaller || is_up_cheaper(merge)))
-        merge->kind = MERGE_UP;
-    if (merge->kind == MERGE_UP)
+    return TRUE;
+}
+
+/* What a shrunk layer hides must not come to light again: those from it on are joined, without what it stands on. */
+static gboolean cut_below(const Merge *merge, guint smaller, GError **error)
+{
+    if (smaller < merge->run->len) {
+        g_ptr_array_remove_range(merge->run, 0, smaller);
         return TRUE;
-    if (smaller)
-        snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
-                       smaller->path);
-    else if (low->type == DISK_BLOCK && size > first)
-        snap_set_error(error, EOPNOTSUPP,
-                       "'%s' is too small: the disk has grown to %" G_GUINT64_FORMAT " bytes", low->path,
-                       size);
-    else
+    }
+    snap_set_error(error, EOPNOTSUPP, "'%s' is smaller than what it stands on, and cannot be copied up",
+                   merge->top->path);
+    return FALSE;
+}
+
+gboolean join_choose_way(Join *join, GError **error)
+{
+    Merge *merge = join->merge;
+    guint64 first;
+    int smaller;
+    if (merge->kind == MERGE_DROP)
         return TRUE;
+    do {
+        if (!look_at_sizes(join, &first, &smaller, error))
+            return FALSE;
+        if (merge->may_up && (smaller >= 0 || is_up_cheaper(merge)))
+            merge->kind = MERGE_UP;
+        if (merge->kind == MERGE_UP)
+            return TRUE;
+        if (smaller >= 0 && !cut_below(merge, (guint)smaller, error))
+            return FALSE;
+    } while (smaller >= 0);
+    if (join_lowest(join)->type != DISK_BLOCK || join->upper_size <= first)
+        return TRUE;
+    snap_set_error(error, EOPNOTSUPP, "'%s' is too small: the disk has grown to %" G_GUINT64_FORMAT " bytes",
+                   join_lowest(join)->path, join->upper_size);
     return FALSE;
 }
 

@@ -104,6 +104,11 @@ char *mirror_compare_files(const Mirror *mirror, World *world)
     char *wrong = NULL;
     for (guint i = 0; i < files->len && !wrong; i++)
         wrong = compare_file(mirror, &uses, files->pdata[i]);
+    if (wrong) {
+        g_autofree char *log = world_log(world, mirror->domain);
+        g_autofree char *what = wrong;
+        wrong = g_strdup_printf("%s; log:\n%s", what, log);
+    }
     g_hash_table_unref(uses.own);
     g_hash_table_unref(uses.tagged);
     g_hash_table_unref(uses.used);

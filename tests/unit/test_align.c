@@ -187,6 +187,7 @@ static DiskAbility *abilities_of(const DomainDef *def)
     for (guint i = 0; i < def->disks->len; i++) {
         const DiskDef *disk = def->disks->pdata[i];
         abilities[i].can_internal = disk->type == DISK_FILE && disk->format == FORMAT_QCOW2;
+        abilities[i].code = EOPNOTSUPP;
         abilities[i].why_not = abilities[i].can_internal ? NULL : "only qcow2 images can hold them";
     }
     return abilities;

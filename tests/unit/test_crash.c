@@ -357,6 +357,8 @@ static void check(Trial *trial, guint n)
 {
     World *world = trial->world;
     g_autofree char *now = world_digest(world, "web");
+    if (g_getenv("CRASH_ONLY"))
+        printf("# point %u\n", n);
     world_check_clean(world, "web");
     gboolean before = strcmp(now, trial->before) == 0;
     if (!before && strcmp(now, trial->after) != 0) {
@@ -575,6 +577,11 @@ static Suite *suite(void)
 {
     Suite *suite = suite_create("crash");
     TCase *tcase = loops_case(suite, "every point");
+    const char *only = g_getenv("CRASH_ONLY");
+    if (only) {
+        tcase_add_loop_test(tcase, killed, atoi(only), atoi(only) + 1);
+        return suite;
+    }
     tcase_add_loop_test(tcase, killed, 0, G_N_ELEMENTS(scenarios));
     tcase_add_loop_test(tcase, fails_once, 0, G_N_ELEMENTS(scenarios));
     tcase_add_loop_test(tcase, fails_from_then_on, 0, 4);
