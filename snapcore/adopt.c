@@ -51,43 +51,23 @@ static gboolean check_files(const Domain *domain, GError **error)
     return TRUE;
 }
 
-/* The directories that the domain's layers lie in, a set of paths. */
-static GHashTable *directories(const Domain *domain)
-{
-    GHashTable *dirs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
-    GHashTableIter iter;
-    gpointer layer;
-    g_hash_table_iter_init(&iter, domain->layers);
-    while (g_hash_table_iter_next(&iter, NULL, &layer))
-        if (file_id_known(&((Layer *)layer)->file))
-            g_hash_table_add(dirs, g_path_get_dirname(((Layer *)layer)->path));
-    return dirs;
-}
-
 /* libvirt may have taken a snapshot after the import: then what we think the guest writes is somebody's base by now. */
 static gboolean check_clones(Op *op, const Layer *layer, GError **error)
 {
-    g_autoptr(GHashTable) dirs = directories(op->domain);
     g_autoptr(GError) why = NULL;
-    GHashTableIter iter;
-    gpointer dir;
-    g_hash_table_iter_init(&iter, dirs);
-    while (g_hash_table_iter_next(&iter, &dir, NULL)) {
-        g_autofree char *clone = NULL;
-        if (!chain_find_clone(op->core, dir, layer, NULL, &clone, &why)) {
-            snap_set_error(error, EROFS, "who stands on '%s' cannot be known: %s", layer->path, why->message);
-            return FALSE;
-        }
-        if (clone) {
-            snap_set_error(
-                error, EROFS,
-                "'%s', which was not imported, stands on '%s', which the domain writes: import it again, or "
-                "move that file away if nobody needs it",
-                clone, layer->path);
-            return FALSE;
-        }
+    g_autofree char *clone = NULL;
+    if (!chain_find_clone(op->core, op->domain, layer, TRUE, &clone, &why)) {
+        snap_set_error(error, EROFS, "who stands on '%s' cannot be known: %s", layer->path, why->message);
+        return FALSE;
     }
-    return TRUE;
+    if (!clone)
+        return TRUE;
+    snap_set_error(
+        error, EROFS,
+        "'%s', which was not imported, stands on '%s', which the domain writes: import it again, or "
+        "move that file away if nobody needs it",
+        clone, layer->path);
+    return FALSE;
 }
 
 /* Not even to read: a machine that libvirt still runs may stand on it. */

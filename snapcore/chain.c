@@ -287,24 +287,18 @@ gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **
 
 char *chain_backing_of(Core *core, const char *path)
 {
-    g_autofree char *name = clones_backing_name(core->backend, path);
-    return name ? chain_backing_path(core, path, name, NULL) : NULL;
+    g_autofree char *name = NULL;
+    return clones_backing_name(core->backend, path, &name, NULL) && name
+               ? chain_backing_path(core, path, name, NULL)
+               : NULL;
 }
 
-/* Is @below the backing file of the image @path? A name that is more than a path ("json:...") counts when it holds the
- * file's name. */
-static gboolean stands_on(Core *core, const char *path, const Layer *below)
-{
-    FileLook look;
-    g_autofree char *name = clones_backing_name(core->backend, path);
-    if (!name)
-        return FALSE;
-    g_autofree char *backing = chain_backing_path(core, path, name, NULL);
-    if (!backing)
-        return strstr(name, strrchr(below->path, '/') + 1) != NULL;
-    return file_look(backing, &look, NULL) && look.id.dev == below->file.dev &&
-           look.id.ino == below->file.ino;
-}
+/* Whose clone is looked for. */
+typedef struct {
+    const Core *core;
+    const Layer *below;
+    const Domain *except; /* NULL: nobody's do not count */
+} Sought;
 
 /* Is the file @id a layer of @domain that is recorded as standing on @below? */
 static gboolean knows_upper(const Domain *domain, const FileId *id, const Layer *below)
@@ -320,41 +314,54 @@ static gboolean knows_upper(const Domain *domain, const FileId *id, const Layer 
     return FALSE;
 }
 
-gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, const Domain *except,
+/* A name that is more than a path ("json:...") counts when it holds the file's name. */
+static gboolean stands_on(const char *file, const FileLook *look, const char *name, gconstpointer user)
+{
+    const Sought *sought = user;
+    const Layer *below = sought->below;
+    FileLook under;
+    if (sought->except && knows_upper(sought->except, &look->id, below))
+        return FALSE;
+    g_autofree char *backing = chain_backing_path(sought->core, file, name, NULL);
+    if (!backing)
+        return strstr(name, strrchr(below->path, '/') + 1) != NULL;
+    return file_look(backing, &under, NULL) && file_id_same(&under.id, &below->file);
+}
+
+/* The directories that @layer and the images of @domain lie in, a set of paths. */
+static GHashTable *directories(const Domain *domain, const Layer *layer)
+{
+    GHashTable *dirs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_add(dirs, g_path_get_dirname(layer->path));
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *each = value;
+        if (layer_is_local(each) && each->type == DISK_FILE && file_id_known(&each->file))
+            g_hash_table_add(dirs, g_path_get_dirname(each->path));
+    }
+    return dirs;
+}
+
+gboolean chain_find_clone(Core *core, const Domain *domain, const Layer *layer, gboolean known_too,
                           char **ret_clone, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
-    const char *entry;
-    if (!dir) {
-        snap_set_error(error, snap_errno(why), "%s", why->message);
-        return FALSE;
-    }
-    *ret_clone = NULL;
-    while (!*ret_clone && (entry = g_dir_read_name(dir))) {
-        g_autofree char *file = g_build_filename(path, entry, NULL);
-        FileLook look; /* regular files only: opening anything else may block or act */
-        if (file_look(file, &look, NULL) && !look.block &&
-            !(except && knows_upper(except, &look.id, layer)) && stands_on(core, file, layer))
-            *ret_clone = g_steal_pointer(&file);
-    }
+    const Sought sought = {core, layer, known_too ? NULL : domain};
+    g_autoptr(GHashTable) dirs = directories(domain, layer);
+    g_autofree char *clone = NULL;
+    GHashTableIter iter;
+    gpointer dir;
+    g_hash_table_iter_init(&iter, dirs);
+    while (!clone && g_hash_table_iter_next(&iter, &dir, NULL))
+        if (!clones_find(core->backend, dir, stands_on, &sought, &clone, error))
+            return FALSE;
+    *ret_clone = g_steal_pointer(&clone);
     return TRUE;
 }
 
-/* Is there one in @layer's own directory? What cannot be known counts as yes. */
-static gboolean has_upper(Core *core, const Domain *except, const Layer *layer)
+gboolean chain_has_clone(Core *core, const Domain *domain, const Layer *layer)
 {
-    g_autofree char *dir = g_path_get_dirname(layer->path);
     g_autofree char *clone = NULL;
-    return !chain_find_clone(core, dir, layer, except, &clone, NULL) || clone;
-}
-
-gboolean chain_has_clone(Core *core, const Layer *layer)
-{
-    return has_upper(core, NULL, layer);
-}
-
-gboolean chain_has_stranger(Core *core, const Domain *domain, const Layer *layer)
-{
-    return has_upper(core, domain, layer);
+    return !chain_find_clone(core, domain, layer, TRUE, &clone, NULL) || clone;
 }

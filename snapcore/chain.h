@@ -36,19 +36,16 @@ char *chain_backing_path(const Core *core, const char *path, const char *name, G
 gboolean chain_record(Core *core, Domain *domain, const DiskDef *disk, GError **error);
 
 /*
- * An image (qcow2, qed) in the directory @path, known to the store or not, that has @layer as its backing file (by device
- * and inode): *ret_clone, NULL when there is none. Caller frees. It would read other bytes if @layer's content changed.
- * Images that @except (may be NULL) has recorded as standing on @layer do not count.
- * FALSE: the directory cannot be read.
+ * An image (qcow2, qed), known to the store or not, that has @layer as its backing file (by device and inode), in one of
+ * the directories that @layer and @domain's images lie in: *ret_clone, NULL when there is none. Caller frees. It would read
+ * other bytes if @layer's content changed. Unless @known_too, those that @domain has recorded as standing on @layer do not
+ * count. FALSE: it cannot be known; EBUSY, or the errno of a directory that cannot be read.
  */
-gboolean chain_find_clone(Core *core, const char *path, const Layer *layer, const Domain *except,
+gboolean chain_find_clone(Core *core, const Domain *domain, const Layer *layer, gboolean known_too,
                           char **ret_clone, GError **error);
 
-/* Is there one in @layer's own directory? Yes, too, when that cannot be known. */
-gboolean chain_has_clone(Core *core, const Layer *layer);
-
-/* The same, but images that @domain itself has recorded as standing on @layer do not count. */
-gboolean chain_has_stranger(Core *core, const Domain *domain, const Layer *layer);
+/* Is there one at all? Yes, too, when that cannot be known. */
+gboolean chain_has_clone(Core *core, const Domain *domain, const Layer *layer);
 
 /*
  * @path made absolute and real: symlinks resolved as far as it exists, but the name of a block device in /dev is kept,

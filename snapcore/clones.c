@@ -1,36 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "clones.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
-#include "files.h"
 
-char *clones_backing_name(Backend *backend, const char *path)
+gboolean clones_backing_name(Backend *backend, const char *path, char **ret_name, GError **error)
 {
     static const ImageFormat formats[] = {FORMAT_QCOW2, FORMAT_QED};
     for (gsize i = 0; i < G_N_ELEMENTS(formats); i++) {
         g_autoptr(ImageInfo) info = NULL;
-        if (backend->ops->inspect(backend, path, formats[i], &info, NULL))
-            return g_steal_pointer(&info->backing_name);
+        g_autoptr(GError) why = NULL;
+        if (backend->ops->inspect(backend, path, formats[i], &info, &why)) {
+            *ret_name = g_steal_pointer(&info->backing_name);
+            return TRUE;
+        }
+        if (snap_errno(why) == EINVAL || snap_errno(why) == ENOENT)
+            continue; /* it is none of that format; it went just now */
+        snap_set_error(error, EBUSY, "what '%s' stands on cannot be known: %s", path, why->message);
+        return FALSE;
     }
-    return NULL;
+    *ret_name = NULL;
+    return TRUE;
 }
 
-/* A name that is more than a path ("json:...") counts when it holds the file's name. */
-static gboolean names(const char *name, const char *dir, const char *path)
-{
-    if (name[strcspn(name, ":/")] == ':')
-        return strstr(name, strrchr(path, '/') + 1) != NULL;
-    g_autofree char *full = g_canonicalize_filename(name, dir);
-    return strcmp(full, path) == 0;
-}
-
-gboolean clones_find_named(Backend *backend, const char *path, char **ret_clone, GError **error)
+gboolean clones_find(Backend *backend, const char *path, ClonesMatch match, gconstpointer user,
+                     char **ret_clone, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    g_autofree char *parent = g_path_get_dirname(path);
-    g_autoptr(GDir) dir = g_dir_open(parent, 0, &why);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, &why);
     const char *entry;
     if (!dir) {
         snap_set_error(error, snap_errno(why), "%s", why->message);
@@ -38,13 +38,37 @@ gboolean clones_find_named(Backend *backend, const char *path, char **ret_clone,
     }
     g_autofree char *clone = NULL;
     while (!clone && (entry = g_dir_read_name(dir))) {
-        g_autofree char *file = g_build_filename(parent, entry, NULL);
-        FileLook look; /* regular files only: opening anything else may block or act */
-        g_autofree char *name =
-            file_look(file, &look, NULL) && !look.block ? clones_backing_name(backend, file) : NULL;
-        if (name && names(name, parent, path))
+        g_autofree char *file = g_build_filename(path, entry, NULL);
+        g_autofree char *name = NULL;
+        FileLook look;
+        if (!file_look(file, &look, NULL) || look.block)
+            continue; /* regular files only: opening anything else may block or act */
+        if (!clones_backing_name(backend, file, &name, error))
+            return FALSE;
+        if (name && match(file, &look, name, user))
             clone = g_steal_pointer(&file);
     }
     *ret_clone = g_steal_pointer(&clone);
     return TRUE;
+}
+
+/* A name that is more than a path ("json:...") counts when it holds the file's name. */
+static gboolean names(const char *file, const FileLook *look, const char *name, gconstpointer user)
+{
+    const char *path = user;
+    if (name[strcspn(name, ":/")] == ':')
+        return strstr(name, strrchr(path, '/') + 1) != NULL;
+    g_autofree char *dir = g_path_get_dirname(file);
+    g_autofree char *full = g_canonicalize_filename(name, dir);
+    g_autofree char *parent = g_path_get_dirname(full);
+    char *real = realpath(parent, NULL); /* of the directory: the file itself may not be there */
+    g_autofree char *resolved = g_build_filename(real ? real : parent, strrchr(full, '/') + 1, NULL);
+    free(real);
+    return strcmp(resolved, path) == 0;
+}
+
+gboolean clones_find_named(Backend *backend, const char *path, char **ret_clone, GError **error)
+{
+    g_autofree char *dir = g_path_get_dirname(path);
+    return clones_find(backend, dir, names, path, ret_clone, error);
 }

@@ -13,8 +13,39 @@ Layer *join_lowest(const Join *join)
     return join->merge->run->pdata[0];
 }
 
-static gboolean check_layer(Op *op, const Layer *layer, GError **error)
+/* Whoever stands on @layer without our knowing would read other bytes, or nothing. */
+static gboolean check_strangers(const Join *join, const Layer *layer, GError **error)
 {
+    g_autofree char *clone = NULL;
+    if (!chain_find_clone(join->op->core, join->op->domain, layer, FALSE, &clone, error))
+        return FALSE;
+    if (clone)
+        snap_set_error(error, EBUSY, "an image that this domain does not know stands on '%s': '%s'",
+                       layer->path, clone);
+    return !clone;
+}
+
+/* What the user has taken by hand stays the user's: with @layer's file it would go. */
+static gboolean check_tags(const Join *join, const Layer *layer, const ImageInfo *info, GError **error)
+{
+    for (guint i = 0; i < info->tags->len; i++) {
+        const char *name = ((const ImageTag *)info->tags->pdata[i])->name;
+        if (domain_tag_named(join->op->domain, layer, name) ||
+            g_ptr_array_find_with_equal_func(layer->stale, name, g_str_equal, NULL))
+            continue;
+        snap_set_error(error, EBUSY,
+                       "'%s' has the internal snapshot '%s', which no snapshot names: delete it, or "
+                       "name it (redefine)",
+                       layer->path, name);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* @goes: its file does. */
+static gboolean check_layer(const Join *join, const Layer *layer, gboolean goes, GError **error)
+{
+    Op *op = join->op;
     FileLook look;
     g_autoptr(ImageInfo) info = NULL;
     if (!file_look(layer->path, &look, error) || !op_take_image(op, layer->path, error))
@@ -27,16 +58,8 @@ static gboolean check_layer(Op *op, const Layer *layer, GError **error)
     else if (op_is_shared(op, layer))
         snap_set_error(error, EBUSY, "another domain has '%s', too", layer->path);
     else
-        return chain_inspect(op->core, op->domain, layer, &info, error);
-    return FALSE;
-}
-
-/* Whoever stands on @layer without our knowing would read other bytes, or nothing. */
-static gboolean check_strangers(const Join *join, const Layer *layer, GError **error)
-{
-    if (!chain_has_stranger(join->op->core, join->op->domain, layer))
-        return TRUE;
-    snap_set_error(error, EBUSY, "an image that this domain does not know stands on '%s'", layer->path);
+        return chain_inspect(op->core, op->domain, layer, &info, error) &&
+               (!goes || check_tags(join, layer, info, error));
     return FALSE;
 }
 
@@ -142,12 +165,14 @@ gboolean join_take_layers(Join *join, GError **error)
         const Layer *layer = merge->run->pdata[i];
         gboolean whole = i == 0 && merge->kind != MERGE_UP;
         if (!(whole ? op_take(join->op, layer, &join->lower_fd, error) : op_hold(join->op, layer, error)) ||
-            !check_layer(join->op, layer, error) || !check_strangers(join, layer, error))
+            !check_layer(join, layer, i > 0 || merge->kind != MERGE_DOWN, error) ||
+            !check_strangers(join, layer, error))
             return FALSE;
     }
     if (!merge->top)
         return TRUE;
     gboolean renamed = strcmp(merge_path(merge), merge->top->path) != 0;
-    return op_hold(join->op, merge->top, error) && check_layer(join->op, merge->top, error) &&
+    return op_hold(join->op, merge->top, error) &&
+           check_layer(join, merge->top, merge->kind == MERGE_DOWN, error) &&
            (!renamed || check_strangers(join, merge->top, error));
 }

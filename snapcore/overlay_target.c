@@ -151,7 +151,7 @@ static gboolean check_free(const Target *target, const FileLook *look, GError **
         snap_set_error(error, EACCES,
                        "'%s' has no write bits: something stands on it, or nobody may write it",
                        target->path);
-    else if (chain_has_clone(target->op->core, &seen))
+    else if (chain_has_clone(target->op->core, target->op->domain, &seen))
         snap_set_error(error, EBUSY, "another image beside it has '%s' as its backing file", target->path);
     else
         return TRUE;

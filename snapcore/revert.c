@@ -85,7 +85,7 @@ static gboolean can_apply(Op *op, const StateDisk *state)
     const Layer *layer = state->layer;
     return domain_layer_is_active(op->domain, layer) && !layer->frozen &&
            !domain_layer_is_stood_on(op->domain, layer) && !op_other_disk(op, layer, state->target) &&
-           !op_is_shared(op, layer) && !chain_has_clone(op->core, layer);
+           !op_is_shared(op, layer) && !chain_has_clone(op->core, op->domain, layer);
 }
 
 static const ImageTag *find_tag(const ImageInfo *info, const StateDisk *state, GError **error)
