@@ -87,17 +87,22 @@ static gboolean is_written(const Domain *domain, const Layer *layer)
     return FALSE;
 }
 
-gboolean admit_state(const Domain *domain, const Layer *layer, gboolean own, GError **error)
+gboolean admit_content(const Layer *layer, GError **error)
 {
-    const Layer *each = own ? layer : domain_find_layer(domain, layer->backing);
-    if (own && layer->mixed) {
+    if (layer->mixed)
         snap_set_error(
             error, EIO,
             "'%s' does not hold that state any more: its snapshot was deleted, and a merge has begun to "
             "write into it",
             layer->path);
+    return !layer->mixed;
+}
+
+gboolean admit_state(const Domain *domain, const Layer *layer, gboolean own, GError **error)
+{
+    const Layer *each = own ? layer : domain_find_layer(domain, layer->backing);
+    if (own && !admit_content(layer, error))
         return FALSE;
-    }
     for (guint i = 0; each && i < g_hash_table_size(domain->layers); i++) {
         if (is_written(domain, each)) {
             snap_set_error(

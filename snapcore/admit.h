@@ -10,6 +10,9 @@
  */
 gboolean admit_path(Core *core, DomainDef *def, DiskDef *disk, GError **error);
 
+/* Is the own content of @layer still what it was when it was frozen? EIO: a merge has begun to write into it. */
+gboolean admit_content(const Layer *layer, GError **error);
+
 /*
  * May the content of @layer (@own: its own, else the state of a tag in it, or its content at this moment) be the state of
  * a snapshot of @domain for ever? EINVAL when the domain's guest may write it, or anything that it stands on. (What

@@ -215,7 +215,8 @@ static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHas
     }
 }
 
-gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
+/* @domain is what the store is going to say. */
+static gboolean settle(Core *core, Domain *domain, Plan *plan, GError **error)
 {
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
     g_autoptr(GHashTable) touched = g_hash_table_new(NULL, NULL);
@@ -246,6 +247,21 @@ gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error)
         g_ptr_array_add(writes, store_sidecar_write(domain, value));
     }
     return store_apply(core->store, plan_domain(plan), writes, error) && plan_close(plan, error);
+}
+
+gboolean op_settle(Core *core, Domain **domain, Plan *plan, GError **error)
+{
+    g_autoptr(GPtrArray) failed = g_ptr_array_new();
+    if (!plan_owes(plan))
+        return settle(core, *domain, plan, error);
+    if (!plan_settle(plan, failed, error))
+        return FALSE;
+    Domain *now = store_load(core->store, plan_domain(plan), (*domain)->object.id, error);
+    if (!now)
+        return FALSE;
+    domain_free(*domain);
+    *domain = now;
+    return settle(core, now, plan, error);
 }
 
 /* Somebody dropped a straggler by hand, and a snapshot has a tag of that name again: it is no straggler any more. */
@@ -361,6 +377,15 @@ static void mark_images(Op *op, const Domain *domain)
         }
 }
 
+/* Let *domain be as it is shown now. */
+static void take_shown(Core *core, Domain **domain)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    Domain *shown = domain_copy(g_hash_table_lookup(core->domains, &(*domain)->object.id));
+    domain_free(*domain);
+    *domain = shown;
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
@@ -371,8 +396,9 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
 
     let_go(op);
     Domain *domain = g_steal_pointer(&op->domain);
-    if (!op_settle(op->core, domain, op->plan,
-                   &why)) { /* it has happened all the same, and will be completed */
+    if (!settle(op->core, domain, op->plan, &why)) { /* it has happened all the same, and will be completed */
+        if (plan_owes(op->plan)) /* what a guest may be started from is still the old one */
+            take_shown(op->core, &domain);
         domain->broken = g_strdup_printf("the store could not be brought up to date: %s", why->message);
         domain->stuck = TRUE;
     }

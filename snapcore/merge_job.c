@@ -45,17 +45,30 @@ static GPtrArray *uppers(const Merge *merge)
     return list;
 }
 
+/* The run's layers lose their own content. FALSE: all have already. */
+static gboolean set_mixed(const Join *join)
+{
+    const GPtrArray *run = join->merge->run;
+    gboolean news = FALSE;
+    for (guint i = 0; i < run->len; i++) {
+        Layer *layer = run->pdata[i];
+        if (layer->mixed)
+            continue;
+        news = layer->mixed = TRUE;
+        op_write_home(join->op, layer);
+    }
+    return news;
+}
+
 /*
- * From here on the lowest layer's own content is nobody's, and this is on record before the first byte is written.
- * Like every active layer it can be written then.
+ * From here on the own content of the lowest layer, and of what stands on it up to the top, is nobody's, and this is on
+ * record before the first byte is written. Like every active layer the lowest can be written then.
  */
 static gboolean open_lowest(Join *join, GError **error)
 {
     Layer *layer = join_lowest(join);
-    if (!layer->mixed) {
-        g_autoptr(GArray) ids = ids_of(join->merge);
-        layer->mixed = TRUE;
-        op_write_home(join->op, layer);
+    g_autoptr(GArray) ids = ids_of(join->merge);
+    if (set_mixed(join)) {
         if (!plan_prepare(join->op->plan, join->op->cancel, error) || !op_commit(join->op, error, NULL))
             return FALSE;
         if (!op_again(join->op, error))
@@ -228,7 +241,7 @@ static gboolean commit_join(Join *join, char *joined, GError **error)
         return FALSE;
     g_autofree char *what = merge_describe(merge);
     g_autoptr(GPtrArray) gone = gone_paths(merge);
-    for (guint i = 0; i < merge->run->len; i++) {
+    for (guint i = merge->run->len; i-- > 0;) { /* what one stands on goes after it */
         const Layer *layer = merge->run->pdata[i];
         if (layer->made && (merge->kind != MERGE_DOWN || i > 0)) /* the lowest is the joined one */
             plan_unlink(op, layer->path, &layer->file);
@@ -348,7 +361,7 @@ gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *c
         char *line = g_strdup_printf("not merged: %s: %s", what, why->message);
         if (g_hash_table_add(told, line))
             core_log(core, op->job->domain, "%s", line);
-        if (snap_errno(why) == EBUSY && !blocked)
+        if ((snap_errno(why) == EBUSY || snap_errno(why) == ENOSPC) && !blocked)
             blocked = g_steal_pointer(&why);
     }
     if (!blocked)

@@ -57,9 +57,10 @@ static void work(gpointer data, gpointer user)
     g_autoptr(GError) why = NULL;
     int code = merge_domain(core, due->id, due->told, due->running, &why) ? 0 : snap_errno(why);
     g_mutex_lock(&core->lock);
-    due->blocked = code == EBUSY ? due->blocked + 1 : 0;
-    /* It gave way, or must wait for somebody: later. Anything else does not get better by itself. */
-    gboolean later = due->again || ((code == EINTR || code == EBUSY) && !due->called_off);
+    gboolean blocked = code == EBUSY || code == ENOSPC;
+    due->blocked = blocked ? due->blocked + 1 : 0;
+    /* It gave way, or must wait for somebody, or for room: later. Anything else does not get better by itself. */
+    gboolean later = due->again || ((code == EINTR || blocked) && !due->called_off);
     if (later && !merger->stopping) {
         g_clear_object(&due->running);
         due->again = due->called_off = FALSE;

@@ -187,8 +187,11 @@ Core *core_new(const CoreOptions *options, Store *store, Backend *backend);
 /* Tell that @name is gone from the directory @where. */
 void core_tell_gone(Core *core, EngineId where, const char *name);
 
-/* Run @settle for a plan that has committed: cleaning up, then the sidecars of layers that it touched. */
-gboolean op_settle(Core *core, Domain *domain, Plan *plan, GError **error);
+/*
+ * Bring a plan that has committed to its end: cleaning up, then the sidecars of layers that it touched. *domain is what the
+ * store says; where that was not yet what it is going to say (plan_owes), another one takes its place.
+ */
+gboolean op_settle(Core *core, Domain **domain, Plan *plan, GError **error);
 
 /* A domain whose images are not what is recorded: read-only from now on, with the reason. */
 void core_break(Core *core, EngineId id, const char *why);

@@ -100,7 +100,7 @@ static gboolean unstick(Op *op, EngineId id, GError **error)
     g_mutex_unlock(&core->lock);
     gboolean ok = !why;
     if (plan && plan_committed(plan))
-        ok = op_settle(core, copy, plan, &why);
+        ok = op_settle(core, &copy, plan, &why);
     else if (plan)
         ok = plan_recover(plan, failed, &why);
     if (!ok) {

@@ -90,6 +90,14 @@ const GPtrArray *plan_afters(const Plan *plan)
     return plan->after;
 }
 
+gboolean plan_owes(const Plan *plan)
+{
+    for (guint i = 0; i < plan->after->len; i++)
+        if (step_is_needed(plan->after->pdata[i]))
+            return TRUE;
+    return FALSE;
+}
+
 const char *plan_stuck(const Plan *plan)
 {
     return plan->stuck;

@@ -121,7 +121,7 @@ static void recover(Recovery *recovery)
     gboolean forward = plan_committed(recovery->plan);
     g_autofree char *what = g_strdup(plan_what(recovery->plan));
     if (!plan_recover(recovery->plan, failed, &why) ||
-        (forward && !op_settle(core, recovery->domain, recovery->plan, &why)))
+        (forward && !op_settle(core, &recovery->domain, recovery->plan, &why)))
         g_prefix_error(&why, "'%s', cut short by a crash, could not be brought to an end: ", what);
     check_and_show(core, g_steal_pointer(&recovery->domain), why, why != NULL);
     if (!why)
@@ -164,7 +164,8 @@ static void load_domain(Core *core, const char *name, GPtrArray *recoveries)
     if (plan && core->read_only)
         snap_set_error(&why, EROFS, "'%s' was cut short by a crash; mount once without -o ro",
                        plan_what(plan));
-    else if (committed)
+    else if (committed &&
+             !plan_owes(plan)) /* else a guest may still have to be started as the old ones say */
         (void)plan_write_files(plan, &why);
 
     Domain *domain = store_load(core->store, name, core_next_domain_id(core), &unreadable);

@@ -200,6 +200,8 @@ static gboolean plan_absent(Revert *revert, DiskDef *disk, Layer **ret_layer, GE
         !chain_record(core, op->domain, disk, error))
         return FALSE;
     Layer *layer = domain_find_layer(op->domain, disk->source);
+    if (!admit_content(layer, error))
+        return FALSE;
     if (!disk->readonly && (layer->frozen || domain_layer_is_needed(op->domain, layer))) {
         const StateDisk state = {.target = disk->target, .layer = layer};
         return plan_overlay(revert, &state, ret_layer, error);
