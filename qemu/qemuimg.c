@@ -241,14 +241,20 @@ static gboolean run_check(const char *program, const char *path, const char *con
     return TRUE;
 }
 
-/* Leaks that stay are a waste, not a danger. */
+/* What one pass mends may be seen to leak by the next one. Leaks that stay all the same are a waste, not a danger. */
+#define REPAIR_PASSES 3
+
 gboolean qemuimg_repair(const char *program, const char *path, GError **error)
 {
     static const char *const options[] = {"-q", "-r", "all", NULL};
-    g_autoptr(ProcessResult) result = NULL;
-    if (!run_check(program, path, options, &result, error))
-        return FALSE;
-    if (result->status != 2)
+    int status = 3;
+    for (guint i = 0; i < REPAIR_PASSES && status == 3; i++) {
+        g_autoptr(ProcessResult) result = NULL;
+        if (!run_check(program, path, options, &result, error))
+            return FALSE;
+        status = result->status;
+    }
+    if (status != 2)
         return TRUE;
     snap_set_error(error, EIO, "qemu-img check: '%s' has corruptions that cannot be repaired", path);
     return FALSE;

@@ -154,6 +154,7 @@ static gboolean core_wait(Engine *engine, EngineId id, GCancellable *cancel, GEr
 {
     Core *core = (Core *)engine;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    merger_retry(core->merger, id);
     for (;;) {
         const Domain *domain = g_hash_table_lookup(core->domains, &id);
         if (!domain || is_quiet(core, domain))

@@ -179,6 +179,13 @@ void merger_call_off(Merger *merger, EngineId id)
         due->called_off = TRUE;
 }
 
+void merger_retry(Merger *merger, EngineId id)
+{
+    Due *due = merger ? g_hash_table_lookup(merger->dues, &id) : NULL;
+    if (due)
+        due->blocked = 0;
+}
+
 gboolean merger_hurry(Merger *merger, EngineId id)
 {
     Due *due = merger ? g_hash_table_lookup(merger->dues, &id) : NULL;

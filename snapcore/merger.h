@@ -19,6 +19,9 @@ void merger_schedule(Merger *merger, EngineId id);
 /* The user has cancelled what runs for domain @id: it is due again only when the domain changes. Under the lock. */
 void merger_call_off(Merger *merger, EngineId id);
 
+/* What somebody was in the way of is tried once more now. Under the lock. */
+void merger_retry(Merger *merger, EngineId id);
+
 /*
  * Do not wait any longer with the merges of domain @id. FALSE: none are due, and none run (or somebody is in the way
  * of those that are left). Under the lock.

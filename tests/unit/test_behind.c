@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What a kill, or somebody at the same file, has once done behind the engine's back: each was found by the storm. */
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "engine_world.h"
+#include "merge_job.h"
 #include "runner.h"
 #include "step.h"
 
@@ -44,7 +46,6 @@ END_TEST
 /* Make "web"'s first image one that a merge has begun to write, and fail there. Its path; caller frees. */
 static char *begin_to_merge(World *world)
 {
-    g_autoptr(GHashTable) told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     spy_fail(CALL_COMMIT, NULL, EIO);
     world_merge(world, "web");
     spy_fail(0, NULL, 0);
@@ -131,6 +132,138 @@ START_TEST(deleting_a_tag_cut_off)
 }
 END_TEST
 
+/* --- somebody else's images --- */
+
+/* A clone of the first image, wherever it lies and whoever understands it, keeps that from being written. */
+static const struct {
+    const char *dir, *format;
+} clones[] = {{"img", "qcow2"}, {"elsewhere", "qcow2"}, {"img", "qcow"}, {"elsewhere", "qed"}};
+
+START_TEST(cloned)
+{
+    g_autofree char *number = g_strdup_printf("%d", _i);
+    g_autoptr(World) world = world_new(PATH(number));
+    g_autofree char *base = world_image(world, "a.qcow2", 1);
+    g_autofree char *dir = g_build_filename(world->dir, clones[_i].dir, NULL);
+    g_autofree char *clone = g_build_filename(dir, "clone", NULL);
+    g_autofree char *spec = g_strdup_printf("vda,file=%s/a.s1", dir);
+    ck_assert_int_eq(g_mkdir_with_parents(dir, 0755), 0);
+    world_define(world, "web", "a.qcow2", NULL);
+    world_create(world, "web", "s1", spec);
+    world_write(world, "web", "vda", 11);
+    tool("qemu-img", "create", "-q", "-f", clones[_i].format, "-b", base, "-F", "qcow2", clone, NULL);
+    g_autofree char *before = content_hash(clone, clones[_i].format, NULL);
+    world_delete(world, "web", "s1");
+    world_merge(world, "web");
+    g_autofree char *after = content_hash(clone, clones[_i].format, NULL);
+    ck_assert_str_eq(after, before);
+    world_assert_hash(world, NULL, "vda", 11, 1);
+    ck_assert_int_eq(unlink(clone), 0);
+    world_merge(world, "web");
+    ck_assert_int_lt(access(spec + strlen("vda,file="), F_OK), 0);
+    world_assert_hash(world, NULL, "vda", 11, 1);
+}
+END_TEST
+
+/* What the user has taken with qemu-img goes with no file. */
+START_TEST(tagged_by_hand)
+{
+    g_autoptr(World) world = world_to_merge(PATH("world"));
+    g_autofree char *top = world_layer(world, "web", NULL, "vda", NULL);
+    tool("qemu-img", "snapshot", "-c", "mine", top, NULL);
+    world_merge(world, "web");
+    g_autofree char *tags = image_tags(top);
+    ck_assert_str_eq(tags, "mine");
+    g_autofree char *log = world_log(world, "web");
+    ck_assert(strstr(log, "has the internal snapshot 'mine', which no snapshot names") != NULL);
+    tool("qemu-img", "snapshot", "-d", "mine", top, NULL);
+    world_merge(world, "web");
+    ck_assert_int_lt(access(top, F_OK), 0);
+    world_assert_hash(world, NULL, "vda", 11, 1);
+}
+END_TEST
+
+/* --- states that are gone --- */
+
+/* All that is written over, or seen through what is, can be named no more. */
+START_TEST(named_again_too_late)
+{
+    g_autoptr(World) world = world_to_merge(PATH("world"));
+    world_create(world, "web", "s2", "vda,snapshot=external");
+    world_write(world, "web", "vda", 12);
+    g_autofree char *document =
+        world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s2"));
+    world_delete(world, "web", "s2");
+    spy_fail(CALL_COMMIT, NULL, EIO);
+    world_merge(world, "web");
+    spy_fail(0, NULL, 0);
+    g_autoptr(GError) error = NULL;
+    ck_assert(!world->engine->ops->redefine(world->engine, world_domain(world, "web"), 0, document,
+                                            strlen(document), 0, NULL, &error));
+    expect_error(&error, EIO, "does not hold that state any more");
+    world_merge(world, "web");
+    world_assert_hash(world, NULL, "vda", 12, 1);
+}
+END_TEST
+
+/* --- a guest between death and recovery --- */
+
+static gboolean merge_dies_at(World *world, guint n)
+{
+    int status = 0;
+    world_close(world);
+    fflush(NULL);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        world_open(world);
+        g_autoptr(GHashTable) told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+        trap_set(TRAP_EXIT, n, 0); /* not by the merger: GLib's threads do not outlive a fork */
+        (void)merge_domain((Core *)world->engine, world_domain(world, "web"), told, NULL, NULL);
+        _exit(0);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return WEXITSTATUS(status) == TRAP_EXIT_CODE;
+}
+
+/*
+ * At each point: a guest is started from the old name and runs while the daemon recovers. What is shown then is where it
+ * writes, and nothing that it, or the next guest, has written is lost.
+ */
+START_TEST(guest_runs_at_recovery)
+{
+    World *world = world_to_merge(PATH("world"));
+    g_autofree char *top = world_layer(world, "web", NULL, "vda", NULL);
+    world_close(world);
+    g_autoptr(GPtrArray) saved = world_save(world);
+    guint stuck = 0;
+    for (guint n = 1;; n++) {
+        if (!merge_dies_at(world, n))
+            break;
+        Writer *writer = access(top, F_OK) == 0 ? writer_begin(world, top) : NULL;
+        world_open(world);
+        g_autofree char *shown = world_layer(world, "web", NULL, "vda", NULL);
+        g_autofree char *tree = world_tree(world, "web");
+        if (writer) {
+            ck_assert_str_eq(shown, top);
+            writer_end(writer);
+            write_pattern(top, 77, "256k 64k");
+        }
+        stuck += strstr(tree, "read-only") != NULL;
+        world_create(world, "web", "later", "vda,snapshot=internal"); /* brings it to its end */
+        g_autofree char *now = world_layer(world, "web", NULL, "vda", NULL);
+        if (writer)
+            tool("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 77 256k 64k", now, NULL);
+        tool("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 11 0 64k", "-c", "read -P 1 64k 64k", now, NULL);
+        world_check_clean(world, "web");
+        world_close(world);
+        world_restore(world, saved);
+    }
+    ck_assert_uint_gt(stuck, 0);
+    world_free(world);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("behind");
@@ -139,6 +272,11 @@ static Suite *suite(void)
     tcase_add_test(tcase, grown_by_a_merge_cut_short);
     tcase_add_test(tcase, still_written_by_a_merge);
     tcase_add_test(tcase, deleting_a_tag_cut_off);
+    TCase *else_ = scratch_case(suite, "somebody else");
+    tcase_add_loop_test(else_, cloned, 0, G_N_ELEMENTS(clones));
+    tcase_add_test(else_, tagged_by_hand);
+    tcase_add_test(else_, named_again_too_late);
+    tcase_add_test(else_, guest_runs_at_recovery);
     return suite;
 }
 
