@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What waits in a domain: what revert --undo brings back, and files of ours that could not be removed yet. */
 #include "check_run.h"
+#include "leftovers.h"
 
 /* --- undo --- */
 
@@ -31,7 +32,7 @@ static void check_undo(Check *check, const Domain *domain)
 static gboolean mend_leftovers(Check *check, gpointer data, GError **error)
 {
     Domain *domain = data;
-    (void)domain_remove_leftovers(domain);
+    (void)leftovers_remove(check->core->backend, domain);
     return check_write_sidecar(check, domain, NULL, error);
 }
 
@@ -40,8 +41,7 @@ static void check_leftovers(Check *check, Domain *domain)
     g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
-        FileLook look;
-        if (file_look(leftover->path, &look, NULL) && file_id_same(&leftover->id, &look.id))
+        if (leftover_is_due(check->core->backend, leftover))
             g_ptr_array_add(paths, g_strdup(leftover->path));
     }
     for (guint i = 0; i < paths->len && !domain->broken; i++) {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "leftovers.h"
 #include "mark.h"
 #include "strays.h"
 
@@ -300,7 +301,7 @@ void core_tell_gone(Core *core, EngineId where, const char *name)
 /* Files that should have gone get another chance now; what fails again stays on the list. */
 static void retry_leftovers(Op *op)
 {
-    if (op->domain->leftovers->len > 0 && domain_remove_leftovers(op->domain))
+    if (op->domain->leftovers->len > 0 && leftovers_remove(op->core->backend, op->domain))
         op_write_sidecar(op);
 }
 

@@ -34,17 +34,6 @@ void domain_add_leftover(Domain *domain, const char *path, const FileId *id)
     g_ptr_array_add(domain->leftovers, leftover);
 }
 
-gboolean domain_remove_leftovers(Domain *domain)
-{
-    guint before = domain->leftovers->len;
-    for (guint i = before; i > 0; i--) {
-        const Leftover *leftover = domain->leftovers->pdata[i - 1];
-        if (file_remove_if(leftover->path, &leftover->id, NULL))
-            g_ptr_array_remove_index(domain->leftovers, i - 1);
-    }
-    return domain->leftovers->len < before;
-}
-
 static void layer_free(Layer *layer)
 {
     g_ptr_array_unref(layer->stale);

@@ -133,8 +133,6 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
 void domain_add_leftover(Domain *domain, const char *path, const FileId *id);
-/* Remove them, as far as it goes; TRUE: some are off the list. */
-gboolean domain_remove_leftovers(Domain *domain);
 /* Make an empty undo state, in the place of another one; its disks are added with snapshot_add_disk. */
 Snapshot *domain_new_undo(Domain *domain);
 void domain_clear_undo(Domain *domain);

@@ -6,6 +6,7 @@
 
 #include "adopt.h"
 #include "error.h"
+#include "leftovers.h"
 #include "merger.h"
 #include "strays.h"
 
@@ -52,7 +53,7 @@ static void clean_up(Core *core, Domain *domain)
 {
     GHashTableIter iter;
     gpointer value;
-    if (domain_remove_leftovers(domain)) {
+    if (leftovers_remove(core->backend, domain)) {
         g_autofree char *path = store_domain_file(core->store, domain->name, "domain.json");
         g_autofree char *text = store_domain_json(domain);
         (void)file_replace(path, text, strlen(text), NULL);

@@ -204,9 +204,12 @@ static gboolean unlink_do(const Step *step, Backend *backend, GCancellable *canc
     FileLook look;
     if (!file_look(step->path, &look, NULL) || !file_id_same(&look.id, &step->id))
         return TRUE;
-    if (!clones_find_named(backend, step->path, &clone, NULL) || clone)
-        return TRUE; /* one that step_retire had to leave for a clone, say, stands on this one */
-    return file_remove(step->path, error);
+    if (!clones_find_named(backend, step->path, &clone, error))
+        return FALSE;
+    if (!clone)
+        return file_remove(step->path, error);
+    snap_set_error(error, EBUSY, "'%s' stands on '%s'", clone, step->path);
+    return FALSE;
 }
 
 static const StepClass classes[] = {

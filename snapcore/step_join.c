@@ -59,9 +59,10 @@ static gboolean remove_unless_cloned(const Step *step, Backend *backend, GError 
     g_autofree char *clone = NULL;
     if (!file_rename_over(step->path, step->temp, error))
         return FALSE;
-    if (clones_find_named(backend, step->path, &clone, NULL) && !clone)
+    gboolean known = clones_find_named(backend, step->path, &clone, error);
+    if (known && !clone)
         return file_remove(step->temp, error);
-    return file_rename_over(step->temp, step->path, error);
+    return file_rename_over(step->temp, step->path, known ? error : NULL) && known;
 }
 
 /* A kill came between: as it was, and again. */

@@ -389,12 +389,10 @@ gboolean ledger_settle(Ledger *l, gboolean must, int err)
 {
     if (l->gesture == NOTHING)
         return TRUE;
-    gboolean happened = err == 0 && must ? TRUE : has_happened(l);
     if (must && err != 0 && !world_is_mounted(l->w))
         return FALSE;
-    ck_assert_msg(!must || happened == (err == 0), "%s: gesture %d on '%s' says '%s', but has happened",
-                  l->domain, l->gesture, l->subject, g_strerror(err));
-    if (happened)
+    /* What was said is believed: to look now could meet a dying mount. ledger_verify finds out if it was not true. */
+    if (must ? err == 0 : has_happened(l))
         take_note(l);
     l->gesture = NOTHING;
     return TRUE;

@@ -16,7 +16,8 @@ typedef struct {
     const char *name;
     void (*setup)(World *world);
     gboolean (*act)(World *world, GError **error);
-    gboolean device; /* needs loop devices */
+    gboolean device;   /* needs loop devices */
+    gboolean in_place; /* or by a copy, when it cannot be known whether anybody stands on the image */
 } Scenario;
 
 /* --- scenarios; the domain is "web" --- */
@@ -266,7 +267,7 @@ static const Scenario scenarios[] = {
     {"create external", setup_three, act_external},
     {"create internal", setup_three, act_internal},
     {"create mixed", setup_three, act_mixed},
-    {"revert in place", setup_internal, act_revert},
+    {"revert in place", setup_internal, act_revert, .in_place = TRUE},
     {"revert external", setup_one_external, act_revert},
     {"revert by copy", setup_frozen, act_revert},
     {"delete with tags", setup_internal, act_delete},
@@ -285,7 +286,7 @@ static const Scenario scenarios[] = {
     {"merge everything", setup_everything, act_merge},
     {"merge up", setup_smaller, act_merge},
     {"drop", setup_leaf, act_merge},
-    {"undo internal", setup_reverted, act_undo},
+    {"undo internal", setup_reverted, act_undo, .in_place = TRUE},
     {"undo external", setup_reverted_external, act_undo},
 };
 
@@ -328,7 +329,8 @@ static Trial trial_new(const Scenario *scenario, char *dir)
     trial.used = TRUE;
     fresh(&trial);
     g_autofree char *restored = world_digest(trial.world, "web");
-    ck_assert_msg(strcmp(restored, trial.before) == 0, "%s: the world before cannot be restored", scenario->name);
+    ck_assert_msg(strcmp(restored, trial.before) == 0, "%s: the world before cannot be restored",
+                  scenario->name);
     return trial;
 }
 
@@ -450,10 +452,23 @@ static void assert_same(const Trial *trial, guint n, const char *when, const cha
     ck_abort_msg("%s, point %u: %s", trial->scenario->name, n, when);
 }
 
+/* What a digest says of states alone, wherever they lie. */
+static char *states_of(const char *digest)
+{
+    g_autoptr(GRegex) places = g_regex_new("^(file |.*<source file=).*\n", G_REGEX_MULTILINE, 0, NULL);
+    return g_regex_replace_literal(places, digest, -1, 0, "", 0, NULL);
+}
+
+static gboolean is_copied(const Scenario *scenario, const char *digest)
+{
+    return scenario->in_place && g_regex_match_simple("^file .\\.(s1|undo)", digest, G_REGEX_MULTILINE, 0);
+}
+
 static void assert_essence(const Trial *trial, guint n, const char *digest, const char *expected)
 {
-    g_autofree char *is = essence(digest);
-    g_autofree char *should = essence(expected);
+    gboolean copied = is_copied(trial->scenario, digest);
+    g_autofree char *is = copied ? states_of(digest) : essence(digest);
+    g_autofree char *should = copied ? states_of(expected) : essence(expected);
     assert_same(trial, n, "after a restart", is, should);
 }
 
@@ -494,7 +509,7 @@ static void fail_at(Trial *trial, guint n, TrapKind kind, int err, gboolean *ret
         return;
     }
     assert_essence(trial, n, then, trial->after);
-    if (strcmp(then, trial->after) != 0) {
+    if (strcmp(then, trial->after) != 0 && !is_copied(trial->scenario, then)) {
         use(world);
         g_autofree char *later = world_digest(world, "web");
         assert_files(trial, n, later);
@@ -580,6 +595,7 @@ static Suite *suite(void)
     const char *only = g_getenv("CRASH_ONLY");
     if (only) {
         tcase_add_loop_test(tcase, killed, atoi(only), atoi(only) + 1);
+        tcase_add_loop_test(tcase, fails_once, atoi(only), atoi(only) + 1);
         return suite;
     }
     tcase_add_loop_test(tcase, killed, 0, G_N_ELEMENTS(scenarios));
