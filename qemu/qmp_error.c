@@ -25,7 +25,7 @@ static const Meaning classes[] = {
 static const Meaning texts[] = {
     {" is busy", EBUSY},
     {"cannot accept command verb", EBUSY},
-    {"Operation canceled", EINTR},
+    {"Operation canceled", ECANCELED},
     {"already exists", EEXIST},
     {"already in use", EEXIST},
     {"uplicate node", EEXIST}, /* node-name=... */

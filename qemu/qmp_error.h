@@ -12,7 +12,7 @@
  *   EBUSY       a node is in use, an image is locked, a job is not in the state for this
  *   EEXIST      a snapshot, node or job of that name is there already
  *   ENOENT      it is not there: a snapshot, a job, a node, a file
- *   EINTR       a job was cancelled
+ *   ECANCELED   somebody has cancelled a job
  * and for the system's own words at the end what they stand for (process.h): ENOSPC, EACCES, ... EIO for the rest.
  */
 void qmp_set_error(GError **error, const char *what, const char *class, const char *text);
