@@ -13,10 +13,10 @@ char *layer(const char *dir, const char *name, const char *below, int pattern, c
     return path;
 }
 
-World *world_new(const char *test)
+World *world_new(const char *socket)
 {
     World *world = g_new0(World, 1);
-    world->socket = in_scratch(test, "q");
+    world->socket = g_strdup(socket);
     g_autofree char *dir = g_path_get_dirname(world->socket);
     world->base = layer(dir, "base.qcow2", NULL, 0x11, "0 8M");
     world->middle = layer(dir, "middle.qcow2", "base.qcow2", 0x22, "2M 8M");

@@ -13,7 +13,8 @@ typedef struct {
     Qmp *qmp;
 } World;
 
-World *world_new(const char *test);
+/* Its monitor at @socket, its images in the same directory. */
+World *world_new(const char *socket);
 void world_free(World *world);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 

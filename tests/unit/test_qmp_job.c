@@ -10,7 +10,8 @@ static json_t *tag_arguments(const char *tag)
 
 START_TEST(test_snapshot_jobs)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     QmpWait wait = seconds(60);
     QmpJobSpec save = {.id = "save-1"}, again = {.id = "save-2"}, load = {.id = "load-1"},
                delete = {.id = "d"};
@@ -41,7 +42,8 @@ END_TEST
 
 START_TEST(test_refused)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     QmpWait wait = seconds(60);
     QmpJobSpec spec = {.id = "j"}, bad_id = {.id = "1 2"};
     GError *error = NULL;
@@ -78,7 +80,8 @@ static void note_progress(gpointer user, double part)
 /* Into the middle one, which then is what the machine writes: needs job-complete. */
 START_TEST(test_commit_active)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     QmpWait wait = seconds(60);
     GError *error = NULL;
     Progress seen = {0};
@@ -100,7 +103,8 @@ END_TEST
 /* Copied up; QEMU killed as soon as the job is over. */
 START_TEST(test_stream)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     Hook hook = {world};
     Progress seen = {0};
     BackendProgress progress = {note_progress, &seen};
@@ -121,7 +125,8 @@ END_TEST
 /* A commit of the active layer waits twice: ready, and pending. */
 START_TEST(test_commit_with_a_last_word)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     Hook hook = {world};
     QmpJobSpec spec = {.id = "commit-1", .before_end = stop_machine, .user = &hook};
     QmpWait wait = seconds(60);
@@ -136,7 +141,8 @@ END_TEST
 
 START_TEST(test_last_word_is_no)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     Hook hook = {world, .refuse = TRUE};
     const char *commands[] = {"block-stream", "block-commit"};
     QmpWait wait = seconds(60);

@@ -12,7 +12,8 @@ static void cancel_at_once(gpointer cancel, double part)
 
 START_TEST(test_cancel)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     g_autoptr(GCancellable) cancel = g_cancellable_new();
     BackendProgress progress = {cancel_at_once, cancel}; /* it is in the middle when it says so */
     QmpJobSpec spec = {.id = "stream-1", .progress = &progress}, slow = {.id = "stream-2"};
@@ -46,7 +47,8 @@ static void kill_machine(gpointer machine, double part)
 START_TEST(test_killed_in_the_middle)
 {
     static const char *const commands[] = {"block-stream", "block-commit"};
-    g_autoptr(World) world = world_new(commands[_i]);
+    g_autofree char *socket = in_scratch(commands[_i], "q");
+    g_autoptr(World) world = world_new(socket);
     BackendProgress progress = {kill_machine, world->machine};
     QmpJobSpec spec = {.id = "j", .progress = &progress};
     QmpWait wait = seconds(60);
@@ -77,7 +79,8 @@ static gpointer kill_later(gpointer data)
 START_TEST(test_killed_while_it_saves)
 {
     g_autofree char *name = g_strdup_printf("saves-%d", _i);
-    g_autoptr(World) world = world_new(name);
+    g_autofree char *socket = in_scratch(name, "q");
+    g_autoptr(World) world = world_new(socket);
     Killer killer = {world->machine, 2000 + 15000 * (gulong)_i};
     QmpJobSpec spec = {.id = "save-1"};
     QmpWait wait = seconds(60);
@@ -103,7 +106,8 @@ static json_t *slow_stream(World *world, const char *id)
 /* Begun by one connection, followed by another: a daemon that starts again. */
 START_TEST(test_follow)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     Hook hook = {world};
     QmpJobSpec spec = {.id = "old", .before_end = stop_machine, .user = &hook};
     QmpWait wait = seconds(60);
@@ -129,7 +133,8 @@ END_TEST
 /* A QEMU that does nothing at all: neither done nor stopped, and it says so. Later it can be cancelled. */
 START_TEST(test_does_not_stop)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     QmpJobSpec spec = {.id = "old", .grace_ms = 300};
     QmpWait wait = seconds(60), brief = qmp_wait(300, NULL);
     GError *error = NULL;
@@ -158,7 +163,8 @@ static void dismiss_behind(gpointer user, double part)
 
 START_TEST(test_cancelled_by_somebody_else)
 {
-    g_autoptr(World) world = world_new(__func__);
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
     BackendProgress progress = {dismiss_behind, world};
     QmpJobSpec spec = {.id = "j", .progress = &progress};
     QmpWait wait = seconds(60);

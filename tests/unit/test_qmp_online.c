@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Does a machine run: yes, no, and all the ways of neither, with real QEMUs. */
+#include "qmp_block.h"
+#include "qmp_disks.h"
+#include "qmp_online.h"
+#include "runner.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+typedef enum { OFF, ON, NEITHER } State;
+
+/* With the sentence of NEITHER, which must say @text. */
+static State state_of(const char *socket, const char *uuid, const char *image, const char *text)
+{
+    const char *images[] = {image, NULL};
+    QmpMachine machine = {uuid, images};
+    QmpWait wait = qmp_wait(text ? 300 : 20000, NULL);
+    GError *error = NULL;
+    Qmp *qmp = NULL;
+    if (!qmp_online(socket, &machine, NULL, &wait, &qmp, &error)) {
+        ck_assert_msg(text != NULL, "%s", error->message);
+        expect_error(&error, EBUSY, text);
+        return NEITHER;
+    }
+    if (!qmp)
+        return OFF;
+    json_decref(must_run(qmp, "query-status", NULL));
+    qmp_close(qmp);
+    return ON;
+}
+
+START_TEST(test_on_and_off)
+{
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
+    g_autofree char *nothing = PATH("nothing"), *link = PATH("link");
+    g_autofree char *upper = g_ascii_strup(TEST_UUID, -1);
+    g_clear_pointer(&world->qmp, qmp_close);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, NULL), ON);
+    ck_assert_int_eq(symlink(world->top, link), 0);
+    ck_assert_int_eq(state_of(world->socket, upper, link, NULL), ON);
+
+    machine_kill(world->machine); /* its socket stays, and nobody listens */
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, NULL), OFF);
+    ck_assert_int_eq(state_of(nothing, TEST_UUID, world->top, NULL), OFF);
+    ck_assert_int_eq(state_of(nothing, TEST_UUID, nothing, NULL), OFF); /* and no image */
+}
+END_TEST
+
+START_TEST(test_other_machines)
+{
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
+    g_autofree char *nothing = PATH("nothing");
+    g_clear_pointer(&world->qmp, qmp_close);
+    ck_assert_int_eq(state_of(world->socket, "0d4f9c1e-7a55-4a0e-9a0c-1f2b3c4d5e60", world->top,
+                              "another machine answers at its QMP socket, with uuid " TEST_UUID),
+                     NEITHER);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->middle, "does not write its image"), NEITHER);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->middle, world->top), NEITHER);
+    /* somebody runs it without our socket */
+    ck_assert_int_eq(state_of(nothing, TEST_UUID, world->top, "a program writes its image"), NEITHER);
+}
+END_TEST
+
+START_TEST(test_no_answer)
+{
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, "another monitor client is connected"),
+                     NEITHER);
+    g_clear_pointer(&world->qmp, qmp_close);
+    qmp_close(qmp_to(world->socket)); /* the one that gave up is out of its queue */
+    kill(world->machine->pid, SIGSTOP);
+    siginfo_t info;
+    ck_assert_int_eq(waitid(P_PID, (id_t)world->machine->pid, &info, WSTOPPED), 0);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, "does not answer"), NEITHER);
+
+    const char *scripts[] = {
+        "> hello\n", HELLO "< query-uuid\n> {\"return\": 7, \"id\": \"2\"}\n.\n",
+        HELLO "< query-uuid\n> {\"return\": {\"UUID\": \"" TEST_UUID "\"}, \"id\": \"2\"}\n< query-block\n"
+              "> {\"return\": [{\"device\": \"a\", \"inserted\": {}}], \"id\": \"3\"}\n.\n",
+        NULL};
+    g_autofree char *path = PATH("fake");
+    Server *server = server_start(path, scripts);
+    ck_assert_int_eq(state_of(path, TEST_UUID, world->top, "no QMP"), NEITHER);
+    ck_assert_int_eq(state_of(path, TEST_UUID, world->top, "with uuid (none)"), NEITHER);
+    ck_assert_int_eq(state_of(path, TEST_UUID, world->top, "no list of devices"), NEITHER);
+    ck_assert(server_end(server));
+
+    g_autoptr(GCancellable) cancel = g_cancellable_new();
+    g_cancellable_cancel(cancel);
+    QmpWait wait = qmp_wait(0, cancel);
+    QmpMachine machine = {TEST_UUID, (const char *const[]){world->top, NULL}};
+    GError *error = NULL;
+    Qmp *qmp = NULL;
+    ck_assert(!qmp_online(world->socket, &machine, NULL, &wait, &qmp, &error));
+    expect_error(&error, EINTR, "cancelled");
+}
+END_TEST
+
+static QmpBlock *only_block(World *world, GPtrArray **ret_blocks)
+{
+    QmpWait wait = seconds(60);
+    GError *error = NULL;
+    *ret_blocks = qmp_blocks(world->qmp, &wait, &error);
+    ASSERT_OK(*ret_blocks != NULL, error);
+    ck_assert_uint_eq((*ret_blocks)->len, 1);
+    return (*ret_blocks)->pdata[0];
+}
+
+/* A snapshot of the running machine: what it writes is another image then, and its name is odd. */
+START_TEST(test_after_a_snapshot)
+{
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
+    g_autofree char *overlay = PATH("overlay.qcow2");
+    tool("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", "qcow2", "-b", "./top.qcow2", overlay, "16M",
+         NULL);
+    g_autofree char *add =
+        g_strdup_printf("{\"driver\": \"qcow2\", \"node-name\": \"new\", \"backing\": null, "
+                        "\"file\": {\"driver\": \"file\", \"filename\": \"%s\"}}",
+                        overlay);
+    g_autoptr(GPtrArray) before = NULL, after = NULL;
+    const QmpBlock *block = only_block(world, &before);
+    ck_assert_str_eq(block->path, world->top);
+    ck_assert_str_eq(block->node, "vdafmt");
+    ck_assert_str_eq(block->driver, "qcow2");
+    ck_assert_str_eq(block->device, "");
+    ck_assert_str_eq(block->qdev, "/machine/peripheral/vda/virtio-backend");
+    ck_assert(!block->read_only);
+    json_decref(must_run(world->qmp, "blockdev-add", add));
+    json_decref(must_run(world->qmp, "blockdev-snapshot", "{\"node\": \"vdafmt\", \"overlay\": \"new\"}"));
+    block = only_block(world, &after);
+    ck_assert_str_eq(block->path, overlay);
+    ck_assert_str_eq(block->node, "new");
+    g_clear_pointer(&world->qmp, qmp_close);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, overlay, NULL), ON);
+    ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, "does not write its image"), NEITHER);
+}
+END_TEST
+
+/* QEMU names an image by all its options when its chain is not what the header says. */
+START_TEST(test_image_without_its_chain)
+{
+    g_autofree char *socket = PATH("q"), *dir = g_path_get_dirname(socket);
+    g_autofree char *base = layer(dir, "base.qcow2", NULL, 0x11, "0 1M");
+    g_autofree char *top = layer(dir, "a \"top\".qcow2", "base.qcow2", 0x22, "0 2M");
+    g_autofree char *disk =
+        g_strdup_printf("{\"driver\": \"qcow2\", \"node-name\": \"vdafmt\", \"backing\": null, "
+                        "\"file\": {\"driver\": \"file\", \"filename\": \"%s/a \\\"top\\\".qcow2\"}}",
+                        dir);
+    const char *words[] = {"-blockdev", disk, "-device", "virtio-blk-pci,drive=vdafmt", NULL};
+    g_autoptr(Machine) machine = machine_start(socket, words);
+    g_autoptr(Qmp) qmp = qmp_to(socket);
+    QmpWait wait = seconds(60);
+    GError *error = NULL;
+    g_autoptr(GPtrArray) blocks = qmp_blocks(qmp, &wait, &error);
+    ASSERT_OK(blocks != NULL, error);
+    const QmpBlock *block = blocks->pdata[0];
+    ck_assert(g_str_has_prefix(block->filename, "json:"));
+    ck_assert_str_eq(block->path, top);
+}
+END_TEST
+
+static const struct {
+    const char *filename;
+    const char *path;
+} names[] = {
+    {"/a/b", "/a/b"},
+    {"relative", NULL},
+    {"", NULL},
+    {"nbd://h/x", NULL},
+    {"json:", NULL},
+    {"json:[]", NULL},
+    {"json:{\"driver\": \"qcow2\"}", NULL},
+    {"json:{\"driver\": \"qcow2\", \"file\": {\"driver\": \"file\", \"filename\": \"/a\"}}", "/a"},
+    {"json:{\"driver\": \"qcow2\", \"file.driver\": \"file\", \"file.filename\": \"/a\"}", "/a"},
+    {"json:{\"file\": {\"driver\": \"raw\", \"file\": {\"driver\": \"host_device\", \"filename\": "
+     "\"/dev/x\"}}}",
+     "/dev/x"},
+    {"json:{\"file\": {\"driver\": \"nbd\", \"server\": {\"path\": \"/a\"}}}", NULL},
+    {"json:{\"backing\": {\"file\": {\"filename\": \"/b\"}}, \"file\": {\"filename\": \"/a\"}}", "/a"},
+    {"json:{\"file\": \"/a\"}", NULL},
+};
+
+START_TEST(test_names)
+{
+    g_autofree char *path = qmp_block_path(names[_i].filename);
+    ck_assert_pstr_eq(path, names[_i].path);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("qmp_online");
+    TCase *tcase = scratch_case(suite, "qmp_online");
+    tcase_add_test(tcase, test_on_and_off);
+    tcase_add_test(tcase, test_other_machines);
+    tcase_add_test(tcase, test_no_answer);
+    tcase_add_test(tcase, test_after_a_snapshot);
+    tcase_add_test(tcase, test_image_without_its_chain);
+    tcase_add_loop_test(tcase, test_names, 0, (int)G_N_ELEMENTS(names));
+    return run_suite(suite);
+}
