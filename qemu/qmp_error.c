@@ -24,7 +24,7 @@ static const Meaning classes[] = {
 /* Anywhere in the text, the first that fits. */
 static const Meaning texts[] = {
     {" is busy", EBUSY},
-    {"cannot accept command verb", EBUSY},
+    {"cannot accept command verb", EAGAIN},
     {"Operation canceled", ECANCELED},
     {"already exists", EEXIST},
     {"already in use", EEXIST},

@@ -9,7 +9,8 @@
  * sentence keeps both; the code:
  *   EOPNOTSUPP  CommandNotFound, KVMMissingCap; a node, format or driver that does not support it
  *   ENODEV      DeviceNotFound, DeviceNotActive (no such block job)
- *   EBUSY       a node is in use, an image is locked, a job is not in the state for this
+ *   EBUSY       a node is in use, an image is locked
+ *   EAGAIN      a job is not in the state for this (users are shown EBUSY)
  *   EEXIST      a snapshot, node or job of that name is there already
  *   ENOENT      it is not there: a snapshot, a job, a node, a file
  *   ECANCELED   somebody has cancelled a job

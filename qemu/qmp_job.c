@@ -133,7 +133,7 @@ static gboolean order(Follow *follow, const char *verb, gboolean *done, GError *
         *done = TRUE;
         return TRUE;
     }
-    if (why->code == EBUSY)
+    if (why->code == EAGAIN)
         return TRUE;
     if (is_end(why)) {
         g_propagate_error(error, g_steal_pointer(&why));

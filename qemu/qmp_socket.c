@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -129,16 +128,16 @@ static ssize_t send_some(int fd, const char *data, gsize len, int pass)
     return sendmsg(fd, &message, MSG_NOSIGNAL);
 }
 
-gboolean qmp_socket_send(int fd, const char *data, gsize len, int pass, const QmpWait *wait, gsize *ret_sent,
-                         GError **error)
+gboolean qmp_socket_send(int fd, const char *what, const char *data, gsize len, int pass, const QmpWait *wait,
+                         gsize *ret_sent, GError **error)
 {
     gsize sent = 0;
     while (sent < len) {
         ssize_t n = -1;
-        gboolean goes_on = qmp_wait_check(wait, "sending", error);
+        gboolean goes_on = qmp_wait_check(wait, what, error);
         if (goes_on && (n = send_some(fd, data + sent, len - sent, sent == 0 ? pass : -1)) < 0 &&
             errno != EINTR && errno != EAGAIN) {
-            snap_set_errno(error, errno, "sending");
+            snap_set_errno(error, errno == EPIPE ? ECONNRESET : errno, "%s", what);
             goes_on = FALSE;
         }
         if (!goes_on) {
@@ -157,14 +156,26 @@ static char *name_of_server(int fd, const char *path)
 {
     struct sockaddr_un name = {0};
     socklen_t len = sizeof name;
-    if (fd < 0 || getpeername(fd, (struct sockaddr *)&name, &len) < 0 || name.sun_path[0] == '\0')
+    if (getpeername(fd, (struct sockaddr *)&name, &len) < 0 || name.sun_path[0] == '\0')
         return g_strdup(path);
     return g_strndup(name.sun_path, sizeof name.sun_path);
+}
+
+/* Number @n (0: the first) of the fields that spaces divide, and all that follows. */
+static const char *field(const char *line, guint n)
+{
+    for (; n > 0; n--) {
+        line += strcspn(line, " ");
+        line += strspn(line, " ");
+    }
+    return line;
 }
 
 /*
  * The kernel lists the server's end of each connection under the server's name: state 02 while it waits in the queue, 03
  * once it was accepted. One of each: one is served, and it is not all.
+ *
+ * address: references protocol flags type state inode name
  */
 gboolean qmp_socket_is_taken(int fd, const char *path)
 {
@@ -174,12 +185,10 @@ gboolean qmp_socket_is_taken(int fd, const char *path)
         return FALSE;
     g_auto(GStrv) lines = g_strsplit(table, "\n", -1);
     for (guint i = 0; lines[i]; i++) {
-        guint type = 0, state = 0;
-        int at = 0; /* address: references protocol flags type state inode name */
-        if (sscanf(lines[i], "%*[^:]: %*x %*x %*x %x %x %*u %n", &type, &state, &at) == 2 && at > 0 &&
-            strcmp(lines[i] + at, name) == 0) {
-            waiting = waiting || state == 2;
-            served = served || state == 3;
+        const char *state = field(lines[i], 5);
+        if (strcmp(field(lines[i], 7), name) == 0) {
+            waiting = waiting || g_str_has_prefix(state, "02 ");
+            served = served || g_str_has_prefix(state, "03 ");
         }
     }
     return waiting && served;

@@ -30,14 +30,15 @@ int qmp_socket_connect(const char *path, const QmpWait *wait, GError **error);
 
 /*
  * Write all of @data, and with its first byte the descriptor @pass (-1: none), which stays the caller's. When it fails,
- * *ret_sent says how much has gone out already: 0, or the stream is of no more use.
+ * *ret_sent says how much has gone out already: 0, or the stream is of no more use. ECONNRESET: nobody reads any more;
+ * EINTR, ETIMEDOUT. "@what: why".
  */
-gboolean qmp_socket_send(int fd, const char *data, gsize len, int pass, const QmpWait *wait, gsize *ret_sent,
-                         GError **error);
+gboolean qmp_socket_send(int fd, const char *what, const char *data, gsize len, int pass, const QmpWait *wait,
+                         gsize *ret_sent, GError **error);
 
 /*
- * Has the server of @fd, a connection that gets no answer (-1: there is none, @path is all we know), taken another client
- * instead? QEMU serves one at a time, and leaves the others in its queue without a word. FALSE also when it cannot be seen:
- * the server lives in another network namespace.
+ * Has the server of @fd, a connection to @path that gets no answer, taken another client instead? QEMU serves one at a
+ * time, and leaves the others in its queue without a word. FALSE also when it cannot be seen: the other client lives in
+ * another network namespace.
  */
 gboolean qmp_socket_is_taken(int fd, const char *path);

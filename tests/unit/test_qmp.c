@@ -214,7 +214,7 @@ START_TEST(test_stuck_in_the_middle)
     g_autofree char *much = g_strnfill(4 << 20, 'a');
     kill(machine->pid, SIGSTOP);
     ck_assert(!qmp_do(qmp, "getfd", json_pack("{s:s}", "fdname", much), &brief, &error));
-    expect_error(&error, ETIMEDOUT, NULL);
+    expect_error(&error, ETIMEDOUT, "QEMU getfd: QEMU does not answer");
     QmpWait wait = seconds(20);
     ck_assert(!qmp_do(qmp, "query-status", json_object(), &wait, &error));
     expect_error(&error, ECONNRESET, "QEMU query-status: a command was sent in part");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* A monitor that does what QEMU would not, or not when a test wants it: none of it blocks, crashes or is believed. */
+#include "qmp_job.h"
 #include "qmp_world.h"
 #include "runner.h"
 
@@ -151,6 +152,102 @@ START_TEST(test_descriptor_of_unknown_fate)
 }
 END_TEST
 
+#define DONE(id) "> {\"return\": {}, \"id\": \"" id "\"}\n"
+#define REFUSED(text, id)                                                                                    \
+    "> {\"error\": {\"class\": \"GenericError\", \"desc\": \"" text "\"}, \"id\": \"" id "\"}\n"
+#define STARTED "< block-commit\n" DONE("2")
+#define JOBS(list, id) "< query-jobs\n> {\"return\": [" list "], \"id\": \"" id "\"}\n"
+#define JOB(status, more)                                                                                    \
+    "{\"id\": \"j\", \"type\": \"commit\", \"status\": \"" status                                            \
+    "\", \"current-progress\": 1, \"total-progress\": 2" more "}"
+#define OTHER_JOB "{\"id\": \"k\", \"type\": \"commit\", \"status\": \"running\"}"
+#define CANCELED ", \"error\": \"Operation canceled\""
+
+/* The course of a job, after a good beginning. 0: it has done its work. */
+static const struct {
+    const char *script;
+    int code;
+    const char *text;
+} jobs[] = {
+    {STARTED JOBS(OTHER_JOB "," JOB("concluded", ""), "3") "< job-dismiss\n" DONE("4"), 0, NULL},
+    {STARTED JOBS(JOB("concluded", ""), "3") "< job-dismiss\n", 0, NULL}, /* and died */
+    {STARTED JOBS(JOB("concluded", ", \"error\": \"a: Permission denied\""), "3") "< job-dismiss\n" DONE("4"),
+     EACCES, "QEMU block-commit: a: Permission denied"},
+    {STARTED JOBS(JOB("running", ""), "3") JOBS(OTHER_JOB, "4"), EIO,
+     "QEMU block-commit: somebody else has dismissed it"},
+    {STARTED JOBS("7", "3"), EPROTO, "QEMU query-jobs: its answer is no list of jobs"},
+    {STARTED "< query-jobs\n" DONE("3"), EPROTO, "QEMU query-jobs: its answer is no list of jobs"},
+    {STARTED, ECONNRESET, NULL},
+    {"< block-commit\n" REFUSED("Job ID 'j' already in use", "2"), EEXIST, "QEMU block-commit: Job ID"},
+    /* ready, but not at the moment */
+    {STARTED JOBS(JOB("ready", ""), "3") "< job-complete\n" REFUSED(
+         "Job 'j' in state 'standby' cannot accept command verb 'complete'", "4")
+         JOBS(JOB("standby", ""), "5") JOBS(JOB("ready", ""), "6") "< job-complete\n" DONE("7")
+             JOBS(JOB("ready", ""), "8") JOBS(JOB("pending", ""), "9") "< job-finalize\n" DONE("10")
+                 JOBS(JOB("pending", ""), "11") JOBS(JOB("concluded", ""), "12") "< job-dismiss\n" DONE("13"),
+     0, NULL},
+    /* it cannot be completed at all: cancelled, and why */
+    {STARTED JOBS(JOB("ready", ""), "3") "< job-complete\n" REFUSED("Node 'a' is busy",
+                                                                    "4") "< job-cancel\n" DONE("5")
+         JOBS(JOB("concluded", CANCELED), "6") "< job-dismiss\n" DONE("7"),
+     EBUSY, "QEMU job-complete: Node 'a' is busy"},
+    {STARTED JOBS(JOB("ready", ""), "3") "< job-complete\n" REFUSED("out of luck",
+                                                                    "4") "< job-cancel\n" DONE("5")
+         JOBS(JOB("aborting", ""), "6") JOBS(JOB("concluded", CANCELED), "7") "< job-dismiss\n" DONE("8"),
+     EIO, "QEMU job-complete: out of luck"},
+    /* told to stop, and done all the same */
+    {STARTED JOBS(JOB("pending", ""), "3") "< job-finalize\n" REFUSED("out of luck",
+                                                                      "4") "< job-cancel\n" REFUSED("no", "5")
+         JOBS(JOB("concluded", ""), "6") "< job-dismiss\n" DONE("7"),
+     0, NULL},
+    {STARTED JOBS(JOB("concluded", CANCELED), "3") "< job-dismiss\n" DONE("4"), ECANCELED, NULL},
+};
+
+START_TEST(test_job)
+{
+    g_autofree char *path = PATH("q"), *script = g_strconcat(HELLO, jobs[_i].script, NULL);
+    const char *scripts[] = {script, NULL};
+    Server *server = server_start(path, scripts);
+    Qmp *qmp = qmp_to(path);
+    QmpJobSpec spec = {.id = "j"};
+    QmpWait wait = seconds(60);
+    GError *error = NULL;
+    gboolean done = qmp_job_run(qmp, "block-commit", json_object(), &spec, &wait, &error);
+    if (jobs[_i].code == 0)
+        ASSERT_OK(done, error);
+    else
+        expect_error(&error, jobs[_i].code, jobs[_i].text);
+    qmp_close(qmp);
+    ck_assert(server_end(server));
+}
+END_TEST
+
+/* Whether it was started is not known: it is looked for, and cancelled. */
+START_TEST(test_job_of_unknown_beginning)
+{
+    static const char *const scripts[] = {HELLO "< block-commit\n< job-cancel\n" DONE("2")
+                                              REFUSED("Job not found", "3") JOBS("", "4") ".\n",
+                                          HELLO "< block-commit\n< job-cancel\n" DONE("2") DONE("3")
+                                              JOBS(JOB("concluded", ""), "4") "< job-dismiss\n",
+                                          HELLO "< block-commit\n< job-cancel\n.\n", NULL};
+    static const int codes[] = {ETIMEDOUT, 0, EINPROGRESS};
+    g_autofree char *path = PATH("q");
+    Server *server = server_start(path, scripts);
+    for (guint i = 0; i < G_N_ELEMENTS(codes); i++) {
+        Qmp *qmp = qmp_to(path);
+        QmpJobSpec spec = {.id = "j", .grace_ms = codes[i] == EINPROGRESS ? 200 : 60000};
+        QmpWait brief = qmp_wait(200, NULL);
+        GError *error = NULL;
+        gboolean done = qmp_job_run(qmp, "block-commit", json_object(), &spec, &brief, &error);
+        ck_assert_int_eq(done, codes[i] == 0);
+        if (!done)
+            expect_error(&error, codes[i], "QEMU block-commit: ");
+        qmp_close(qmp);
+    }
+    ck_assert(server_end(server));
+}
+END_TEST
+
 static void call_back(gpointer user, const char *name, json_t *data, gint64 usec)
 {
     Qmp **qmp = user;
@@ -210,6 +307,8 @@ int main(void)
     tcase_add_loop_test(tcase, test_answer, 0, (int)G_N_ELEMENTS(answers));
     tcase_add_test(tcase, test_late_answers);
     tcase_add_test(tcase, test_descriptor_of_unknown_fate);
+    tcase_add_loop_test(tcase, test_job, 0, (int)G_N_ELEMENTS(jobs));
+    tcase_add_test(tcase, test_job_of_unknown_beginning);
     tcase_add_test(tcase, test_a_listener_cannot_wait);
     tcase_add_test(tcase, test_cancelled_while_it_connects);
     return run_suite(suite);
