@@ -99,6 +99,33 @@ void machine_kill(Machine *machine)
     machine->pid = 0;
 }
 
+/* The kernel lists QEMU's end of a connection under the socket's name, as state 03. */
+static gboolean has_client(const char *path)
+{
+    g_autofree char *table = NULL, *end = g_strdup_printf(" %s\n", path);
+    ck_assert(g_file_get_contents("/proc/net/unix", &table, NULL, NULL));
+    for (const char *at = strstr(table, end); at; at = strstr(at + 1, end)) {
+        const char *line = g_strrstr_len(table, at - table, "\n");
+        if (line && g_strstr_len(line, at - line, " 0001 03 "))
+            return TRUE;
+    }
+    return FALSE;
+}
+
+void machine_await_no_client(Machine *machine)
+{
+    for (guint i = 0; i < 4000 && has_client(machine->socket); i++)
+        g_usleep(5000);
+    ck_assert(!has_client(machine->socket));
+}
+
+void machine_freeze(Machine *machine)
+{
+    siginfo_t info;
+    kill(machine->pid, SIGSTOP);
+    ck_assert_int_eq(waitid(P_PID, (id_t)machine->pid, &info, WSTOPPED), 0);
+}
+
 void machine_free(Machine *machine)
 {
     if (!machine)

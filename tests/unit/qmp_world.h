@@ -26,6 +26,11 @@ void machine_kill(Machine *machine);
 void machine_free(Machine *machine);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Machine, machine_free)
 
+/* SIGSTOP, and it does nothing more. */
+void machine_freeze(Machine *machine);
+/* Until QEMU has noticed that its client has gone. */
+void machine_await_no_client(Machine *machine);
+
 /* A connection to it; must succeed. 20 seconds for everything. */
 Qmp *qmp_to(const char *path);
 QmpWait seconds(guint n);

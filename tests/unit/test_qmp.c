@@ -159,7 +159,7 @@ START_TEST(test_killed)
     g_autoptr(Qmp) qmp = qmp_to(path);
     QmpWait wait = qmp_wait(0, NULL);
     GError *error = NULL;
-    kill(machine->pid, SIGSTOP);
+    machine_freeze(machine);
     GThread *thread = g_thread_new("kill", kill_soon, machine);
     ck_assert(!qmp_do(qmp, "query-status", json_object(), &wait, &error));
     expect_error(&error, ECONNRESET, "QEMU query-status: QEMU has ended, or closed its monitor");
@@ -182,10 +182,10 @@ START_TEST(test_impatience)
     g_autoptr(Machine) machine = machine_start(path, NULL);
     g_autoptr(Qmp) qmp = qmp_to(path);
     g_autoptr(GCancellable) cancel = g_cancellable_new();
-    QmpWait brief = qmp_wait(100, NULL), cancelled = qmp_wait(0, cancel);
+    QmpWait brief = qmp_wait(1000, NULL), cancelled = qmp_wait(0, cancel);
     GError *error = NULL;
     guint64 seen = 0;
-    kill(machine->pid, SIGSTOP);
+    machine_freeze(machine);
     ck_assert(!qmp_do(qmp, "stop", json_object(), &brief, &error));
     expect_error(&error, ETIMEDOUT, "QEMU stop: QEMU does not answer");
     GThread *thread = g_thread_new("cancel", cancel_soon, cancel);
@@ -209,10 +209,10 @@ START_TEST(test_stuck_in_the_middle)
     g_autofree char *path = PATH("q");
     g_autoptr(Machine) machine = machine_start(path, NULL);
     g_autoptr(Qmp) qmp = qmp_to(path);
-    QmpWait brief = qmp_wait(200, NULL);
+    QmpWait brief = qmp_wait(1000, NULL);
     GError *error = NULL;
     g_autofree char *much = g_strnfill(4 << 20, 'a');
-    kill(machine->pid, SIGSTOP);
+    machine_freeze(machine);
     ck_assert(!qmp_do(qmp, "getfd", json_pack("{s:s}", "fdname", much), &brief, &error));
     expect_error(&error, ETIMEDOUT, "QEMU getfd: QEMU does not answer");
     QmpWait wait = seconds(20);
@@ -227,7 +227,7 @@ END_TEST
 START_TEST(test_nobody_silent_busy)
 {
     g_autofree char *path = PATH("q"), *none = PATH("none"), *file = PATH("file");
-    QmpWait brief = qmp_wait(200, NULL);
+    QmpWait brief = qmp_wait(1000, NULL);
     GError *error = NULL;
     ck_assert_ptr_null(qmp_connect(none, NULL, &brief, &error));
     expect_error(&error, ENOENT, none);
@@ -238,17 +238,16 @@ START_TEST(test_nobody_silent_busy)
     g_autoptr(Machine) machine = machine_start(path, NULL);
     Qmp *first = qmp_to(path);
     for (guint i = 0; i < 6; i++) { /* those that gave up stay in QEMU's queue: in the end it is full */
-        brief = qmp_wait(100, NULL);
+        brief = qmp_wait(300, NULL);
         ck_assert_ptr_null(qmp_connect(path, NULL, &brief, &error));
         expect_error(&error, EBUSY, i == 0 ? "another monitor client is connected" : NULL);
     }
     qmp_close(first);
     qmp_close(qmp_to(path)); /* and is free again */
 
-    kill(machine->pid, SIGSTOP);
-    siginfo_t info;
-    ck_assert_int_eq(waitid(P_PID, (id_t)machine->pid, &info, WSTOPPED), 0);
-    brief = qmp_wait(200, NULL);
+    machine_await_no_client(machine);
+    machine_freeze(machine);
+    brief = qmp_wait(1000, NULL);
     ck_assert_ptr_null(qmp_connect(path, NULL, &brief, &error));
     expect_error(&error, ETIMEDOUT, "QEMU does not answer");
 }
@@ -265,7 +264,7 @@ START_TEST(test_long_path)
     ck_assert_int_eq(link(short_path, path), 0);
     g_autoptr(Qmp) qmp = qmp_to(path);
     json_decref(must_run(qmp, "query-status", NULL));
-    QmpWait brief = qmp_wait(100, NULL);
+    QmpWait brief = qmp_wait(300, NULL);
     GError *error = NULL;
     ck_assert_ptr_null(qmp_connect(path, NULL, &brief, &error)); /* known by the name that QEMU gave it */
     expect_error(&error, EBUSY, "another monitor client is connected");

@@ -38,7 +38,7 @@ START_TEST(test_beginning)
     g_autofree char *path = PATH("q");
     const char *scripts[] = {beginnings[_i].script, NULL};
     Server *server = server_start(path, scripts);
-    QmpWait wait = qmp_wait(beginnings[_i].code == ETIMEDOUT ? 200 : 60000, NULL);
+    QmpWait wait = qmp_wait(beginnings[_i].code == ETIMEDOUT ? 1000 : 60000, NULL);
     GError *error = NULL;
     Qmp *qmp = qmp_connect(path, NULL, &wait, &error);
     ck_assert_ptr_null(qmp);
@@ -98,7 +98,7 @@ START_TEST(test_answer)
     const char *scripts[] = {script, NULL};
     Server *server = server_start(path, scripts);
     Qmp *qmp = qmp_to(path);
-    QmpWait wait = qmp_wait(answers[_i].code == ETIMEDOUT ? 200 : 60000, NULL);
+    QmpWait wait = qmp_wait(answers[_i].code == ETIMEDOUT ? 1000 : 60000, NULL);
     GError *error = NULL;
     g_autoptr(json_t) status = qmp_run(qmp, "query-status", json_object(), &wait, &error);
     if (answers[_i].code == 0) {
@@ -122,7 +122,7 @@ START_TEST(test_late_answers)
         NULL};
     Server *server = server_start(path, scripts);
     Qmp *qmp = qmp_to(path);
-    QmpWait brief = qmp_wait(200, NULL), wait = seconds(60);
+    QmpWait brief = qmp_wait(1000, NULL), wait = seconds(60);
     GError *error = NULL;
     ck_assert(!qmp_do(qmp, "query-status", json_object(), &brief, &error));
     expect_error(&error, ETIMEDOUT, NULL);
@@ -141,7 +141,7 @@ START_TEST(test_descriptor_of_unknown_fate)
     const char *scripts[] = {HELLO "< getfd\n.\n", NULL};
     Server *server = server_start(path, scripts);
     Qmp *qmp = qmp_to(path);
-    QmpWait brief = qmp_wait(200, NULL), wait = seconds(60);
+    QmpWait brief = qmp_wait(1000, NULL), wait = seconds(60);
     GError *error = NULL;
     ck_assert(!qmp_getfd(qmp, "a", STDIN_FILENO, &brief, &error));
     expect_error(&error, ETIMEDOUT, "QEMU getfd");
@@ -236,7 +236,7 @@ START_TEST(test_job_of_unknown_beginning)
     for (guint i = 0; i < G_N_ELEMENTS(codes); i++) {
         Qmp *qmp = qmp_to(path);
         QmpJobSpec spec = {.id = "j", .grace_ms = codes[i] == EINPROGRESS ? 200 : 60000};
-        QmpWait brief = qmp_wait(200, NULL);
+        QmpWait brief = qmp_wait(1000, NULL);
         GError *error = NULL;
         gboolean done = qmp_job_run(qmp, "block-commit", json_object(), &spec, &brief, &error);
         ck_assert_int_eq(done, codes[i] == 0);

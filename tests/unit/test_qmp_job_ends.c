@@ -140,7 +140,7 @@ START_TEST(test_does_not_stop)
     GError *error = NULL;
     gboolean done = TRUE;
     ASSERT_OK(qmp_do(world->qmp, "block-stream", slow_stream(world, "old"), &wait, &error), error);
-    kill(world->machine->pid, SIGSTOP);
+    machine_freeze(world->machine);
     ck_assert(!qmp_job_follow(world->qmp, &spec, &brief, &error));
     expect_error(&error, EINPROGRESS, "QEMU job 'old': it was told to stop and does not");
     brief = qmp_wait(300, NULL);
@@ -155,17 +155,20 @@ START_TEST(test_does_not_stop)
 }
 END_TEST
 
-static void dismiss_behind(gpointer user, double part)
+static void cancel_once(gpointer user, double part)
 {
-    World *world = user;
-    json_decref(must_run(world->qmp, "job-cancel", "{\"id\": \"j\"}"));
+    World **world = user;
+    if (*world)
+        json_decref(must_run((*world)->qmp, "job-cancel", "{\"id\": \"j\"}"));
+    *world = NULL;
 }
 
 START_TEST(test_cancelled_by_somebody_else)
 {
     g_autofree char *socket = PATH("q");
     g_autoptr(World) world = world_new(socket);
-    BackendProgress progress = {dismiss_behind, world};
+    World *once = world;
+    BackendProgress progress = {cancel_once, &once};
     QmpJobSpec spec = {.id = "j", .progress = &progress};
     QmpWait wait = seconds(60);
     GError *error = NULL;

@@ -5,9 +5,6 @@
 #include "qmp_online.h"
 #include "runner.h"
 
-#include <signal.h>
-#include <sys/wait.h>
-
 typedef enum { OFF, ON, NEITHER } State;
 
 /* With the sentence of NEITHER, which must say @text. */
@@ -72,9 +69,8 @@ START_TEST(test_no_answer)
                      NEITHER);
     g_clear_pointer(&world->qmp, qmp_close);
     qmp_close(qmp_to(world->socket)); /* the one that gave up is out of its queue */
-    kill(world->machine->pid, SIGSTOP);
-    siginfo_t info;
-    ck_assert_int_eq(waitid(P_PID, (id_t)world->machine->pid, &info, WSTOPPED), 0);
+    machine_await_no_client(world->machine);
+    machine_freeze(world->machine);
     ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, "does not answer"), NEITHER);
 
     const char *scripts[] = {
