@@ -21,10 +21,6 @@ static char *format_command(const char *command, json_t *arguments, guint64 id)
 /* With the lock: may this thread send @call now? One at a time. */
 static gboolean take_turn(Qmp *qmp, const QmpCall *call, const QmpWait *wait, GError **error)
 {
-    if (qmp->reading == g_thread_self()) {
-        snap_set_error(error, EDEADLK, "%s: a listener cannot wait", call->what);
-        return FALSE;
-    }
     while (qmp_still_there(qmp, call->what, error)) {
         if (!qmp->in_turn) {
             qmp->in_turn = TRUE;

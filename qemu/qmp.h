@@ -29,7 +29,10 @@
 
 typedef struct Qmp Qmp;
 
-/* What a listener hears, in the reader's thread: it must neither wait nor call anything of this file. */
+/*
+ * What a listener hears, in the reader's thread: it must not wait. qmp_run() and the like answer EDEADLK there, qmp_close()
+ * would never return.
+ */
 typedef struct {
     /* Each event. @data: an object, borrowed. @usec: QEMU's wall clock, -1 when it does not know. May be NULL. */
     void (*event)(gpointer user, const char *name, json_t *data, gint64 usec);

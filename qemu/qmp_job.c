@@ -18,6 +18,7 @@ typedef struct {
     GError *stopping;   /* why it was told to stop */
     guint64 seen;       /* events */
     gboolean known;     /* it was there once */
+    gboolean asked;     /* before_end was */
     gboolean completed; /* was told to */
     gboolean finalized;
 } Follow;
@@ -146,7 +147,9 @@ static gboolean order(Follow *follow, const char *verb, gboolean *done, GError *
 static gboolean finalize(Follow *follow, GError **error)
 {
     GError *why = NULL;
-    if (follow->spec->before_end && !follow->spec->before_end(follow->spec->user, &why)) {
+    gboolean ask = follow->spec->before_end && !follow->asked;
+    follow->asked = TRUE;
+    if (ask && !follow->spec->before_end(follow->spec->user, &why)) {
         stop(follow, why);
         return TRUE;
     }

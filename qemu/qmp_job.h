@@ -41,7 +41,8 @@ typedef struct {
     /*
      * Block jobs only. Called once, in the calling thread, when all is copied and only the last step (which changes the
      * chain) is missing; it may use the connection. FALSE: the job is cancelled, and @error is what the call fails with.
-     * NULL: nothing is to be done there.
+     * The job may fail or be cancelled after it: what it did (`stop`) is to be undone whatever becomes of the job. NULL:
+     * nothing is to be done there.
      */
     gboolean (*before_end)(gpointer user, GError **error);
     gpointer user;

@@ -53,14 +53,15 @@ static gboolean take_answer(Qmp *qmp, QmpMessage *message, GError **error)
     return TRUE;
 }
 
+/* SHUTDOWN says why QEMU will end, unless the machine goes on all the same (-no-shutdown). */
 static gboolean take_event(Qmp *qmp, const QmpMessage *message)
 {
-    const char *reason = json_string_value(json_object_get(message->data, "reason"));
+    gboolean shutdown = strcmp(message->name, "SHUTDOWN") == 0;
     qmp->n_events++;
-    if (strcmp(message->name, "SHUTDOWN") == 0 && reason) {
-        g_free(qmp->shutdown);
-        qmp->shutdown = g_strdup(reason);
-    }
+    if (shutdown || strcmp(message->name, "RESUME") == 0)
+        g_clear_pointer(&qmp->shutdown, g_free);
+    if (shutdown)
+        qmp->shutdown = g_strdup(json_string_value(json_object_get(message->data, "reason")));
     return TRUE;
 }
 

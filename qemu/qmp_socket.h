@@ -9,7 +9,7 @@
 
 /*
  * How long a caller is prepared to wait: to one point in time, so that one QmpWait serves a whole sequence of calls.
- * Make it with qmp_wait().
+ * Make it with qmp_wait(). A call that takes one always needs one.
  */
 typedef struct {
     gint64 until; /* g_get_monotonic_time(); G_MAXINT64: for ever */

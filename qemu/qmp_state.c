@@ -56,8 +56,11 @@ void qmp_end_by_qemu(Qmp *qmp)
 
 gboolean qmp_still_there(Qmp *qmp, const char *what, GError **error)
 {
-    if (!qmp->end)
+    if (qmp->end)
+        snap_set_error(error, qmp->end->code, "%s: %s", what, qmp->end->message);
+    else if (qmp->reading == g_thread_self())
+        snap_set_error(error, EDEADLK, "%s: a listener cannot wait", what);
+    else
         return TRUE;
-    snap_set_error(error, qmp->end->code, "%s: %s", what, qmp->end->message);
     return FALSE;
 }

@@ -49,7 +49,7 @@ void qmp_end_locked(Qmp *qmp, GError *why);
 /* With the lock: the same, because QEMU has closed it. */
 void qmp_end_by_qemu(Qmp *qmp);
 
-/* With the lock: FALSE with the reason when it has ended. */
+/* With the lock, before each wait: FALSE when it has ended, with the reason; EDEADLK: when this is the reader's thread. */
 gboolean qmp_still_there(Qmp *qmp, const char *what, GError **error);
 
 /* The reader's thread, until the connection ends. */
