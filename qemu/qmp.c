@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "error.h"
@@ -239,4 +240,11 @@ void qmp_close(Qmp *qmp)
 guint qmp_version(const Qmp *qmp)
 {
     return qmp->version;
+}
+
+pid_t qmp_pid(const Qmp *qmp)
+{
+    struct ucred peer = {0};
+    socklen_t len = sizeof peer;
+    return getsockopt(qmp->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 ? peer.pid : 0;
 }

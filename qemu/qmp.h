@@ -6,8 +6,7 @@
  *   g_autoptr(Qmp) qmp = qmp_connect(path, NULL, &wait, error);
  *   g_autoptr(json_t) status = qmp ? qmp_run(qmp, "query-status", json_object(), &wait, error) : NULL;
  *
- * QEMU serves one client a socket, and lets the others wait: connect, do the work, close. It costs less than a
- * millisecond. Only a connection of its own (a second socket) may be kept open, to listen.
+ * QEMU serves one client a socket, and lets the others wait: connect, do the work, close. It costs a millisecond. Only a connection of its own (a second socket) may be kept open, to listen.
  *
  * Threads: any number may use one connection at the same time; commands go out whole, answers find their command by its id.
  * A thread of the connection reads. Nobody but the caller of qmp_close() may be inside a call then. No lock is held while
@@ -26,6 +25,8 @@
 
 #include "qmp_message.h"
 #include "qmp_socket.h"
+
+#include <sys/types.h>
 
 typedef struct Qmp Qmp;
 
@@ -81,6 +82,12 @@ gboolean qmp_getfd(Qmp *qmp, const char *name, int fd, const QmpWait *wait, GErr
 
 /* QEMU's version, major * 10000 + minor * 100 + micro. */
 guint qmp_version(const Qmp *qmp);
+
+/*
+ * The process that listens: QEMU itself, unless somebody else has made the socket for it (libvirt does). 0: it is not known
+ * here. Good for as long as the connection is.
+ */
+pid_t qmp_pid(const Qmp *qmp);
 
 /*
  * Wait until an event has come since *seen, a number that is 0 at first and is brought up to date, or until @ms have gone.

@@ -65,6 +65,18 @@ static gboolean read_block(const json_t *json, QmpBlock **ret_block)
     return TRUE;
 }
 
+char *qmp_block_node(Qmp *qmp, const char *device, const QmpWait *wait, GError **error)
+{
+    json_t *arguments = json_pack("{s:s, s:s}", "path", device, "property", "drive");
+    g_autoptr(json_t) answer = qmp_run(qmp, "qom-get", arguments, wait, error);
+    const char *node = json_string_value(answer);
+    if (answer && (!node || !node[0])) {
+        snap_set_error(error, EIO, "QEMU qom-get: the device '%s' has no drive", device);
+        return NULL;
+    }
+    return g_strdup(node);
+}
+
 GPtrArray *qmp_blocks(Qmp *qmp, const QmpWait *wait, GError **error)
 {
     g_autoptr(json_t) list = qmp_run(qmp, "query-block", json_object(), wait, error);

@@ -18,8 +18,15 @@ typedef struct {
 void qmp_block_free(QmpBlock *block);
 
 /*
+ * The node on top of the device whose QOM path is @device ("/machine/peripheral/vda"), which must have a `drive`. Caller
+ * frees. ENODEV: there is no such device; ENOENT: it is of a kind without drives; EIO: it
+ * has none; and as qmp_run(). Costs the same at any depth of chain.
+ */
+char *qmp_block_node(Qmp *qmp, const char *device, const QmpWait *wait, GError **error);
+
+/*
  * Every device with something in it, of QmpBlock. Errors as qmp_run(), and EPROTO: QEMU's answer has not the form that we
- * know.
+ * know. What QEMU does for it grows with the square of the depth of a chain: 1.2 seconds at 500.
  */
 GPtrArray *qmp_blocks(Qmp *qmp, const QmpWait *wait, GError **error);
 

@@ -8,8 +8,12 @@
 #include "qmp.h"
 
 typedef struct {
-    const char *uuid;          /* with dashes, in any case */
-    const char *const *images; /* NULL-terminated: the active layers that it writes when it runs */
+    const char *uuid; /* with dashes, in any case */
+    /*
+     * NULL-terminated: all that it writes when it runs, the active layers and the NVRAM file. With one left out the
+     * answer is as good, but takes as long as qmp_blocks().
+     */
+    const char *const *images;
 } QmpMachine;
 
 /*

@@ -12,7 +12,7 @@ static State state_of(const char *socket, const char *uuid, const char *image, c
 {
     const char *images[] = {image, NULL};
     QmpMachine machine = {uuid, images};
-    QmpWait wait = qmp_wait(text ? 300 : 20000, NULL);
+    QmpWait wait = qmp_wait(text ? 1000 : 20000, NULL);
     GError *error = NULL;
     Qmp *qmp = NULL;
     if (!qmp_online(socket, &machine, NULL, &wait, &qmp, &error)) {
@@ -61,6 +61,78 @@ START_TEST(test_other_machines)
 }
 END_TEST
 
+#define OUR_UUID "< query-uuid\n> {\"return\": {\"UUID\": \"" TEST_UUID "\"}, \"id\": \"2\"}\n"
+#define NO_JOBS "< query-jobs\n> {\"return\": [], \"id\": \"3\"}\n"
+#define NO_BLOCKS "< query-block\n> {\"return\": [], \"id\": \"4\"}\n"
+
+/* QEMU's lock on what it writes (facts/qemu.md A3). */
+static int open_and_lock(const char *path)
+{
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1};
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    return fd;
+}
+
+/* Who is seen to write the image is not asked for a list that takes seconds. Here we are the QEMU. */
+START_TEST(test_seen_to_write)
+{
+    g_autofree char *image = PATH("image"), *path = PATH("q");
+    const char *scripts[] = {HELLO OUR_UUID NO_JOBS NO_BLOCKS ".\n", HELLO OUR_UUID NO_JOBS NO_BLOCKS ".\n",
+                             HELLO OUR_UUID NO_JOBS "< query-status\n> {\"return\": {}, \"id\": \"4\"}\n.\n",
+                             NULL};
+    ck_assert(g_file_set_contents(image, "", 0, NULL));
+    Server *server = server_start(path, scripts);
+    ck_assert_int_eq(state_of(path, TEST_UUID, image, "QEMU has no disk"), NEITHER);
+    int fd = open(image, O_RDWR | O_CLOEXEC); /* open, but not written */
+    ck_assert_int_eq(state_of(path, TEST_UUID, image, "QEMU has no disk"), NEITHER);
+    int locked = open_and_lock(image);
+    ck_assert_int_eq(state_of(path, TEST_UUID, image, NULL), ON);
+    ck_assert(server_end(server));
+    close(fd);
+    close(locked);
+}
+END_TEST
+
+/* A layer that was opened for writing, and is only read. */
+START_TEST(test_layer_open_for_writing)
+{
+    g_autofree char *socket = PATH("q"), *dir = g_path_get_dirname(socket);
+    g_autofree char *base = layer(dir, "base.qcow2", NULL, 0x11, "0 1M");
+    g_autofree char *top = layer(dir, "top.qcow2", "base.qcow2", 0x22, "0 2M");
+    g_autofree char *below =
+        g_strdup_printf("{\"driver\": \"qcow2\", \"node-name\": \"b\", \"file\": {\"driver\": "
+                        "\"file\", \"filename\": \"%s\"}}",
+                        base);
+    g_autofree char *disk =
+        g_strdup_printf("{\"driver\": \"qcow2\", \"node-name\": \"a\", \"backing\": \"b\", "
+                        "\"file\": {\"driver\": \"file\", \"filename\": \"%s\"}}",
+                        top);
+    const char *words[] = {"-blockdev", below, "-blockdev", disk, "-device", "virtio-blk-pci,drive=a", NULL};
+    g_autoptr(Machine) machine = machine_start(socket, words);
+    ck_assert_int_eq(state_of(socket, TEST_UUID, top, NULL), ON);
+    ck_assert_int_eq(state_of(socket, TEST_UUID, base, "does not write its image"), NEITHER);
+}
+END_TEST
+
+/* While a job works QEMU is asked. */
+START_TEST(test_with_a_job)
+{
+    g_autofree char *socket = PATH("q");
+    g_autoptr(World) world = world_new(socket);
+    json_t *arguments = stream_arguments(world, 1 << 20);
+    QmpWait wait = seconds(60);
+    GError *error = NULL;
+    json_object_set_new(arguments, "job-id", json_string("j"));
+    ASSERT_OK(qmp_do(world->qmp, "block-stream", arguments, &wait, &error), error);
+    ck_assert_int_eq(qmp_pid(world->qmp), world->machine->pid);
+    g_clear_pointer(&world->qmp, qmp_close);
+    ck_assert_int_eq(state_of(socket, TEST_UUID, world->top, NULL), ON);
+    ck_assert_int_eq(state_of(socket, TEST_UUID, world->middle, "does not write its image"), NEITHER);
+}
+END_TEST
+
 START_TEST(test_no_answer)
 {
     g_autofree char *socket = PATH("q");
@@ -73,11 +145,11 @@ START_TEST(test_no_answer)
     machine_freeze(world->machine);
     ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, "does not answer"), NEITHER);
 
-    const char *scripts[] = {
-        "> hello\n", HELLO "< query-uuid\n> {\"return\": 7, \"id\": \"2\"}\n.\n",
-        HELLO "< query-uuid\n> {\"return\": {\"UUID\": \"" TEST_UUID "\"}, \"id\": \"2\"}\n< query-block\n"
-              "> {\"return\": [{\"device\": \"a\", \"inserted\": {}}], \"id\": \"3\"}\n.\n",
-        NULL};
+    const char *scripts[] = {"> hello\n", HELLO "< query-uuid\n> {\"return\": 7, \"id\": \"2\"}\n.\n",
+                             HELLO OUR_UUID
+                             "< query-jobs\n> {\"return\": 1, \"id\": \"3\"}\n< query-block\n"
+                             "> {\"return\": [{\"device\": \"a\", \"inserted\": {}}], \"id\": \"4\"}\n.\n",
+                             NULL};
     g_autofree char *path = PATH("fake");
     Server *server = server_start(path, scripts);
     ck_assert_int_eq(state_of(path, TEST_UUID, world->top, "no QMP"), NEITHER);
@@ -131,6 +203,14 @@ START_TEST(test_after_a_snapshot)
     block = only_block(world, &after);
     ck_assert_str_eq(block->path, overlay);
     ck_assert_str_eq(block->node, "new");
+    QmpWait wait = seconds(60);
+    GError *error = NULL;
+    g_autofree char *node = qmp_block_node(world->qmp, "/machine/peripheral/vda", &wait, &error);
+    ck_assert_pstr_eq(node, "new");
+    ck_assert_ptr_null(qmp_block_node(world->qmp, "/machine/peripheral/vdb", &wait, &error));
+    expect_error(&error, ENODEV, "vdb");
+    ck_assert_ptr_null(qmp_block_node(world->qmp, "/machine", &wait, &error));
+    expect_error(&error, ENOENT, "drive");
     g_clear_pointer(&world->qmp, qmp_close);
     ck_assert_int_eq(state_of(world->socket, TEST_UUID, overlay, NULL), ON);
     ck_assert_int_eq(state_of(world->socket, TEST_UUID, world->top, "does not write its image"), NEITHER);
@@ -194,6 +274,9 @@ int main(void)
     TCase *tcase = scratch_case(suite, "qmp_online");
     tcase_add_test(tcase, test_on_and_off);
     tcase_add_test(tcase, test_other_machines);
+    tcase_add_test(tcase, test_seen_to_write);
+    tcase_add_test(tcase, test_layer_open_for_writing);
+    tcase_add_test(tcase, test_with_a_job);
     tcase_add_test(tcase, test_no_answer);
     tcase_add_test(tcase, test_after_a_snapshot);
     tcase_add_test(tcase, test_image_without_its_chain);
