@@ -18,6 +18,7 @@ typedef struct {
     GError *stopping;   /* why it was told to stop */
     guint64 seen;       /* events */
     gboolean known;     /* it was there once */
+    gboolean over;      /* it is not at work any more */
     gboolean asked;     /* before_end was */
     gboolean completed; /* was told to */
     gboolean finalized;
@@ -180,11 +181,12 @@ static gboolean push(Follow *follow, const QmpJob *job, GError **error)
 /* It is not there. */
 static gboolean absent(Follow *follow, GError **error)
 {
-    if (follow->stopping)
-        g_propagate_error(error, g_steal_pointer(&follow->stopping));
-    else if (follow->known)
+    follow->over = TRUE;
+    if (follow->known)
         snap_set_error(error, EIO, "%s: somebody else has dismissed it, and how it ended is not known",
                        follow->what);
+    else if (follow->stopping)
+        g_propagate_error(error, g_steal_pointer(&follow->stopping));
     else
         snap_set_error(error, ENOENT, "%s: there is none", follow->what);
     return FALSE;
@@ -193,8 +195,8 @@ static gboolean absent(Follow *follow, GError **error)
 /* How it ended is known from here on; a QEMU that dies before it was dismissed needs no more dismissing. */
 static gboolean concluded(Follow *follow, const QmpJob *job, GError **error)
 {
-    QmpWait grace = qmp_wait(QMP_JOB_GRACE_MS, NULL);
-    follow->wait = grace;
+    follow->over = TRUE;
+    follow->wait = qmp_wait(QMP_JOB_GRACE_MS, NULL);
     (void)job_verb(follow, "job-dismiss", NULL);
     if (!job->error) {
         tell(follow, 1, 1);
@@ -309,7 +311,7 @@ gboolean qmp_job_cancel(Qmp *qmp, const char *id, const QmpWait *wait, gboolean 
     stop_within(&follow, wait, g_error_new(SNAP_ERROR, EINTR, "cancelled"));
     gboolean done = follow_to_end(&follow, &why);
     follow_clear(&follow);
-    if (why && (is_end(why) || why->code == EINPROGRESS)) {
+    if (!follow.over) {
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
     }

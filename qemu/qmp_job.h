@@ -76,6 +76,6 @@ gboolean qmp_job_follow(Qmp *qmp, const QmpJobSpec *spec, const QmpWait *wait, G
 
 /*
  * Cancel the job @id and wait for its end, @wait at most. TRUE: there is none of that name any more; *ret_done (may be
- * NULL): it has done its work before we came. EINPROGRESS: it does not end; ECONNRESET, EPROTO.
+ * NULL): it is known to have done its work all the same. EINPROGRESS: it does not end; ECONNRESET, EPROTO.
  */
 gboolean qmp_job_cancel(Qmp *qmp, const char *id, const QmpWait *wait, gboolean *ret_done, GError **error);

@@ -201,6 +201,10 @@ static const struct {
                                                                     "4") "< job-cancel\n" DONE("5")
          JOBS(JOB("aborting", ""), "6") JOBS(JOB("concluded", CANCELED), "7") "< job-dismiss\n" DONE("8"),
      EIO, "QEMU job-complete: out of luck"},
+    /* told to stop, and taken away: it may have done its work */
+    {STARTED JOBS(JOB("ready", ""), "3") "< job-complete\n" REFUSED("out of luck", "4") "< job-cancel\n" DONE(
+         "5") JOBS(OTHER_JOB, "6"),
+     EIO, "how it ended is not known"},
     /* told to stop, and done all the same */
     {STARTED JOBS(JOB("pending", ""), "3") "< job-finalize\n" REFUSED("out of luck",
                                                                       "4") "< job-cancel\n" REFUSED("no", "5")
