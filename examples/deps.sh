@@ -59,6 +59,7 @@ look()
     command_of xfsprogs mkfs.xfs
     library_of check check
     command_of kmod modprobe
+    command_of qemu-system-x86 qemu-system-x86_64
     command_of python3 python3
     command_of perl perl
     command_of busybox busybox

@@ -28,8 +28,8 @@ static gboolean probe(int fd, off_t byte, const char *path, gboolean *ret_held, 
     return TRUE;
 }
 
-/* Does anybody hold the file open for writing? `qemu-img create` holds byte 101 and 103 without 100. */
-static gboolean probe_writers(int fd, const char *path, gboolean *ret_held, GError **error)
+/* `qemu-img create` holds byte 101 and 103 without 100. */
+gboolean lockprobe_is_written(int fd, const char *path, gboolean *ret_held, GError **error)
 {
     gboolean writes, resizes;
     if (!probe(fd, BYTE_WRITES, path, &writes, error) || !probe(fd, BYTE_RESIZES, path, &resizes, error))
@@ -44,7 +44,7 @@ gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error)
     if (!file)
         return FALSE;
     gboolean writer, reader;
-    if (!probe_writers(file->fd, path, &writer, error) || !probe(file->fd, BYTE_READS, path, &reader, error))
+    if (!lockprobe_is_written(file->fd, path, &writer, error) || !probe(file->fd, BYTE_READS, path, &reader, error))
         return FALSE;
     *ret_use = writer ? USE_WRITER : reader ? USE_READER : USE_NONE;
     return TRUE;
@@ -62,7 +62,7 @@ static gboolean hold_byte(int fd, off_t byte, const char *path, GError **error)
 static gboolean check_no_writer(int fd, const char *path, GError **error)
 {
     gboolean writer;
-    if (!probe_writers(fd, path, &writer, error))
+    if (!lockprobe_is_written(fd, path, &writer, error))
         return FALSE;
     if (writer)
         snap_set_error(error, EBUSY, "'%s' is open for writing in another process", path);

@@ -12,6 +12,9 @@
  */
 gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error);
 
+/* Does anybody have @fd's file open for writing? @path is for messages. */
+gboolean lockprobe_is_written(int fd, const char *path, gboolean *ret_written, GError **error);
+
 /*
  * Be seen as a reader of @fd's file as long as @fd is open, as a QEMU program that reads it would. EBUSY when somebody
  * writes it.

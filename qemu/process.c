@@ -296,8 +296,7 @@ gboolean process_identity_for(const char *path, ProcessIdentity *ret_identity, G
     return TRUE;
 }
 
-/* The errno that a message's last words stand for. LC_ALL=C makes them the same everywhere. */
-static int errno_of_message(const char *message)
+int process_errno_of(const char *message)
 {
     static const struct {
         const char *words;
@@ -361,5 +360,5 @@ void process_set_error(const char *what, const char *program, const char *errors
         return;
     }
     g_autofree char *readable = g_utf8_make_valid(message, -1);
-    snap_set_error(error, errno_of_message(message), "%s: %s", what, readable);
+    snap_set_error(error, process_errno_of(message), "%s: %s", what, readable);
 }

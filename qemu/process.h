@@ -74,3 +74,9 @@ gboolean process_complained(const char *program, const char *errors);
  * of the kind).
  */
 void process_set_error(const char *what, const char *program, const char *errors, GError **error);
+
+/*
+ * The errno that the last words of a message of QEMU's stand for ("...: No space left on device"; "... lock": EBUSY), EIO
+ * when they are none that we know. Messages are in LC_ALL=C, which makes them the same everywhere.
+ */
+int process_errno_of(const char *message);
