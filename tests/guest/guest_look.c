@@ -1,33 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "guest_look.h"
 
 #define INVALID G_IO_ERROR, G_IO_ERROR_INVALID_DATA
 
+/* Through the monitor, not a file: QEMU may run as somebody else. */
 static gboolean load_words(Guest *guest, guint64 address, guint32 *ret_words, gsize n, GError **error)
 {
-    g_autofree char *path = NULL, *data = NULL;
-    gsize len = 0;
-    int fd = g_file_open_tmp("domsnapfs-guest-XXXXXX", &path, error);
-    if (fd < 0)
-        return FALSE;
-    close(fd);
-    json_t *saved =
-        guest_monitor_call(guest->monitor, error, "pmemsave", "{s:I, s:I, s:s}", "val", (json_int_t)address,
-                           "size", (json_int_t)(n * GUEST_WORD), "filename", path);
-    gboolean ok = saved && g_file_get_contents(path, &data, &len, error) && len == n * GUEST_WORD;
-    if (saved && data && len != n * GUEST_WORD)
-        g_set_error(error, INVALID, "QEMU saved %zu bytes of memory, not %zu", len, n * GUEST_WORD);
-    for (gsize i = 0; ok && i < n; i++)
-        ret_words[i] = GUINT32_FROM_LE(((guint32 *)(void *)data)[i]);
-    json_decref(saved);
-    unlink(path);
-    return ok;
+    g_autofree char *line = g_strdup_printf("xp /%zuwx %#" G_GINT64_MODIFIER "x", n, address);
+    g_autofree char *text = guest_monitor_human(guest->monitor, line, error);
+    gsize found = 0;
+    for (char *at = text, *end; at && found < n;
+         at = end) { /* "0000000000008000: 0x31465344 0x00000083 ..." */
+        guint64 word = g_ascii_strtoull(at, &end, 16);
+        if (end == at)
+            break;
+        if (*end == ':')
+            end++;
+        else
+            ret_words[found++] = (guint32)word;
+    }
+    if (text && found < n)
+        g_set_error(error, INVALID, "%s: %.100s", line, text);
+    return found == n;
 }
 
 gboolean guest_look_counter(Guest *guest, guint32 *ret_counter, GError **error)
@@ -91,26 +90,24 @@ gboolean guest_look_memory(Guest *guest, GuestMemory *ret_memory, GError **error
     return TRUE;
 }
 
-/* The content of @image as a raw file without a name, open. -1: error. */
+/* The content of @image as a raw file in memory, open; nothing is left behind by a test that dies. -1: error. */
 static int open_content(const char *image, const char *tag, GError **error)
 {
-    g_autofree char *path = NULL, *errors = NULL;
+    int status = 0, fd = memfd_create("content", MFD_CLOEXEC);
+    g_autofree char *errors = NULL, *path = g_strdup_printf("/proc/%d/fd/%d", getpid(), fd);
     g_autofree char *option = g_strconcat("snapshot.name=", tag, NULL);
-    int status = 0, fd = g_file_open_tmp("domsnapfs-guest-XXXXXX", &path, error);
-    if (fd < 0)
-        return -1;
-    const char *present[] = {"qemu-img", "convert", "-U",  "-f", guest_disk_format(image),
-                             "-O",       "raw",     image, path, NULL};
-    const char *then[] = {"qemu-img", "convert", "-U", "-f", guest_disk_format(image), "-O", "raw", "-l",
-                          option,     image,     path, NULL};
+    const char *format = guest_disk_format(image);
+    const char *present[] = {"qemu-img", "convert", "-U", "-f", format, "-O", "raw", image, path, NULL};
+    const char *then[] = {"qemu-img", "convert", "-U",   "-f",  format, "-O",
+                          "raw",      "-l",      option, image, path,   NULL};
     gboolean ok = g_spawn_sync(NULL, (char **)(tag ? then : present), NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
                                NULL, &errors, &status, error);
-    unlink(path);
     if (ok && g_spawn_check_wait_status(status, NULL))
         return fd;
     if (ok)
         g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "%s", g_strchomp(errors));
-    close(fd);
+    if (fd >= 0)
+        close(fd);
     return -1;
 }
 
