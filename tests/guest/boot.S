@@ -133,6 +133,7 @@ transfer:
     shll $GUEST_STRIDE_SHIFT, %eax
     addl $GUEST_RING, %eax
     movl %eax, AT(address)
+    movw $1, AT(count) /* a transfer that failed has set it to 0 */
     movw $AT(packet), %si
     movb %dh, %ah
     movb $0, %al
@@ -144,6 +145,7 @@ transfer:
     .balign 4
 packet:
     .byte 16, 0
+count:
     .word 1
     .word BUFFER, 0
 address:

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
@@ -12,6 +11,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "guest_fail.h"
 #include "guest_look.h"
 
 #define PATIENCE (90 * G_USEC_PER_SEC)
@@ -28,15 +28,16 @@ static void run(const char *const *argv)
     int status = 0;
     gboolean ok = g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &output, &errors,
                                &status, &error);
-    ck_assert_msg(ok && g_spawn_check_wait_status(status, NULL), "%s: %s", argv[0],
-                  ok ? errors : error->message);
+    if (!ok || !g_spawn_check_wait_status(status, NULL))
+        guest_fail("%s: %s", argv[0], ok ? errors : error->message);
 }
 
 void guest_disk_make(const char *path, guint mib)
 {
     g_autofree char *raw = g_strconcat(path, ".boot", NULL);
-    ck_assert(g_file_set_contents(raw, (const char *)guest_boot, GUEST_SECTOR, NULL));
-    ck_assert(truncate(raw, (off_t)mib << 20) == 0);
+    if (!g_file_set_contents(raw, (const char *)guest_boot, GUEST_SECTOR, NULL) ||
+        truncate(raw, (off_t)mib << 20) < 0)
+        guest_fail("cannot write '%s'", raw);
     run((const char *[]){"qemu-img", "convert", "-f", "raw", "-O", guest_disk_format(path), raw, path, NULL});
     unlink(raw);
 }
@@ -64,8 +65,27 @@ static void add(GPtrArray *argv, const char *option, char *value)
     g_ptr_array_add(argv, value);
 }
 
+/* How a disk is plugged in: a device of its own, behind a controller (or NULL), on a machine. */
+static const struct {
+    const char *name, *device, *controller, *machine;
+} buses[] = {
+    {"virtio", "virtio-blk-pci", NULL, "pc"},   {"ide", "ide-hd", NULL, "pc"},
+    {"sata", "ide-hd,bus=ide.%u", NULL, "q35"}, {"scsi", "scsi-hd", "virtio-scsi-pci", "pc"},
+    {"usb", "usb-storage", "usb-ehci", "pc"},
+};
+
+static guint bus_number(const GuestSetup *setup)
+{
+    for (guint i = 0; setup->bus && i < G_N_ELEMENTS(buses); i++)
+        if (g_str_equal(buses[i].name, setup->bus))
+            return i;
+    if (setup->bus)
+        guest_fail("no bus '%s'", setup->bus);
+    return 0;
+}
+
 /* One disk. no-flush: to the host's page cache is far enough, a test does not pull the plug. */
-static void add_disk(GPtrArray *argv, const char *image, guint index, const char *bus)
+static void add_disk(GPtrArray *argv, const char *image, guint index, guint bus)
 {
     char name[] = {'v', 'd', (char)('a' + index), '\0'};
     json_t *node = json_pack("{s:s, s:s, s:{s:b}, s:{s:s, s:s, s:{s:b}}}", "driver", guest_disk_format(image),
@@ -73,10 +93,11 @@ static void add_disk(GPtrArray *argv, const char *image, guint index, const char
                              "filename", image, "cache", "no-flush", TRUE);
     char *text = json_dumps(node, JSON_COMPACT);
     add(argv, "-blockdev", g_strdup(text));
-    g_autofree char *device = g_strcmp0(bus, "ide") == 0    ? g_strdup("ide-hd")
-                              : g_strcmp0(bus, "sata") == 0 ? g_strdup_printf("ide-hd,bus=ide.%u", index)
-                                                            : g_strdup("virtio-blk-pci");
-    add(argv, "-device", g_strdup_printf("%s,drive=%s,id=%s,bootindex=%u", device, name, name, index + 1));
+    g_autoptr(GString) device = g_string_new(buses[bus].device);
+    g_autofree char *number = g_strdup_printf("%u", index);
+    g_string_replace(device, "%u", number, 0);
+    add(argv, "-device",
+        g_strdup_printf("%s,drive=%s,id=%s,bootindex=%u", device->str, name, name, index + 1));
     free(text);
     json_decref(node);
 }
@@ -84,16 +105,19 @@ static void add_disk(GPtrArray *argv, const char *image, guint index, const char
 static GPtrArray *command_line(const GuestSetup *setup, const char *socket)
 {
     GPtrArray *argv = g_ptr_array_new_with_free_func(g_free);
+    guint bus = bus_number(setup);
     g_ptr_array_add(argv, g_strdup("qemu-system-x86_64"));
-    add(argv, "-machine", g_strdup(g_strcmp0(setup->bus, "sata") == 0 ? "q35" : "pc"));
+    add(argv, "-machine", g_strdup(buses[bus].machine));
     add(argv, "-accel", g_strdup(setup->accel ? setup->accel : guest_accel()));
     add(argv, "-m", g_strdup("32"));
     add(argv, "-display", g_strdup("none"));
     g_ptr_array_add(argv, g_strdup("-nodefaults"));
     g_ptr_array_add(argv, g_strdup("-no-user-config"));
     add(argv, "-qmp", g_strdup_printf("unix:%s,server=on,wait=off", socket));
+    if (buses[bus].controller)
+        add(argv, "-device", g_strdup(buses[bus].controller));
     for (guint i = 0; setup->images[i]; i++)
-        add_disk(argv, setup->images[i], i, setup->bus);
+        add_disk(argv, setup->images[i], i, bus);
     for (guint i = 0; setup->extra && setup->extra[i]; i++)
         g_ptr_array_add(argv, g_strdup(setup->extra[i]));
     g_ptr_array_add(argv, NULL);
@@ -106,7 +130,8 @@ static pid_t spawn(char **argv, const char *log)
     pid_t parent = getpid();
     fflush(NULL);
     pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    if (pid < 0)
+        guest_fail("no process: %s", g_strerror(errno));
     if (pid > 0)
         return pid;
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
@@ -138,12 +163,12 @@ static Guest *launch(const GuestSetup *setup)
 }
 
 /* Fail the test with @what and what QEMU printed. */
-static void give_up(const Guest *guest, const char *what)
+G_GNUC_NORETURN static void give_up(const Guest *guest, const char *what)
 {
     g_autofree char *log = NULL;
     if (guest->log)
         g_file_get_contents(guest->log, &log, NULL, NULL);
-    ck_abort_msg("%s%s%s", what, log && log[0] ? "; QEMU printed: " : "", log ? log : "");
+    guest_fail("%s%s%s", what, log && log[0] ? "; QEMU printed: " : "", log ? log : "");
 }
 
 Guest *guest_start(const GuestSetup *setup)
@@ -179,7 +204,8 @@ int guest_start_fails(const GuestSetup *setup, char **ret_log)
     g_autoptr(Guest) guest = launch(setup);
     int status = 0;
     wait_gone(guest, &status);
-    ck_assert(g_file_get_contents(guest->log, ret_log, NULL, NULL));
+    if (!g_file_get_contents(guest->log, ret_log, NULL, NULL))
+        guest_fail("no '%s'", guest->log);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
@@ -189,7 +215,8 @@ Guest *guest_join(const char *socket)
     Guest *guest = g_new0(Guest, 1);
     guest->joined = TRUE;
     guest->monitor = guest_monitor_open(socket, &error);
-    ck_assert_msg(guest->monitor != NULL, "%s", error ? error->message : "");
+    if (!guest->monitor)
+        give_up(guest, error->message);
     guest->pid = guest->monitor->pid;
     return guest;
 }
@@ -199,12 +226,14 @@ void guest_quit(Guest *guest)
     int status = 0;
     guest_monitor_do(guest->monitor, "quit", NULL);
     wait_gone(guest, &status);
-    ck_assert_msg(status == 0, "QEMU ended with the wait status %d", status);
+    if (status != 0)
+        guest_fail("QEMU ended with the wait status %d", status);
 }
 
 void guest_kill(Guest *guest)
 {
-    ck_assert(kill(guest->pid, SIGKILL) == 0);
+    if (kill(guest->pid, SIGKILL) < 0)
+        guest_fail("QEMU was gone already");
     wait_gone(guest, NULL);
 }
 

@@ -12,7 +12,7 @@
  * that ends. The format of an image is what its name's ending says: .raw, .qed, and everything else is qcow2.
  *
  * After a kill -9 the disks hold all that the guest wrote when they are on virtio: SeaBIOS knows of no cache there, so
- * QEMU writes through to the host's page cache. On ide and sata it does not, and the last writes may be missing.
+ * QEMU writes through to the host's page cache. On the others it does not, and the last writes may be missing.
  */
 #pragma once
 

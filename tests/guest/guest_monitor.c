@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "guest_fail.h"
 #include "guest_monitor.h"
 
 #define PATIENCE (60 * G_USEC_PER_SEC)
@@ -160,7 +160,8 @@ static json_t *pack(const char *command, const char *format, va_list args)
         return NULL;
     json_error_t wrong;
     json_t *arguments = json_vpack_ex(&wrong, 0, format, args);
-    ck_assert_msg(arguments != NULL, "arguments of %s: %s", command, wrong.text);
+    if (!arguments)
+        guest_fail("arguments of %s: %s", command, wrong.text);
     return arguments;
 }
 
@@ -180,7 +181,8 @@ void guest_monitor_do(GuestMonitor *m, const char *command, const char *format, 
     va_start(args, format);
     json_t *result = converse(m, -1, &error, command, pack(command, format, args));
     va_end(args);
-    ck_assert_msg(result != NULL, "%s: %s", command, error ? error->message : "no answer");
+    if (!result)
+        guest_fail("%s: %s", command, error->message);
     json_decref(result);
 }
 

@@ -3,7 +3,8 @@
  * For how long the test guest stood still during something, measured twice: by the times of QEMU's STOP and RESUME
  * events, and by watching the counter in the guest's memory from outside, which needs nothing of QEMU and also sees a
  * guest that QEMU did not stop, but kept waiting for its disks. The counter's longest rest is never less than a step
- * (1/GUEST_HZ and two writes), and on a busy host the scheduler is in it.
+ * (1/GUEST_HZ and a write to each disk), and on a busy host the scheduler is in it. On virtio each write waits for the
+ * host's disk unless the cache mode is "unsafe" (guest_start() has that): with two disks that can be 20 ms a step.
  *
  *     GuestWatch *watch = guest_watch_begin(guest, &error);
  *     ...

@@ -8,8 +8,8 @@
 static const struct {
     const char *accel, *bus, *ending;
 } kinds[] = {
-    {"tcg", "virtio", "qcow2"}, {"tcg", "ide", "raw"},   {"tcg", "sata", "qed"},
-    {"kvm", "virtio", "raw"},   {"kvm", "ide", "qcow2"},
+    {"tcg", "virtio", "qcow2"}, {"tcg", "ide", "raw"},    {"tcg", "sata", "qed"},  {"tcg", "scsi", "qcow2"},
+    {"tcg", "usb", "raw"},      {"kvm", "virtio", "raw"}, {"kvm", "ide", "qcow2"},
 };
 
 /* It boots wherever it is put, counts, and everything is in step at whatever moment it is stopped. */
@@ -90,6 +90,33 @@ START_TEST(goes_on_after_a_kill)
         ck_assert_uint_ge(after, MAX(memory.counter - 1, before));
         before = after;
     }
+}
+END_TEST
+
+/* It writes to every disk there is, whatever its format; a write that a disk refuses does not go unnoticed. */
+START_TEST(more_disks)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(Disks) disks = DISKS("qcow2");
+    g_autofree char *vdc = PATH("vdc.raw"), *vdd = PATH("vdd.raw");
+    const char *const *images = IMAGES(disks.vda, disks.vdb, vdc);
+    guest_disk_make(vdc, 4);
+    guest_disk_make(vdd, 4);
+    g_autoptr(Guest) guest = guest_start(&(GuestSetup){.dir = disks.dir, .images = images});
+    guest_wait(guest, 80);
+    guest_monitor_do(guest->monitor, "stop", NULL);
+    LOOK(guest_all_agree(guest, images, NULL, &error));
+    guest_free(g_steal_pointer(&guest));
+
+    g_autofree char *node = g_strdup_printf("file,node-name=ro,read-only=on,filename=%s", vdd);
+    guest =
+        guest_start(&(GuestSetup){.dir = disks.dir,
+                                  .images = images,
+                                  .extra = WORDS("-blockdev", node, "-device", "virtio-blk-pci,drive=ro")});
+    guest_wait(guest, 80);
+    guest_monitor_do(guest->monitor, "stop", NULL);
+    LOOK_FAILS(guest_all_agree(guest, images, NULL, &error), G_IO_ERROR_INVALID_DATA, "times one refused");
+    LOOK(guest_disks_agree(images, NULL, NULL, &error));
 }
 END_TEST
 
@@ -258,6 +285,7 @@ int main(void)
     tcase_add_loop_test(tcase, counts, 0, G_N_ELEMENTS(kinds));
     tcase_add_test(tcase, ends);
     tcase_add_test(tcase, goes_on_after_a_kill);
+    tcase_add_test(tcase, more_disks);
     tcase_add_test(tcase, sees_a_wrong_disk);
     tcase_add_test(tcase, knows_what_is_in_step);
     tcase_add_test(tcase, sees_wrong_memory);
