@@ -264,20 +264,23 @@ void guest_wait(Guest *guest, guint steps)
     } while (now == 0 || now - begin < steps);
 }
 
-/* Where the migration stream begins: behind the header, the XML and the cookie of a libvirt save image, or at 0. */
+/* To where the migration stream begins: behind the header, the XML and the cookie of a libvirt save image, or at 0. */
 static gboolean seek_stream(int fd, GError **error)
 {
     struct {
         char magic[16];
         guint32 version, data_len, rest[17];
     } header = {0};
+    char magic[4] = "";
     off_t at = 0;
     if (read(fd, &header, sizeof header) == (ssize_t)sizeof header &&
         memcmp(header.magic, "LibvirtQemudSave", sizeof header.magic) == 0)
         at = (off_t)sizeof header + header.data_len;
-    if (lseek(fd, at, SEEK_SET) == at)
+    if (pread(fd, magic, sizeof magic, at) == (ssize_t)sizeof magic &&
+        memcmp(magic, "QEVM", sizeof magic) == 0 && lseek(fd, at, SEEK_SET) == at)
         return TRUE;
-    g_set_error(error, G_IO_ERROR, G_IO_ERROR_FAILED, "cannot seek");
+    g_set_error(error, G_IO_ERROR, G_IO_ERROR_INVALID_DATA, "no migration stream at byte %" G_GINT64_FORMAT,
+                (gint64)at);
     return FALSE;
 }
 

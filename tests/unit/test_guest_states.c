@@ -235,6 +235,7 @@ START_TEST(external_memory)
                "not of one instant");
     guest_free(g_steal_pointer(&guest));
     guest = start_on(&disks, vda, vdb, WORDS("-S", "-incoming", "defer", "-m", "48"));
+    LOOK_FAILS(guest_load_memory(guest, vda, &error), G_IO_ERROR_INVALID_DATA, "no migration stream");
     ck_assert(!guest_load_memory(guest, file, &error)); /* another machine */
 }
 END_TEST
