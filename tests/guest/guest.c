@@ -111,6 +111,7 @@ static GPtrArray *command_line(const GuestSetup *setup, const char *socket)
     add(argv, "-accel", g_strdup(setup->accel ? setup->accel : guest_accel()));
     add(argv, "-m", g_strdup("32"));
     add(argv, "-display", g_strdup("none"));
+    add(argv, "-boot", g_strdup("strict=on"));
     g_ptr_array_add(argv, g_strdup("-nodefaults"));
     g_ptr_array_add(argv, g_strdup("-no-user-config"));
     add(argv, "-qmp", g_strdup_printf("unix:%s,server=on,wait=off", socket));

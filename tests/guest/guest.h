@@ -9,7 +9,7 @@
  *     guest_wait(guest, 10);
  *
  * What cannot go on fails the test, with what QEMU printed. A QEMU started here ends with the test's process, however
- * that ends. The format of an image is what its name's ending says: .raw, .qed, and everything else is qcow2.
+ * that ends. guest_domain.h has the machine as a <domain>. The format of an image is what its name's ending says: .raw, .qed, and everything else is qcow2.
  *
  * After a kill -9 the disks hold all that the guest wrote when they are on virtio: SeaBIOS knows of no cache there, so
  * QEMU writes through to the host's page cache. On the others it does not, and the last writes may be missing.

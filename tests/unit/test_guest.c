@@ -2,7 +2,9 @@
 /* The test guest and what reads it: that they work, and that nothing wrong passes for right. */
 #include <sys/uio.h>
 
+#include "domain.h"
 #include "guest_case.h"
+#include "guest_domain.h"
 #include "runner.h"
 
 static const struct {
@@ -109,10 +111,10 @@ START_TEST(more_disks)
     guest_free(g_steal_pointer(&guest));
 
     g_autofree char *node = g_strdup_printf("file,node-name=ro,read-only=on,filename=%s", vdd);
-    guest =
-        guest_start(&(GuestSetup){.dir = disks.dir,
-                                  .images = images,
-                                  .extra = WORDS("-blockdev", node, "-device", "virtio-blk-pci,drive=ro")});
+    guest = guest_start(
+        &(GuestSetup){.dir = disks.dir,
+                      .images = images,
+                      .extra = WORDS("-blockdev", node, "-device", "virtio-blk-pci,drive=ro,bootindex=9")});
     guest_wait(guest, 80);
     guest_monitor_do(guest->monitor, "stop", NULL);
     LOOK_FAILS(guest_all_agree(guest, images, NULL, &error), G_IO_ERROR_INVALID_DATA, "times one refused");
@@ -157,6 +159,25 @@ START_TEST(sees_a_wrong_disk)
     LOOK_FAILS(guest_look_disk(disks.vda, 0, NULL, &n, &error), G_IO_ERROR_INVALID_DATA, "not 0x31465344");
     overwrite(disks.vda, n - 1, GUEST_SECTOR_MAGIC, GUEST_MAGIC);
     LOOK(guest_disks_agree(IMAGES(disks.vda, disks.vdb), NULL, &n, &error));
+}
+END_TEST
+
+/* The definition is one, with these disks, whatever their names. */
+START_TEST(is_a_domain)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *xml =
+        guest_domain_xml("a<b", "qemu", IMAGES("/i/v&a.qcow2", "/i/vdb.raw"), "    <vsock/>\n");
+    g_autoptr(DomainDef) def = domain_def_parse(xml, strlen(xml), &error);
+    LOOK(def);
+    ck_assert_str_eq(def->name, "a<b");
+    ck_assert_uint_eq(def->disks->len, 2);
+    DiskDef *vda = domain_def_find_disk(def, "vda"), *vdb = domain_def_find_disk(def, "vdb");
+    ck_assert_str_eq(vda->source, "/i/v&a.qcow2");
+    ck_assert(vda->format == FORMAT_QCOW2 && vdb->format == FORMAT_RAW);
+    g_autofree char *text = domain_def_format(def);
+    ck_assert(strstr(text, "<vsock/>") && strstr(text, "<boot order='1'/>") &&
+              strstr(text, "<boot order='2'/>"));
 }
 END_TEST
 
@@ -287,6 +308,7 @@ int main(void)
     tcase_add_test(tcase, goes_on_after_a_kill);
     tcase_add_test(tcase, more_disks);
     tcase_add_test(tcase, sees_a_wrong_disk);
+    tcase_add_test(tcase, is_a_domain);
     tcase_add_test(tcase, knows_what_is_in_step);
     tcase_add_test(tcase, sees_wrong_memory);
     tcase_add_test(tcase, tells_boots_apart);
