@@ -4,7 +4,8 @@
  * So at every instant, with c the counter in RAM and d1, d2... the highest on each disk, c >= d1 >= d2 >= ... >= c - 1.
  * layout.h says what is where. It is the first sector of the first disk, runs in real mode on a BIOS, and goes on where
  * that disk's counter is. On a screen it shows the counter: in hexadecimal, and below that each digit as a block of the
- * colour that has this number, which a program can read off a picture.
+ * colour that has this number, which a program can read off a picture. The power button turns the machine off (where it
+ * has ACPI), the key R resets it, and P lets it panic (where it has a pvpanic device).
  *
  * It is assembled into the harness as the constant guest_boot (guest.h), and runs elsewhere: so no address is left to
  * the linker, AT() gives each as the machine will see it.
@@ -22,6 +23,12 @@
 #define ROW 160
 #define BLOCK 0xdb /* the character that fills its cell */
 #define TIMER_HZ 1193182
+#define PM_STATUS 0x600 /* ACPI's power management, where SeaBIOS puts it */
+#define PM_ENABLE 0x602
+#define PM_CONTROL 0x604
+#define PM_BUTTON 0x100
+#define PM_OFF 0x2000
+#define PVPANIC 0x505
 #define LOADED 0x7c00 /* where the BIOS puts a boot sector */
 #define AT(label) (label - guest_boot + LOADED)
 
@@ -58,6 +65,10 @@ begin:
     outb %al, $0x40
     movb $((TIMER_HZ / GUEST_HZ) >> 8), %al
     outb %al, $0x40
+
+    movw $PM_ENABLE, %dx
+    movw $PM_BUTTON, %ax
+    outw %ax, %dx
 
     /* The highest counter on the first disk. */
     xorl %ebp, %ebp
@@ -123,7 +134,28 @@ digit:
     subw $2, %di
     jns digit
 
-    hlt
+    movw $PM_STATUS, %dx
+    inw %dx, %ax
+    testw $PM_BUTTON, %ax
+    jz 4f
+    movw $PM_CONTROL, %dx
+    movw $PM_OFF, %ax
+    outw %ax, %dx
+4:  movb $1, %ah /* a key? */
+    int $0x16
+    jz 6f
+    movb $0, %ah
+    int $0x16
+    cmpb $'r', %al
+    jne 5f
+    movb $0xfe, %al
+    outb %al, $0x64
+5:  cmpb $'p', %al
+    jne 6f
+    movb $1, %al
+    movw $PVPANIC, %dx
+    outb %al, %dx
+6:  hlt
     incl RAM(GUEST_RAM_COUNTER)
     jmp step
 

@@ -2,11 +2,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -188,10 +190,23 @@ Guest *guest_start(const GuestSetup *setup)
     return guest;
 }
 
+/* Somebody else's child may be a zombie for long: kill(pid, 0) would find it. */
+static gboolean has_ended(const Guest *guest, int *ret_status)
+{
+    if (!guest->joined)
+        return waitpid(guest->pid, ret_status, WNOHANG) != 0;
+    int fd = (int)syscall(SYS_pidfd_open, guest->pid, 0);
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    gboolean ended = fd < 0 || poll(&wait, 1, 0) == 1;
+    if (fd >= 0)
+        close(fd);
+    return ended;
+}
+
 static void wait_gone(Guest *guest, int *ret_status)
 {
     gint64 end = g_get_monotonic_time() + PATIENCE;
-    while (guest->joined ? kill(guest->pid, 0) == 0 : waitpid(guest->pid, ret_status, WNOHANG) == 0) {
+    while (!has_ended(guest, ret_status)) {
         if (g_get_monotonic_time() > end)
             give_up(guest, "QEMU does not end");
         g_usleep(1000);
@@ -222,13 +237,18 @@ Guest *guest_join(const char *socket)
     return guest;
 }
 
-void guest_quit(Guest *guest)
+void guest_wait_end(Guest *guest)
 {
     int status = 0;
-    guest_monitor_do(guest->monitor, "quit", NULL);
     wait_gone(guest, &status);
     if (status != 0)
         guest_fail("QEMU ended with the wait status %d", status);
+}
+
+void guest_quit(Guest *guest)
+{
+    guest_monitor_do(guest->monitor, "quit", NULL);
+    guest_wait_end(guest);
 }
 
 void guest_kill(Guest *guest)
@@ -263,6 +283,11 @@ void guest_wait(Guest *guest, guint steps)
             give_up(guest, now ? "the guest stands still" : "the guest does not boot");
         g_usleep(2000);
     } while (now == 0 || now - begin < steps);
+}
+
+void guest_press(Guest *guest, const char *key)
+{
+    guest_monitor_do(guest->monitor, "send-key", "{s:[{s:s, s:s}]}", "keys", "type", "qcode", "data", key);
 }
 
 /* To where the migration stream begins: behind the header, the XML and the cookie of a libvirt save image, or at 0. */

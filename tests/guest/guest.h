@@ -59,6 +59,8 @@ Guest *guest_join(const char *socket);
 
 /* quit, and wait until the process has gone. */
 void guest_quit(Guest *guest);
+/* It ends by itself: wait for that. Its exit code must be 0. */
+void guest_wait_end(Guest *guest);
 /* kill -9, likewise. */
 void guest_kill(Guest *guest);
 /* guest_kill() when it was started here and still runs. */
@@ -67,6 +69,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Guest, guest_free)
 
 /* Wait until it has booted and made @steps steps from now on. "The guest runs" is guest_wait(guest, 2). */
 void guest_wait(Guest *guest, guint steps);
+
+/* Press the key @key ("r": it resets its machine; "p": it panics). `system_powerdown` turns the machine off. */
+void guest_press(Guest *guest, const char *key);
 
 /*
  * Give memory to a QEMU started with "-S", "-incoming", "defer": from a migration stream or a libvirt save image.

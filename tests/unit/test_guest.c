@@ -63,8 +63,10 @@ START_TEST(ends)
     guest_wait(same, 2);
     guest_free(g_steal_pointer(&same)); /* leaves it alone */
     guest_wait(one, 2);
+    same = guest_join(socket);
     pid_t pid = one->pid;
-    guest_quit(one);
+    guest_quit(same); /* also when nobody has waited for its process yet */
+    guest_wait_end(one);
     ck_assert(kill(pid, 0) < 0 && errno == ESRCH);
     g_autoptr(Guest) again = guest_start(&two);
     guest_wait(again, 2);
@@ -119,6 +121,47 @@ START_TEST(more_disks)
     guest_monitor_do(guest->monitor, "stop", NULL);
     LOOK_FAILS(guest_all_agree(guest, images, NULL, &error), G_IO_ERROR_INVALID_DATA, "times one refused");
     LOOK(guest_disks_agree(images, NULL, NULL, &error));
+}
+END_TEST
+
+static const char *text_of(json_t *event, const char *key)
+{
+    return json_string_value(json_object_get(json_object_get(event, "data"), key));
+}
+
+/* It can be told to reset, to panic and to turn itself off, which is not what QEMU does by itself. */
+START_TEST(does_as_told)
+{
+    g_autoptr(GError) error = NULL;
+    g_auto(Disks) disks = DISKS("qcow2");
+    GuestMemory memory;
+    g_autoptr(Guest) guest =
+        guest_start(&(GuestSetup){.dir = disks.dir,
+                                  .images = IMAGES(disks.vda, disks.vdb),
+                                  .bus = _i ? "sata" : "virtio",
+                                  .extra = WORDS("-device", "pvpanic", "-action", "panic=pause")});
+    guest_wait(guest, 20);
+    guest_press(guest, "r");
+    json_t *event = guest_monitor_event(guest->monitor, "RESET", 0, &error);
+    LOOK(event);
+    ck_assert_str_eq(text_of(event, "reason"), "guest-reset");
+    guest_wait(guest, 5);
+    LOOK(guest_look_memory(guest, &memory, &error));
+    ck_assert_uint_ge(memory.first, 20);
+
+    guest_press(guest, "p");
+    event = guest_monitor_event(guest->monitor, "GUEST_PANICKED", 0, &error);
+    LOOK(event);
+    ck_assert_str_eq(text_of(event, "action"), "pause");
+    guest_monitor_do(guest->monitor, "cont", NULL);
+    guest_wait(guest, 5);
+
+    guest_monitor_do(guest->monitor, "system_powerdown", NULL);
+    event = guest_monitor_event(guest->monitor, "SHUTDOWN", 0, &error);
+    LOOK(event);
+    ck_assert_str_eq(text_of(event, "reason"), "guest-shutdown");
+    guest_wait_end(guest);
+    LOOK(guest_disks_agree(IMAGES(disks.vda, disks.vdb), NULL, NULL, &error));
 }
 END_TEST
 
@@ -306,6 +349,7 @@ int main(void)
     tcase_add_loop_test(tcase, counts, 0, G_N_ELEMENTS(kinds));
     tcase_add_test(tcase, ends);
     tcase_add_test(tcase, goes_on_after_a_kill);
+    tcase_add_loop_test(tcase, does_as_told, 0, 2);
     tcase_add_test(tcase, more_disks);
     tcase_add_test(tcase, sees_a_wrong_disk);
     tcase_add_test(tcase, is_a_domain);
