@@ -17,7 +17,7 @@
 #pragma once
 
 #include "guest_monitor.h"
-#include "layout.h"
+#include "guest_layout.h"
 
 typedef struct {
     const char *dir;  /* for its socket DIR/NAME.qmp and what it prints, DIR/NAME.log */
