@@ -2,10 +2,12 @@
 /*
  * The test guest: a boot sector that counts, for ever, in RAM, on the first disk, the second and so on, in this order.
  * So at every instant, with c the counter in RAM and d1, d2... the highest on each disk, c >= d1 >= d2 >= ... >= c - 1.
- * guest_layout.h says what is where. It is the first sector of the first disk, runs in real mode on a BIOS, and goes on where
- * that disk's counter is. On a screen it shows the counter: in hexadecimal, and below that each digit as a block of the
- * colour that has this number, which a program can read off a picture. The power button turns the machine off (where it
- * has ACPI), the key R resets it, and P lets it panic (where it has a pvpanic device).
+ * guest_layout.h says what is where.
+ *
+ * It is the first sector of the first disk, runs in real mode on a BIOS, and goes on where that disk's counter is. On a
+ * screen it shows the counter: in hexadecimal, and below that each digit as a block of the colour that has this number,
+ * which a program can read off a picture. The power button turns the machine off (where it has ACPI), the key R resets
+ * it, and P lets it panic (where it has a pvpanic device).
  *
  * It is assembled into the harness as the constant guest_boot (guest.h), and runs elsewhere: so no address is left to
  * the linker, AT() gives each as the machine will see it.
