@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Launch: QEMU's command line from a <domain>. A pure function: no process is started and no file is written; whether a
+ * program is there is all that is looked at.
+ *
+ * The whole document is read against a list of what is known here (launch_known.c). Anything else, be it an element, an
+ * attribute or a value, would make another machine than the one that is described, and is refused by name, EOPNOTSUPP.
+ * The document is then completed, as libvirt does when it defines one: controllers that others need, addresses, MAC
+ * addresses. The machine's memory only fits into a machine with the same devices at the same addresses, so launch->def, the
+ * completed document, is what a snapshot of the machine has to keep. Completing it again changes nothing.
+ *
+ * What is supported:
+ *
+ *   <domain type=>     kvm, qemu, tcg. Where KVM cannot be used a kvm machine is emulated, and a note says so.
+ *   <emulator>         where it is not there, the usual one of the architecture is taken, and a note says so.
+ *   <memory>, <currentMemory> (by the balloon), <vcpu> with current= and cpuset=
+ *   <os>               x86_64 and i686; machines pc and q35 of every version; <boot dev=>, <bootmenu>, <bios rebootTimeout=>,
+ *                      <loader> as rom or pflash with <nvram> and its template, <kernel>, <initrd>, <cmdline>.
+ *   <features>         acpi, apic, pae, hap, vmport, smm, pmu, ioapic, kvm (hidden, poll-control, hint-dedicated),
+ *                      pvspinlock and those of hyperv.
+ *   <cpu>              host-passthrough, host-model (as host-passthrough), maximum, custom; topology, features, cache.
+ *   <clock>            utc, localtime, variable, absolute; timers rtc, pit, hpet, tsc, kvmclock, hypervclock.
+ *   <on_poweroff>, <on_reboot>, <on_crash>; <pm>
+ *   <controller>       pci (root, root port, bridges, switch ports), usb, ide, sata, scsi, fdc, virtio-serial
+ *   <disk>             file, block, network (nbd) as disk, cdrom, floppy on virtio, ide, sata, scsi, usb, fdc, empty drives
+ *                      too; cache, io, discard, detect_zeroes, error_policy, queues; serial, wwn, vendor, product, blockio,
+ *                      <boot order=>, <readonly/>, <shareable/>, <transient/>.
+ *   <interface>        user, bridge (through QEMU's helper); virtio, e1000, e1000e, rtl8139, ne2k_pci, pcnet; <link>, <mtu>, <rom>.
+ *   <serial>, <console>, <channel>  pty, file, null, unix; isa-serial, virtio consoles, virtio channels (guest agent)
+ *   <graphics type='vnc'>, <video> vga, cirrus, virtio, bochs, vmvga, qxl, none; <input> mouse, tablet, keyboard on ps2, usb,
+ *                      virtio; <rng>, <memballoon>, <watchdog>, <panic>, <audio> (silent).
+ *   What does not change the machine passes: title, description, metadata, alias; and with a note that it is not applied:
+ *   seclabel, cputune, memtune, blkiotune, numatune, resource.
+ *
+ * Names by which a running machine is found again:
+ *   qdev ids           disk-TARGET (a ':' as '.'; long names as in launch_device_id), pci.N, usbN, scsiN, sataN, ideN, virtio-serialN, netN,
+ *                      serialN, consoleN, channelN, inputN, videoN, balloon0, rngN, watchdogN, panicN; N is the controller's
+ *                      index, or counts from 0 in the document's order.
+ *   block nodes        launch_node_name() and launch_file_node_name().
+ *   files              in spec->directory: NAME.qmp, NAME.monitor (a second one, so that nobody is locked out), NAME.pid,
+ *                      NAME.agent (guest agent), NAME.N.channel, TARGET.NAME.transient.
+ */
+#pragma once
+
+#include <sched.h>
+
+#include "domain.h"
+
+typedef struct {
+    const DomainDef *def;
+    /*
+     * What lies below the image of each disk: target -> GPtrArray of BackingDef, nearest first, empty for nothing. It
+     * must be there for every disk whose image can have a backing file; QEMU is given the chain and told where it ends,
+     * so that it follows no name in a header.
+     */
+    GHashTable *backing;
+    const char *directory;                   /* for sockets and the pid file; absolute */
+    gboolean kvm;                            /* KVM can be used */
+    gint64 now;                              /* seconds, for a clock with an adjustment */
+    const char *incoming;                    /* wait for a memory state: "defer" and the like; NULL: boot */
+    gboolean daemonize;                      /* into the background once it is set up */
+    char *(*find_program)(const char *name); /* NULL: g_find_program_in_path */
+} LaunchSpec;
+
+/* What happens when the guest has powered off or crashed. */
+typedef enum {
+    LAUNCH_DESTROY, /* QEMU ends by itself */
+    LAUNCH_RESTART, /* QEMU stops there (SHUTDOWN, GUEST_PANICKED): send system_reset, then cont */
+    LAUNCH_PRESERVE /* QEMU stops there, and is left so */
+} LaunchAction;
+
+/* A disk of the machine; also an empty drive. */
+typedef struct {
+    char *target;
+    char *device; /* qdev id */
+    guint levels; /* images in its chain; 0: empty. The guest writes the one of level levels - 1 */
+    char *node;   /* node of the active layer's content, and of its file; NULL: empty */
+    char *file_node;
+} LaunchDisk;
+
+/* The overlay that takes what is written to a <transient/> disk. To be made, empty, before QEMU is started; it can be
+ * unlinked as soon as QEMU answers, and then goes with the machine. */
+typedef struct {
+    char *target;
+    char *path;
+    BackingDef *below; /* of a raw one, too, the format is given */
+} LaunchOverlay;
+
+typedef struct {
+    GPtrArray *argv; /* of char *, ended by NULL */
+    DomainDef *def;  /* the document, completed */
+    char *monitor;   /* socket of QMP */
+    char *second_monitor;
+    char *pid_file;
+    char *agent;         /* socket of the guest agent, or NULL */
+    GPtrArray *sockets;  /* every path (char *) at which QEMU makes a socket: old ones must be gone before */
+    GPtrArray *disks;    /* of LaunchDisk */
+    GPtrArray *overlays; /* of LaunchOverlay */
+    char *nvram;         /* copy nvram_template there if it does not exist; NULL: nothing to do */
+    char *nvram_template;
+    gboolean pinned; /* QEMU may only run on @cpus */
+    cpu_set_t cpus;
+    LaunchAction on_poweroff;
+    LaunchAction on_crash;
+    GPtrArray *
+        commands; /* of char *, QMP commands to send, in order, before the guest runs. They may hold a secret. */
+    GPtrArray *notes; /* sentences (char *) about what is not as the document says */
+} Launch;
+
+/*
+ * EOPNOTSUPP: something is not supported; EINVAL: it makes no sense; ENOENT: no emulator; ENAMETOOLONG: a socket's path.
+ * The sentence names the element, its line, and the disk.
+ */
+Launch *launch_new(const LaunchSpec *spec, GError **error);
+void launch_free(Launch *launch);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(Launch, launch_free)
+
+/* The qdev id of the disk called @target. Caller frees, here and below. */
+char *launch_device_id(const char *target);
+
+/*
+ * The node of an image in the chain of disk @target: @level counts from the image at the bottom, 0, so that an overlay made
+ * on a running machine gets the next number. Where a machine has run on, the active node is the one that query-block tells
+ * for the disk's device.
+ */
+char *launch_node_name(const char *target, guint level);
+char *launch_file_node_name(const char *target, guint level);
