@@ -38,7 +38,8 @@
  *                      index, or counts from 0 in the document's order.
  *   block nodes        launch_node_name() and launch_file_node_name().
  *   files              in spec->directory: NAME.qmp, NAME.monitor (a second one, so that nobody is locked out), NAME.pid,
- *                      NAME.agent (guest agent), NAME.N.channel, TARGET.NAME.transient.
+ *                      NAME.agent (guest agent), NAME.N.channel, NAME.vnc. A <transient/> disk's overlay is called
+ *                      TARGET.NAME.transient; it is beside the image when that is a file, else in that directory too.
  */
 #pragma once
 

@@ -201,9 +201,14 @@ static gboolean read_order(LaunchBuild *build, GError **error)
     return any || read_kinds(build, error);
 }
 
+guint launch_boot_place(const LaunchBuild *build, const xmlNode *device)
+{
+    return GPOINTER_TO_UINT(g_hash_table_lookup(build->boot, device));
+}
+
 void launch_set_boot(const LaunchBuild *build, json_t *object, const xmlNode *device)
 {
-    guint place = GPOINTER_TO_UINT(g_hash_table_lookup(build->boot, device));
+    guint place = launch_boot_place(build, device);
     if (place > 0)
         json_object_set_new(object, "bootindex", json_integer(place));
 }

@@ -131,7 +131,7 @@ static gboolean append_model(const LaunchBuild *build, const xmlNode *cpu, GStri
     const xmlNode *model = xml_child(cpu, "model");
     g_autofree char *name = launch_text(model);
     g_autofree char *vendor = xml_attr(model, "vendor_id");
-    if ((name && !launch_plain(model, name, error)) || (vendor && !launch_plain(model, vendor, error)))
+    if ((name && !launch_plain(model, name, error)) || !launch_vendor(model, vendor, 12, error))
         return FALSE;
     g_string_append(list, name ? name : is_i686(build) ? "qemu32" : "qemu64");
     if (vendor)
@@ -156,16 +156,19 @@ static gboolean append_named(const xmlNode *cpu, GString *list, gboolean *ret_op
     return TRUE;
 }
 
-static gboolean append_cache(const xmlNode *cpu, GString *list, GError **error)
+/* The host's caches can only be had with the host's processor. */
+static gboolean append_cache(const xmlNode *cpu, gboolean host, GString *list, GError **error)
 {
-    static const LaunchWord modes[] = {{"passthrough", "host-cache-info=on,l3-cache=off"},
-                                       {"emulate", "l3-cache=on"},
+    static const LaunchWord hosts[] = {{"passthrough", "host-cache-info=on,l3-cache=off"},
+                                       {"emulate", "host-cache-info=off,l3-cache=on"},
                                        {"disable", "host-cache-info=off,l3-cache=off"},
                                        {NULL, NULL}};
+    static const LaunchWord models[] = {
+        {"emulate", "l3-cache=on"}, {"disable", "l3-cache=off"}, {NULL, NULL}};
     const xmlNode *cache = xml_child(cpu, "cache");
     const char *mode = NULL;
     guint64 level = 3;
-    if (!launch_word(cache, "mode", modes, &mode, error) ||
+    if (!launch_word(cache, "mode", host ? hosts : models, &mode, error) ||
         !launch_number(cache, "level", 3, 3, &level, error))
         return FALSE;
     if (mode)
@@ -210,7 +213,8 @@ static gboolean append_cpu(LaunchBuild *build, const xmlNode *cpu, GString *list
     if (!ok || !append_named(cpu, list, &optional, error))
         return FALSE;
     *ret_full = check != NULL && !optional && build->kvm;
-    return append_cache(cpu, list, error) && append_address_bits(cpu, list, error);
+    return append_cache(cpu, strcmp(mode, "custom") != 0, list, error) &&
+           append_address_bits(cpu, list, error);
 }
 
 gboolean launch_cpu(LaunchBuild *build, GError **error)

@@ -41,7 +41,7 @@ static gboolean append_hyperv_values(const LaunchBuild *build, const xmlNode *hy
     if (!launch_word(spinlocks, "state", launch_switch, &spin, error) ||
         !launch_number(spinlocks, "retries", 0xfff, G_MAXUINT32, &retries, error) ||
         !launch_word(vendor, "state", launch_switch, &known, error) ||
-        (value && !launch_plain(vendor, value, error)))
+        !launch_vendor(vendor, value, 1, error))
         return FALSE;
     if (spinlocks && strcmp(spin, "on") == 0 && build->kvm)
         g_string_append_printf(list, ",hv-spinlocks=0x%x", (guint)retries);

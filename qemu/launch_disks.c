@@ -183,13 +183,11 @@ static gboolean set_wwn(json_t *object, const xmlNode *node, GError **error)
         return TRUE;
     const char *digits = text && g_str_has_prefix(text, "0x") ? text + 2 : text;
     if (!digits || strlen(digits) != 16 ||
-        !g_ascii_string_to_unsigned(digits, 16, 0, G_MAXUINT64, &wwn, NULL)) {
+        !g_ascii_string_to_unsigned(digits, 16, 1, G_MAXINT64, &wwn, NULL)) {
         xml_set_error(error, EINVAL, node, "'%s' is not a name of 16 hexadecimal digits", text ? text : "");
         return FALSE;
     }
-    /* As text: the property reads it so, and JSON has no number that large. */
-    g_autofree char *value = g_strdup_printf("0x%016" G_GINT64_MODIFIER "x", wwn);
-    json_object_set_new(object, "wwn", json_string(value));
+    json_object_set_new(object, "wwn", json_integer((json_int_t)wwn));
     return TRUE;
 }
 
@@ -334,8 +332,20 @@ static gboolean fill(const LaunchBuild *build, json_t *object, const DiskDef *di
         return FALSE;
     if (disk->shareable)
         json_object_set_new(object, "share-rw", json_true());
-    launch_set_boot(build, object, disk->node);
+    if (!bus_is(disk, "fdc"))
+        launch_set_boot(build, object, disk->node);
     return TRUE;
+}
+
+/* A floppy's place in the order is said of its controller. */
+static void add_floppy_boot(LaunchBuild *build, const DiskDef *disk)
+{
+    LaunchDrive at;
+    guint place = launch_boot_place(build, disk->node);
+    if (!bus_is(disk, "fdc") || place == 0 || !launch_drive(disk->node, &at, NULL))
+        return;
+    g_autofree char *global = g_strdup_printf("isa-fdc.bootindex%c=%u", at.unit == 0 ? 'A' : 'B', place);
+    launch_add(build, "-global", global);
 }
 
 static gboolean add_disk(LaunchBuild *build, const DiskDef *disk, GError **error)
@@ -350,6 +360,7 @@ static gboolean add_disk(LaunchBuild *build, const DiskDef *disk, GError **error
     if (known->node)
         json_object_set_new(object, "drive", json_string(known->node));
     if (fill(build, object, disk, error)) {
+        add_floppy_boot(build, disk);
         launch_add_json(build, "-device", object);
         return TRUE;
     }

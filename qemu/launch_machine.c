@@ -171,10 +171,9 @@ static gboolean add_memory(LaunchBuild *build, GError **error)
     now = bytes;
     if (current && !read_size(current, &now, error))
         return FALSE;
-    bytes = (bytes + (1 << 20) - 1) >> 20;
-    g_autofree char *size = g_strdup_printf("size=%" G_GUINT64_FORMAT "M", bytes);
+    g_autofree char *size = g_strdup_printf("size=%" G_GUINT64_FORMAT "M", (bytes + (1 << 20) - 1) >> 20);
     launch_add(build, "-m", size);
-    if (now >= bytes << 20)
+    if (now >= bytes)
         return TRUE;
     if (has_balloon(build))
         launch_command(build, "balloon", json_pack("{s:I}", "value", (json_int_t)now));

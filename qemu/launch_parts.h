@@ -40,6 +40,8 @@ gboolean launch_set_number(json_t *object, const char *key, const xmlNode *node,
                            guint64 max, GError **error);
 /* Is @text (in @node; may be NULL: no) only letters, digits and ". _ + -", so that it can stand in a list of options? EINVAL. */
 gboolean launch_plain(const xmlNode *node, const char *text, GError **error);
+/* Is @text (may be NULL: yes) what a processor can call its vendor: from @min to 12 characters? EINVAL. */
+gboolean launch_vendor(const xmlNode *node, const char *text, guint min, GError **error);
 /* Is @path one that QEMU can be given? EINVAL. */
 gboolean launch_path(const xmlNode *node, const char *path, GError **error);
 /* Text of @node without blanks around it; NULL when it is absent or empty. Caller frees. */
@@ -94,6 +96,7 @@ char *launch_pci_bus(gboolean q35, guint64 bus);
 gboolean launch_machine(LaunchBuild *build, GError **error); /* program, name, machine, memory */
 gboolean launch_firmware(LaunchBuild *build, GString *machine, GError **error);
 gboolean launch_boot(LaunchBuild *build, GError **error);
+guint launch_boot_place(const LaunchBuild *build, const xmlNode *device); /* 0: it has none */
 void launch_set_boot(const LaunchBuild *build, json_t *object, const xmlNode *device);
 gboolean launch_cpu(LaunchBuild *build, GError **error);
 gboolean launch_cpu_flags(LaunchBuild *build, GString *cpu,

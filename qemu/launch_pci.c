@@ -149,7 +149,7 @@ static gboolean take_explicit(Map *map, xmlNode *device, GError **error)
     return TRUE;
 }
 
-static gboolean assign(Map *map, xmlNode *device, guint64 first_slot, GError **error)
+static gboolean assign(Map *map, xmlNode *device, guint64 first, GError **error)
 {
     Address at = {0};
     gboolean there;
@@ -157,7 +157,7 @@ static gboolean assign(Map *map, xmlNode *device, guint64 first_slot, GError **e
         return FALSE;
     if (there)
         return TRUE;
-    for (at.slot = first_slot; at.slot < SLOTS; at.slot++) {
+    for (at.slot = first; at.slot < SLOTS; at.slot++) {
         if (!slot_is_free(map, 0, at.slot))
             continue;
         write_address(map, device, &at);
@@ -166,6 +166,12 @@ static gboolean assign(Map *map, xmlNode *device, guint64 first_slot, GError **e
     xml_set_error(error, EOPNOTSUPP, device,
                   "no slot of PCI bus 0 is free for it: give it an <address> on another bus");
     return FALSE;
+}
+
+/* Slot 2 of a pc stays for a display, as libvirt leaves it. */
+static guint64 first_slot(const Map *map)
+{
+    return map->q35 ? 1 : 3;
 }
 
 /* --- buses --- */
@@ -190,7 +196,7 @@ static gboolean add_bus(Map *map, DomainDef *def, guint64 bus, GError **error)
 {
     xmlNode *port = launch_need_controller(def, "pci", bus, map->q35 ? "pcie-root-port" : "pci-bridge");
     g_hash_table_insert(map->buses, GUINT_TO_POINTER((guint)bus), port);
-    if (!assign(map, port, 1, error))
+    if (!assign(map, port, first_slot(map), error))
         return FALSE;
     Address at = {0};
     gboolean there;
@@ -257,9 +263,8 @@ static gboolean assign_display(Map *map, const DomainDef *def, GError **error)
 
 static gboolean assign_all(Map *map, const GPtrArray *list, GError **error)
 {
-    /* Slot 2 of a pc stays for a display, as libvirt leaves it. */
     for (guint i = 0; i < list->len; i++)
-        if (!assign(map, list->pdata[i], map->q35 ? 1 : 3, error))
+        if (!assign(map, list->pdata[i], first_slot(map), error))
             return FALSE;
     return TRUE;
 }

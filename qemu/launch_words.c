@@ -95,6 +95,18 @@ gboolean launch_plain(const xmlNode *node, const char *text, GError **error)
     return FALSE;
 }
 
+gboolean launch_vendor(const xmlNode *node, const char *text, guint min, GError **error)
+{
+    const char *p = text ? text : "";
+    while (g_ascii_isprint(*p) && *p != ',')
+        p++;
+    if (!text || (*p == '\0' && p - text >= min && p - text <= 12))
+        return TRUE;
+    xml_set_error(error, EINVAL, node, "'%s' is not the name of a vendor (%s12 characters, no comma)", text,
+                  min < 12 ? "up to " : "");
+    return FALSE;
+}
+
 gboolean launch_path(const xmlNode *node, const char *path, GError **error)
 {
     if (image_path_check(path, error))
