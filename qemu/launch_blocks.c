@@ -140,13 +140,15 @@ static gboolean check_image(const BackingDef *image, gboolean last, GError **err
 
 static const char *source_of(const DiskDef *disk, GError **error)
 {
+    static const LaunchWord protocols[] = {{"nbd", ""}, {NULL, NULL}};
     const xmlNode *source = xml_child(disk->node, "source");
+    const char *protocol = NULL;
     if (disk->type == DISK_FILE || disk->type == DISK_BLOCK)
         return disk->source;
     if (disk->type == DISK_NETWORK) {
-        if (!disk->uri)
+        if (launch_word(source, "protocol", protocols, &protocol, error) && !disk->uri)
             g_free(remote_uri(source, error)); /* it says why */
-        return disk->uri;
+        return protocol ? disk->uri : NULL;
     }
     xml_set_error(error, EOPNOTSUPP, disk->node, "type='%s' is not supported (file, block and network are)",
                   disk_type_to_string(disk->type));

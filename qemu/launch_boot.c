@@ -173,11 +173,11 @@ static gboolean read_orders(LaunchBuild *build, gboolean *ret_any, GError **erro
         if (!boot)
             continue;
         if (!launch_number(boot, "order", 1, G_MAXINT, &order, error))
-            return FALSE;
+            return launch_name_disk(error, all->pdata[i]);
         if (order == 0 || !g_hash_table_add(seen, GUINT_TO_POINTER((guint)order))) {
             xml_set_error(error, EINVAL, boot,
                           order == 0 ? "order='...' is missing" : "two devices have that order");
-            return FALSE;
+            return launch_name_disk(error, all->pdata[i]);
         }
         set_place(build, all->pdata[i], (guint)order);
         *ret_any = TRUE;

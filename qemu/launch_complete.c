@@ -191,10 +191,8 @@ static gboolean complete_drives(DomainDef *def, GHashTable *used, gboolean expli
         if (!bus)
             continue;
         if (!has_address(disk->node, "drive", &has, error) || !launch_drive(disk->node, &at, error) ||
-            (has && explicit && !take_drive(used, bus, disk->node, &at, error))) {
-            g_prefix_error(error, "disk '%s': ", disk->target);
-            return FALSE;
-        }
+            (has && explicit && !take_drive(used, bus, disk->node, &at, error)))
+            return launch_name_disk(error, disk->node);
         if (!has && !explicit)
             place_drive(used, bus, disk);
     }
@@ -227,7 +225,7 @@ static gboolean complete_buses(DomainDef *def, gboolean q35, GError **error)
         if (!bus) {
             xml_set_error(error, EINVAL, xml_child(disk->node, "target"),
                           "bus='...' is missing, and '%s' does not tell it", disk->target);
-            return FALSE;
+            return launch_name_disk(error, disk->node);
         }
         if (q35 && strcmp(bus, "ide") == 0) {
             xml_set_error(error, EOPNOTSUPP, disk->node,

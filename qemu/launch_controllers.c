@@ -318,7 +318,10 @@ static gboolean add_other(LaunchBuild *build, const xmlNode *node, GError **erro
         if (type_is(node, kinds[i].type))
             return !kinds[i].add || kinds[i].add(build, node, error);
     g_autofree char *type = xml_attr(node, "type");
-    xml_set_error(error, EOPNOTSUPP, node, "type='%s' is not supported", type ? type : "");
+    if (type)
+        xml_set_error(error, EOPNOTSUPP, node, "type='%s' is not supported", type);
+    else
+        xml_set_error(error, EINVAL, node, "type='...' is missing");
     return FALSE;
 }
 

@@ -373,10 +373,8 @@ gboolean launch_disks(LaunchBuild *build, GError **error)
     const GPtrArray *disks = build->launch->def->disks;
     for (guint i = 0; i < disks->len; i++) {
         const DiskDef *disk = disks->pdata[i];
-        if (add_disk(build, disk, error))
-            continue;
-        g_prefix_error(error, "disk '%s': ", disk->target);
-        return FALSE;
+        if (!add_disk(build, disk, error))
+            return launch_name_disk(error, disk->node);
     }
     return TRUE;
 }

@@ -231,10 +231,7 @@ static gboolean check_element(const xmlNode *node, const char *path, GError **er
         g_autofree char *below = path_below(path, child);
         if (check_element(child, below, error))
             continue;
-        g_autofree char *target = xml_is(child, "disk") ? xml_attr(xml_child(child, "target"), "dev") : NULL;
-        if (target)
-            g_prefix_error(error, "disk '%s': ", target);
-        return FALSE;
+        return launch_name_disk(error, child);
     }
     return TRUE;
 }

@@ -58,6 +58,9 @@ void launch_note(LaunchBuild *build, const char *format, ...) G_GNUC_PRINTF(2, 3
 char *launch_file(const LaunchBuild *build, const char *suffix);
 gboolean launch_socket(LaunchBuild *build, const char *path, GError **error);
 
+/* Put "disk 'vda': " in front of what @error says, if @device is a disk. Returns FALSE. */
+gboolean launch_name_disk(GError **error, const xmlNode *device);
+
 /* The device elements called @name (NULL: all), in order; caller unrefs. */
 GPtrArray *launch_devices(const xmlNode *root, const char *name);
 

@@ -22,7 +22,7 @@ typedef struct {
     guint64 bus, slot, function;
 } Address;
 
-static const char builtin[] = "the machine itself";
+static const char builtin[] = ""; /* stands for what the chipset has */
 
 static gpointer key(guint64 bus, guint64 slot, guint64 function)
 {
@@ -139,10 +139,10 @@ static gboolean take_explicit(Map *map, xmlNode *device, GError **error)
         return TRUE;
     const void *other = g_hash_table_lookup(map->used, key(at.bus, at.slot, at.function));
     if (other) {
-        const char *what = other == builtin ? builtin : (const char *)((const xmlNode *)other)->name;
-        xml_set_error(error, EINVAL, xml_child(device, "address"),
-                      "the place %02x:%02x.%x has %s%s%s already", (guint)at.bus, (guint)at.slot,
-                      (guint)at.function, other == builtin ? "" : "<", what, other == builtin ? "" : ">");
+        const char *what = other == builtin ? NULL : (const char *)((const xmlNode *)other)->name;
+        xml_set_error(error, EINVAL, xml_child(device, "address"), "%02x:%02x.%x is taken by %s%s%s",
+                      (guint)at.bus, (guint)at.slot, (guint)at.function,
+                      what ? "another <" : "the machine itself", what ? what : "", what ? ">" : "");
         return FALSE;
     }
     g_hash_table_insert(map->used, key(at.bus, at.slot, at.function), device);
@@ -265,7 +265,7 @@ static gboolean assign_all(Map *map, const GPtrArray *list, GError **error)
 {
     for (guint i = 0; i < list->len; i++)
         if (!assign(map, list->pdata[i], first_slot(map), error))
-            return FALSE;
+            return launch_name_disk(error, list->pdata[i]);
     return TRUE;
 }
 
@@ -291,7 +291,7 @@ static gboolean fill(Map *map, DomainDef *def, GError **error)
             return FALSE;
     for (guint i = 0; i < others->len; i++)
         if (!take_explicit(map, others->pdata[i], error))
-            return FALSE;
+            return launch_name_disk(error, others->pdata[i]);
     place_piix_usb(map, controllers);
     return assign_display(map, def, error) && add_buses(map, def, controllers, error) &&
            add_buses(map, def, others, error) && assign_all(map, controllers, error) &&

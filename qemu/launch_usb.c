@@ -56,7 +56,7 @@ static gboolean take_ports(const Ports *ports, const GPtrArray *devices, GHashTa
             continue;
         xml_set_error(error, EINVAL, xml_child(devices->pdata[i], "address"),
                       "another device has that port already");
-        return FALSE;
+        return launch_name_disk(error, devices->pdata[i]);
     }
     return TRUE;
 }
@@ -134,7 +134,7 @@ gboolean launch_usb_complete(DomainDef *def, gboolean q35, GError **error)
         const xmlNode *controller = launch_need_controller(def, "usb", bus, launch_usb_default(q35));
         if (!count_usb_ports(controller, &count, error) ||
             !assign_port(&usb_ports, devices->pdata[i], used, 1, count, error))
-            return FALSE;
+            return launch_name_disk(error, devices->pdata[i]);
     }
     return TRUE;
 }

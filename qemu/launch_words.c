@@ -67,9 +67,13 @@ gboolean launch_number(const xmlNode *node, const char *attr, guint64 min, guint
     gboolean hex = g_str_has_prefix(text, "0x");
     if (g_ascii_string_to_unsigned(hex ? text + 2 : text, hex ? 16 : 10, min, max, value, NULL))
         return TRUE;
-    xml_set_error(error, EINVAL, node,
-                  "%s='%s' is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, attr, text, min,
-                  max);
+    if (min == max)
+        xml_set_error(error, EINVAL, node, "%s='%s' is not possible, only %" G_GUINT64_FORMAT " is", attr,
+                      text, min);
+    else
+        xml_set_error(error, EINVAL, node,
+                      "%s='%s' is not a number from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, attr, text,
+                      min, max);
     return FALSE;
 }
 
@@ -193,6 +197,14 @@ gboolean launch_socket(LaunchBuild *build, const char *path, GError **error)
     }
     g_ptr_array_add(build->launch->sockets, g_strdup(path));
     return TRUE;
+}
+
+gboolean launch_name_disk(GError **error, const xmlNode *device)
+{
+    g_autofree char *target = xml_is(device, "disk") ? xml_attr(xml_child(device, "target"), "dev") : NULL;
+    if (target)
+        g_prefix_error(error, "disk '%s': ", target);
+    return FALSE;
 }
 
 GPtrArray *launch_devices(const xmlNode *root, const char *name)
