@@ -129,10 +129,12 @@ static void add_manner(LaunchBuild *build)
         launch_add(build, "-incoming", build->spec->incoming);
     if (build->spec->daemonize)
         launch_add(build, "-daemonize", NULL);
-    /* Bridges are joined through a program that needs rights of its own. */
+    /* Bridges are joined through a program that needs rights of its own; and QEMU forks, and leaves its session, only after
+     * it has closed that door behind itself (tried: it is killed). */
+    gboolean open = build->helper || build->spec->daemonize;
     launch_add(build, "-sandbox",
-               build->helper ? "on,obsolete=deny,resourcecontrol=deny"
-                             : "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+               open ? "on,obsolete=deny,resourcecontrol=deny"
+                    : "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 }
 
 /* "pc", "pc-i440fx-7.2", "pc-1.3" or "q35", "pc-q35-7.2". */

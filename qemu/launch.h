@@ -55,11 +55,16 @@ typedef struct {
      * so that it follows no name in a header.
      */
     GHashTable *backing;
-    const char *directory;                   /* for sockets and the pid file; absolute */
-    gboolean kvm;                            /* KVM can be used */
-    gint64 now;                              /* seconds, for a clock with an adjustment */
-    const char *incoming;                    /* wait for a memory state: "defer" and the like; NULL: boot */
-    gboolean daemonize;                      /* into the background once it is set up */
+    const char *directory; /* for sockets and the pid file; absolute */
+    gboolean kvm;          /* KVM can be used */
+    gint64 now;            /* seconds, for a clock with an adjustment */
+    const char *incoming;  /* wait for a memory state: "defer" and the like; NULL: boot */
+    /*
+     * QEMU goes into the background by itself, and its exit code and standard error tell whether the machine is set up. The price:
+     * its sandbox cannot deny it other programs and privileges then. One who forks and waits for the greeting of the
+     * monitor instead has the whole sandbox.
+     */
+    gboolean daemonize;
     char *(*find_program)(const char *name); /* NULL: g_find_program_in_path */
 } LaunchSpec;
 
