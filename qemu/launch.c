@@ -12,8 +12,10 @@ enum { NAME_MAX_NODE = 16, NAME_MAX_ID = 40 };
 
 /* --- names --- */
 
-/* @target as a part of an id or node name, of which QEMU takes letters, digits and "-._", and of a node's 31. No two targets
- * become the same: no target has a '.'. */
+/*
+ * @target as a part of an id or node name, of which QEMU takes letters, digits and "-._", and of a node's 31.
+ * No two targets become the same: no target has a '.'.
+ */
 static char *short_target(const char *target, gsize max)
 {
     GString *name = g_string_new(target);
@@ -129,8 +131,10 @@ static void add_manner(LaunchBuild *build)
         launch_add(build, "-incoming", build->spec->incoming);
     if (build->spec->daemonize)
         launch_add(build, "-daemonize", NULL);
-    /* Bridges are joined through a program that needs rights of its own; and QEMU forks, and leaves its session, only after
-     * it has closed that door behind itself (tried: it is killed). */
+    /*
+     * Bridges are joined through a program that needs rights of its own; and QEMU forks, and leaves its
+     * session, only after it has closed that door behind itself (tried: it is killed).
+     */
     gboolean open = build->helper || build->spec->daemonize;
     launch_add(build, "-sandbox",
                open ? "on,obsolete=deny,resourcecontrol=deny"

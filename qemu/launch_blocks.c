@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Block nodes: every image of a chain, each with its driver and with what lies below it, down to the end. QEMU opens nothing
- * that is not named here, guesses no format and follows no name in a header.
+ * Block nodes: every image of a chain, each with its driver and with what lies below it, down to the end.
+ * QEMU opens nothing that is not named here, guesses no format and follows no name in a header.
  */
 #include <errno.h>
 #include <string.h>
@@ -63,8 +63,8 @@ static void set_cache(json_t *node, const Options *options)
 }
 
 /*
- * Writable only as long as something writes through it: a frozen layer is opened for reading, and a merge can still ask for
- * more.
+ * Writable only as long as something writes through it: a frozen layer is opened for reading, and a merge can
+ * still ask for more.
  */
 static gboolean add_file(LaunchBuild *build, const BackingDef *image, const char *name,
                          const Options *options, gboolean readonly, GError **error)

@@ -170,8 +170,8 @@ static gboolean read_action(const LaunchBuild *build, const char *name, LaunchAc
 }
 
 /*
- * QEMU ends, or stops where it is and is left to us. A guest that may not reboot shuts down instead, so there its end must
- * be the same in both.
+ * QEMU ends, or stops where it is and is left to us. A guest that may not reboot shuts down instead, so there
+ * its end must be the same in both.
  */
 gboolean launch_actions(LaunchBuild *build, GError **error)
 {

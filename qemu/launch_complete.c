@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Completing a document: what libvirt would fill in when it defines the machine, so that the same machine comes out at every
- * start. Only what is needed by something else is added.
+ * Completing a document: what libvirt would fill in when it defines the machine, so that the same machine
+ * comes out at every start. Only what is needed by something else is added.
  */
 #include <errno.h>
 #include <string.h>

@@ -215,8 +215,8 @@ static gboolean add_sata(LaunchBuild *build, const xmlNode *node, GError **error
 }
 
 /*
- * A pc has one, with two buses. What documents put on a third bus and beyond gets a controller of the kind that QEMU's drives
- * can also be on.
+ * A pc has one, with two buses. What documents put on a third bus and beyond gets a controller of the kind
+ * that QEMU's drives can also be on.
  */
 static gboolean add_ide(LaunchBuild *build, const xmlNode *node, GError **error)
 {

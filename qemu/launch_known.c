@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Every element and attribute that a machine can be started with. The other files look only for what they understand, so
- * what stands here must be read by one of them, or change nothing that a guest sees.
+ * Every element and attribute that a machine can be started with. The other files look only for what they
+ * understand, so what stands here must be read by one of them, or change nothing that a guest sees.
  */
 #include <errno.h>
 #include <string.h>
@@ -186,10 +186,9 @@ static const Known *find_in(const Known *list, guint n, const char *path)
 
 static const Known *find_known(const char *path)
 {
-    static const char below[] = "devices/";
-    if (!g_str_has_prefix(path, below))
+    if (!g_str_has_prefix(path, "devices/"))
         return find_in(machine, G_N_ELEMENTS(machine), path);
-    const char *device = path + strlen(below);
+    const char *device = strchr(path, '/') + 1;
     const Known *known = find_in(devices, G_N_ELEMENTS(devices), device);
     const char *slash = strchr(device, '/');
     return known || !slash ? known : find_in(of_device, G_N_ELEMENTS(of_device), slash + 1);

@@ -28,7 +28,10 @@ extern const LaunchWord launch_switch[]; /* yes, on, no, off */
 /* The value of attribute @attr. *value stays as it is when it is absent. EOPNOTSUPP: it is none of @words. */
 gboolean launch_word(const xmlNode *node, const char *attr, const LaunchWord *words, const char **value,
                      GError **error);
-/* The same, put into @object as @key when it is there: as a text, or (with the words of launch_switch) as a boolean. */
+/*
+ * The same, put into @object as @key when it is there: as a text, or (with the words of launch_switch) as a
+ * boolean.
+ */
 gboolean launch_set_word(json_t *object, const char *key, const xmlNode *node, const char *attr,
                          const LaunchWord *words, GError **error);
 gboolean launch_set_switch(json_t *object, const char *key, const xmlNode *node, const char *attr,
@@ -38,7 +41,10 @@ gboolean launch_number(const xmlNode *node, const char *attr, guint64 min, guint
                        GError **error);
 gboolean launch_set_number(json_t *object, const char *key, const xmlNode *node, const char *attr,
                            guint64 max, GError **error);
-/* Is @text (in @node; may be NULL: no) only letters, digits and ". _ + -", so that it can stand in a list of options? EINVAL. */
+/*
+ * Is @text (in @node; may be NULL: no) only letters, digits and ". _ + -", so that it can stand in a list of
+ * options? EINVAL.
+ */
 gboolean launch_plain(const xmlNode *node, const char *text, GError **error);
 /* Is @text (may be NULL: yes) what a processor can call its vendor: from @min to 12 characters? EINVAL. */
 gboolean launch_vendor(const xmlNode *node, const char *text, guint min, GError **error);

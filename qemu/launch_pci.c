@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * PCI: which device is where. Addresses that the document gives stay; a device without one gets the next free slot of bus
- * 0, the display first, then controllers, then the others in order. Buses that are used and not described become root ports (q35)
- * or bridges (pc).
+ * PCI: which device is where. Addresses that the document gives stay; a device without one gets the next free
+ * slot of bus 0, the display first, then controllers, then the others in order. Buses that are used and not
+ * described become root ports (q35) or bridges (pc).
  */
 #include <errno.h>
 #include <string.h>

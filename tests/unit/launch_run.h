@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A machine of tests/golden/launch/ that runs: its images are made, what has to be prepared is, a real QEMU has its command
- * line. Emulated, so that it needs nothing of the host. It ends with the test, however that ends.
+ * A machine of tests/golden/launch/ that runs: its images are made, what has to be prepared is, a real QEMU
+ * has its command line. Emulated, so that it needs nothing of the host. It ends with the test, however that
+ * ends.
  */
 #pragma once
 

@@ -181,6 +181,35 @@ START_TEST(names_of_disks)
 }
 END_TEST
 
+/* Any definition that is taken at all has a command line, or a sentence in one line. */
+START_TEST(any_document)
+{
+    g_autoptr(GDir) dir = g_dir_open(GOLDEN_DIR "/domain", 0, NULL);
+    const char *file;
+    guint n = 0;
+    ck_assert_ptr_nonnull(dir);
+    for (; (file = g_dir_read_name(dir)); n++) {
+        g_autofree char *path = g_build_filename(GOLDEN_DIR "/domain", file, NULL);
+        g_autofree char *text = NULL;
+        gsize len;
+        g_autoptr(GError) error = NULL;
+        ck_assert(g_file_get_contents(path, &text, &len, NULL));
+        g_autoptr(DomainDef) def = domain_def_parse(text, len, NULL);
+        ck_assert_msg(def != NULL, "%s", file);
+        g_autoptr(GHashTable) backing = launch_case_backing(def);
+        LaunchSpec spec = pretend_spec(def, backing, FALSE);
+        g_autoptr(Launch) launch = launch_new(&spec, &error);
+        ck_assert_msg((launch != NULL) != (error != NULL), "%s", file);
+        if (error)
+            ck_assert_msg(g_utf8_validate(error->message, -1, NULL) && !strchr(error->message, '\n'),
+                          "%s: %s", file, error->message);
+        g_autoptr(Launch) silent = launch_new(&spec, NULL);
+        ck_assert((silent != NULL) == (launch != NULL));
+    }
+    ck_assert_uint_gt(n, 20);
+}
+END_TEST
+
 /* How it is started is not a matter of the document. */
 START_TEST(manner)
 {
@@ -209,6 +238,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, no_strays);
     tcase_add_test(tcase, names_of_disks);
     tcase_add_test(tcase, manner);
+    tcase_add_test(tcase, any_document);
     return suite;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The machines of tests/golden/launch/, started: a real QEMU with each command line, stopped before its first instruction,
- * asked through QMP whether it is what was described. Emulated, so that it needs nothing of the host. A document that cannot
- * be started says why in a comment "not started: REASON".
+ * The machines of tests/golden/launch/, started: a real QEMU with each command line, stopped before its first
+ * instruction, asked through QMP whether it is what was described. Emulated, so that it needs nothing of the
+ * host. A document that cannot be started says why in a comment "not started: REASON".
  */
 #include "launch_run.h"
 #include "runner.h"

@@ -59,8 +59,8 @@ static void wait_for_jobs(QmpPeer *peer)
 }
 
 /*
- * A frozen layer was opened for reading; a merge may still write into it. The middle of the chain goes into what is below it,
- * and what the active one reads stays.
+ * A frozen layer was opened for reading; a merge may still write into it. The middle of the chain goes into
+ * what is below it, and what the active one reads stays.
  */
 START_TEST(merge)
 {
@@ -115,6 +115,30 @@ START_TEST(transient)
 }
 END_TEST
 
+/*
+ * The header of an image names a file that the store does not know of. QEMU must not open it: what is in a
+ * header, a guest may have written.
+ */
+START_TEST(header)
+{
+    Machine machine;
+    place_machine(&machine, "fedora-example", 0);
+    ck_assert(load(&machine));
+    g_autofree char *image = g_build_filename(machine.dir, "fedora.qcow2", NULL);
+    g_autofree char *secret = g_build_filename(machine.dir, "secret", NULL);
+    make_file(secret, IMAGE_BYTES);
+    tool("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", secret, "-F", "raw", image, NULL);
+    launch_machine(&machine, machine.def);
+    QmpPeer peer = open_monitor(&machine, machine.launch->monitor);
+    json_t *nodes =
+        qmp_peer_must(&peer, "{\"execute\":\"query-named-block-nodes\",\"arguments\":{\"flat\":true}}");
+    ck_assert_uint_eq(json_array_size(nodes), 2);
+    json_decref(nodes);
+    quit_machine(&machine, &peer);
+    clear(&machine);
+}
+END_TEST
+
 static const char *const saved[] = {"pc-everything", "q35-everything", "fedora-example"};
 
 static void ask_state(QmpPeer *peer, const char *command)
@@ -127,7 +151,10 @@ static void ask_state(QmpPeer *peer, const char *command)
     wait_for_jobs(peer);
 }
 
-/* The state of memory of a machine fits into the one that its completed document describes, read as if from a file. */
+/*
+ * The state of memory of a machine fits into the one that its completed document describes, read as if from a
+ * file.
+ */
 START_TEST(memory)
 {
     Machine machine;
@@ -190,6 +217,7 @@ static Suite *suite(void)
     Suite *suite = suite_create("launch_use");
     tcase_add_test(loops_case(suite, "merge"), merge);
     tcase_add_test(loops_case(suite, "transient"), transient);
+    tcase_add_test(loops_case(suite, "header"), header);
     for (int i = 0; i < (int)G_N_ELEMENTS(saved); i++)
         tcase_add_loop_test(loops_case(suite, saved[i]), memory, i, i + 1);
     TCase *tcase = tcase_create("background");
