@@ -58,6 +58,7 @@ look()
     [ "$1" = test ] || return 0
     command_of xfsprogs mkfs.xfs
     library_of check check
+    command_of qemu-system-x86 qemu-system-x86_64
     command_of kmod modprobe
     command_of python3 python3
     command_of perl perl

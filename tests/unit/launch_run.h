@@ -72,9 +72,9 @@ static inline void make_images(Machine *machine)
 {
     for (guint i = 0; i < machine->def->disks->len; i++)
         make_disk(machine->def->disks->pdata[i]);
-    static const char *const flashes[] = {"code,x.fd", "code.fd", "vars.fd"};
-    for (guint i = 0; i < G_N_ELEMENTS(flashes); i++) {
-        g_autofree char *path = g_build_filename(machine->dir, flashes[i], NULL);
+    static const char *const firmware[] = {"code,x.fd", "code.fd", "vars.fd", "bios.bin", "rom.bin"};
+    for (guint i = 0; i < G_N_ELEMENTS(firmware); i++) {
+        g_autofree char *path = g_build_filename(machine->dir, firmware[i], NULL);
         make_file(path, FLASH_BYTES);
     }
 }

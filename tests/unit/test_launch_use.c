@@ -176,6 +176,32 @@ START_TEST(memory)
 }
 END_TEST
 
+/* A machine of type kvm has KVM, where the host has it. */
+START_TEST(with_kvm)
+{
+    Machine machine;
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0 && skip("there is no KVM"))
+        return;
+    close(fd);
+    place_machine(&machine, "reference-page", 0);
+    ck_assert(load(&machine));
+    LaunchSpec spec = {.def = machine.def, .backing = machine.backing, .directory = machine.dir, .kvm = TRUE};
+    machine.launch = launch_new(&spec, NULL);
+    ck_assert_ptr_nonnull(machine.launch);
+    ck_assert_uint_eq(machine.launch->notes->len, 0);
+    start(&machine);
+    QmpPeer peer = open_monitor(&machine, machine.launch->monitor);
+    json_t *kvm = qmp_peer_must(&peer, "{\"execute\":\"query-kvm\"}");
+    ck_assert(json_is_true(json_object_get(kvm, "enabled")));
+    json_decref(kvm);
+    json_decref(qmp_peer_must(&peer, "{\"execute\":\"cont\"}"));
+    check_status(&machine, &peer, "running");
+    quit_machine(&machine, &peer);
+    clear(&machine);
+}
+END_TEST
+
 /* Of a machine in the background that a failed test left; before its directory goes. */
 static void end_background(void)
 {
@@ -220,6 +246,7 @@ static Suite *suite(void)
     tcase_add_test(loops_case(suite, "header"), header);
     for (int i = 0; i < (int)G_N_ELEMENTS(saved); i++)
         tcase_add_loop_test(loops_case(suite, saved[i]), memory, i, i + 1);
+    tcase_add_test(loops_case(suite, "kvm"), with_kvm);
     TCase *tcase = tcase_create("background");
     tcase_add_unchecked_fixture(tcase, scratch_setup, end_background);
     tcase_set_timeout(tcase, 120);
