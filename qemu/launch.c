@@ -106,7 +106,7 @@ static gboolean add_monitor(LaunchBuild *build, const char *id, const char *path
     g_autofree char *escaped = launch_escape(path);
     g_autofree char *chardev = g_strdup_printf("socket,id=char-%s,path=%s,server=on,wait=off", id, escaped);
     g_autofree char *monitor = g_strdup_printf("chardev=char-%s,id=%s,mode=control", id, id);
-    if (!launch_socket(build, path, error))
+    if (!launch_socket(build, path, NULL, error))
         return FALSE;
     launch_add(build, "-chardev", chardev);
     launch_add(build, "-mon", monitor);
@@ -127,6 +127,7 @@ static gboolean add_monitors(LaunchBuild *build, GError **error)
 static void add_manner(LaunchBuild *build)
 {
     launch_add(build, "-pidfile", build->launch->pid_file);
+    launch_output_path(build, build->launch->pid_file, NULL);
     if (build->spec->incoming)
         launch_add(build, "-incoming", build->spec->incoming);
     if (build->spec->daemonize)
@@ -183,7 +184,7 @@ static gboolean build_all(LaunchBuild *build, GError **error)
         !launch_chars(build, error) || !launch_displays(build, error) || !launch_others(build, error))
         return FALSE;
     add_manner(build);
-    return TRUE;
+    return launch_paths_check(build, error);
 }
 
 Launch *launch_new(const LaunchSpec *spec, GError **error)
@@ -191,8 +192,12 @@ Launch *launch_new(const LaunchSpec *spec, GError **error)
     g_autoptr(Launch) launch = new_empty(spec->def);
     LaunchBuild build = {.spec = spec, .launch = launch, .root = xmlDocGetRootElement(launch->def->doc)};
     build.boot = g_hash_table_new(NULL, NULL);
+    build.images = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    build.outputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     gboolean ok = build_all(&build, error);
     g_hash_table_unref(build.boot);
+    g_hash_table_unref(build.images);
+    g_hash_table_unref(build.outputs);
     if (!ok)
         return NULL;
     g_ptr_array_add(launch->argv, NULL);

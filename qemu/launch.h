@@ -112,8 +112,12 @@ typedef struct {
     char *monitor;   /* socket of QMP */
     char *second_monitor;
     char *pid_file;
-    char *agent;         /* socket of the guest agent, or NULL */
-    GPtrArray *sockets;  /* every path (char *) at which QEMU makes a socket: old ones must be gone before */
+    char *agent; /* socket of the guest agent, or NULL */
+    /*
+     * Every path (char *) at which QEMU makes a socket. QEMU removes what is there, whatever it is (tried): whoever
+     * starts it makes sure before that nothing is, or a socket. No image of the machine itself is there.
+     */
+    GPtrArray *sockets;
     GPtrArray *disks;    /* of LaunchDisk */
     GPtrArray *overlays; /* of LaunchOverlay */
     char *nvram;         /* copy nvram_template there if it does not exist; NULL: nothing to do */

@@ -109,10 +109,12 @@ static gboolean add_chain(LaunchBuild *build, const DiskDef *disk, const GPtrArr
                           const Options *options, GError **error)
 {
     g_autofree char *below = NULL;
+    g_autofree char *what = g_strdup_printf("disk '%s'", disk->target);
     for (guint level = 0; level < images->len; level++) {
         const BackingDef *image = images->pdata[images->len - 1 - level];
         gboolean top = level + 1 == images->len;
         g_autofree char *file = launch_file_node_name(disk->target, level);
+        launch_image_path(build, image->path, what);
         if (!add_file(build, image, file, options, top && disk->readonly, error))
             return FALSE;
         add_image(build, image, disk->target, level, below, options, !top || disk->readonly, top);

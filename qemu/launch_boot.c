@@ -20,6 +20,7 @@ static gboolean add_flash(LaunchBuild *build, const xmlNode *node, const char *n
     static const LaunchWord formats[] = {{"raw", "raw"}, {"qcow2", "qcow2"}, {NULL, NULL}};
     const char *format = "raw";
     g_autofree char *file_name = g_strconcat(name, "-file", NULL);
+    launch_image_path(build, path, "the firmware");
     if (!launch_word(node, "format", formats, &format, error))
         return FALSE;
     json_t *file = json_pack("{s:s,s:s,s:s,s:b,s:s}", "driver", "file", "filename", path, "node-name",

@@ -52,7 +52,7 @@ static gboolean append_socket(LaunchBuild *build, const xmlNode *node, GString *
         path = socket_path(build, node);
         mode = "server=on,wait=off";
     }
-    if (g_str_has_prefix(mode, "server=on") && !launch_socket(build, path, error))
+    if (g_str_has_prefix(mode, "server=on") && !launch_socket(build, path, source ? source : node, error))
         return FALSE;
     if (attr_is(xml_child(node, "target"), "name", AGENT) && !build->launch->agent)
         build->launch->agent = g_strdup(path);
@@ -61,7 +61,7 @@ static gboolean append_socket(LaunchBuild *build, const xmlNode *node, GString *
     return TRUE;
 }
 
-static gboolean append_file(const xmlNode *node, GString *list, GError **error)
+static gboolean append_file(LaunchBuild *build, const xmlNode *node, GString *list, GError **error)
 {
     const xmlNode *source = xml_child(node, "source");
     const char *append = "off";
@@ -72,12 +72,13 @@ static gboolean append_file(const xmlNode *node, GString *list, GError **error)
     }
     if (!launch_path(source, path, error) || !launch_word(source, "append", launch_switch, &append, error))
         return FALSE;
+    launch_output_path(build, path, source);
     append_path(list, path);
     g_string_append_printf(list, ",append=%s", append);
     return TRUE;
 }
 
-static gboolean append_log(const xmlNode *node, GString *list, GError **error)
+static gboolean append_log(LaunchBuild *build, const xmlNode *node, GString *list, GError **error)
 {
     const xmlNode *log = xml_child(node, "log");
     const char *append = "off";
@@ -90,6 +91,7 @@ static gboolean append_log(const xmlNode *node, GString *list, GError **error)
     }
     if (!launch_path(log, path, error) || !launch_word(log, "append", launch_switch, &append, error))
         return FALSE;
+    launch_output_path(build, path, log);
     g_autofree char *escaped = launch_escape(path);
     g_string_append_printf(list, ",logfile=%s,logappend=%s", escaped, append);
     return TRUE;
@@ -105,7 +107,8 @@ static gboolean add_chardev(LaunchBuild *build, const xmlNode *node, const char 
     g_autoptr(GString) list = g_string_new(type);
     g_string_append_printf(list, ",id=%s", id);
     if ((strcmp(type, "socket") == 0 && !append_socket(build, node, list, error)) ||
-        (strcmp(type, "file") == 0 && !append_file(node, list, error)) || !append_log(node, list, error))
+        (strcmp(type, "file") == 0 && !append_file(build, node, list, error)) ||
+        !append_log(build, node, list, error))
         return FALSE;
     launch_add(build, "-chardev", list->str);
     return TRUE;

@@ -50,7 +50,7 @@ static gboolean append_unix(LaunchBuild *build, const xmlNode *node, const char 
                             GError **error)
 {
     g_autofree char *own = path ? g_strdup(path) : launch_file(build, ".vnc");
-    if (!launch_path(node, own, error) || !launch_socket(build, own, error))
+    if (!launch_path(node, own, error) || !launch_socket(build, own, node, error))
         return FALSE;
     g_autofree char *escaped = launch_escape(own);
     g_string_append_printf(list, "unix:%s", escaped);

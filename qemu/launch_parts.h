@@ -11,9 +11,11 @@ typedef struct {
     Launch *launch;      /* what is built */
     const xmlNode *root; /* of the completed document, launch->def */
     gboolean q35;
-    gboolean kvm;     /* in use */
-    gboolean helper;  /* QEMU runs a program of its own */
-    GHashTable *boot; /* device element -> its place in the boot order (from 1) */
+    gboolean kvm;        /* in use */
+    gboolean helper;     /* QEMU runs a program of its own */
+    GHashTable *images;  /* canonical path -> what it is ("disk 'vda'"), of all files whose content counts */
+    GHashTable *outputs; /* canonical path -> element (or NULL), of all that QEMU makes anew or empties */
+    GHashTable *boot;    /* device element -> its place in the boot order (from 1) */
 } LaunchBuild;
 
 /* --- launch_words.c: reading values, appending arguments --- */
@@ -62,7 +64,16 @@ void launch_command(LaunchBuild *build, const char *name, json_t *arguments); /*
 void launch_note(LaunchBuild *build, const char *format, ...) G_GNUC_PRINTF(2, 3);
 /* NAME@suffix in the directory; a socket is noted down. ENAMETOOLONG. Caller frees. */
 char *launch_file(const LaunchBuild *build, const char *suffix);
-gboolean launch_socket(LaunchBuild *build, const char *path, GError **error);
+gboolean launch_socket(LaunchBuild *build, const char *path, const xmlNode *node, GError **error);
+
+/*
+ * QEMU removes whatever is at the path of its sockets, and empties the files it writes output to (tried):
+ * such a path must not be one of an image. Said of each path while the parts are made; checked when all is
+ * said. EINVAL.
+ */
+void launch_image_path(LaunchBuild *build, const char *path, const char *what);
+void launch_output_path(LaunchBuild *build, const char *path, const xmlNode *node);
+gboolean launch_paths_check(const LaunchBuild *build, GError **error);
 
 /* Put "disk 'vda': " in front of what @error says, if @device is a disk. Returns FALSE. */
 gboolean launch_name_disk(GError **error, const xmlNode *device);

@@ -186,7 +186,7 @@ char *launch_file(const LaunchBuild *build, const char *suffix)
     return g_strdup_printf("%s/%s%s", build->spec->directory, build->launch->def->name, suffix);
 }
 
-gboolean launch_socket(LaunchBuild *build, const char *path, GError **error)
+gboolean launch_socket(LaunchBuild *build, const char *path, const xmlNode *node, GError **error)
 {
     struct sockaddr_un address;
     gsize max = sizeof address.sun_path - 1;
@@ -196,6 +196,34 @@ gboolean launch_socket(LaunchBuild *build, const char *path, GError **error)
         return FALSE;
     }
     g_ptr_array_add(build->launch->sockets, g_strdup(path));
+    launch_output_path(build, path, node);
+    return TRUE;
+}
+
+void launch_image_path(LaunchBuild *build, const char *path, const char *what)
+{
+    g_hash_table_insert(build->images, g_canonicalize_filename(path, "/"), g_strdup(what));
+}
+
+void launch_output_path(LaunchBuild *build, const char *path, const xmlNode *node)
+{
+    g_hash_table_insert(build->outputs, g_canonicalize_filename(path, "/"), (gpointer)node);
+}
+
+gboolean launch_paths_check(const LaunchBuild *build, GError **error)
+{
+    GHashTableIter iter;
+    gpointer path, node;
+    g_hash_table_iter_init(&iter, build->outputs);
+    while (g_hash_table_iter_next(&iter, &path, &node)) {
+        const char *what = g_hash_table_lookup(build->images, path);
+        if (!what)
+            continue;
+        snap_set_error(error, EINVAL, "'%s' would be overwritten: it is an image of %s", (char *)path, what);
+        if (node)
+            xml_prefix_error(error, node);
+        return FALSE;
+    }
     return TRUE;
 }
 

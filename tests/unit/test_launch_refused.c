@@ -91,6 +91,37 @@ START_TEST(unknown_chain)
 }
 END_TEST
 
+/* QEMU would remove the image, or empty it. */
+START_TEST(images_as_outputs)
+{
+    static const struct {
+        const char *device, *sentence;
+    } tests[] = {
+        {"<serial type='unix'><source path='/images//a'/></serial>",
+         "EINVAL: line 1: <source>: '/images/a' would be overwritten: it is an image of disk 'vda'"},
+        {"<serial type='file'><source path='/images/./a'/></serial>",
+         "EINVAL: line 1: <source>: '/images/a' would be overwritten: it is an image of disk 'vda'"},
+        {"<serial type='pty'><log file='/images/b'/></serial>",
+         "EINVAL: line 1: <log>: '/images/b' would be overwritten: it is an image of disk 'vda'"},
+        {"<graphics type='vnc' socket='/images/a'/>",
+         "EINVAL: line 1: <graphics>: '/images/a' would be overwritten: it is an image of disk 'vda'"},
+        {"<disk><source file='/run/machines/d.qmp'/><target dev='vdb'/></disk>",
+         "EINVAL: '/run/machines/d.qmp' would be overwritten: it is an image of disk 'vdb'"},
+        {"<disk><source file='/run/machines/d.pid'/><target dev='vdb'/></disk>",
+         "EINVAL: '/run/machines/d.pid' would be overwritten: it is an image of disk 'vdb'"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(tests); i++) {
+        g_autofree char *text = g_strdup_printf(
+            "<domain type='qemu'><name>d</name><memory>65536</memory><devices><disk><driver type='qcow2'/>"
+            "<source file='/images/a'/><backingStore type='file'><format type='raw'/><source "
+            "file='/images/b'/>"
+            "</backingStore><target dev='vda'/></disk>%s</devices></domain>",
+            tests[i].device);
+        assert_refused(text, TRUE, tests[i].sentence);
+    }
+}
+END_TEST
+
 START_TEST(no_memory)
 {
     assert_refused("<domain type='qemu'><name>d</name></domain>", TRUE,
@@ -137,6 +168,7 @@ static Suite *suite(void)
     suite_add_tcase(suite, tcase);
     tcase_add_loop_test(tcase, sentences, 0, G_N_ELEMENTS(refused));
     tcase_add_test(tcase, unknown_chain);
+    tcase_add_test(tcase, images_as_outputs);
     tcase_add_test(tcase, no_memory);
     tcase_add_test(tcase, other_machines);
     tcase_add_test(tcase, long_name);
