@@ -195,6 +195,7 @@ Launch *launch_new(const LaunchSpec *spec, GError **error)
     build.images = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     build.outputs = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     gboolean ok = build_all(&build, error);
+    g_clear_pointer(&build.slots, g_hash_table_unref);
     g_hash_table_unref(build.boot);
     g_hash_table_unref(build.images);
     g_hash_table_unref(build.outputs);

@@ -8,7 +8,8 @@
  * name, EOPNOTSUPP. The document is then completed, as libvirt does when it defines one: controllers that others
  * need, addresses, MAC addresses. A state of memory fits only into a machine with the same devices at the same
  * addresses, so launch->def, the completed document, is what a snapshot of the machine has to keep. Completing it
- * again changes nothing. (An alias like "pc" stays: which version that is, the QEMU that was started knows.)
+ * again changes nothing. Nothing else is added: no balloon, USB or input device that the document does not list,
+ * but a display where there is VNC. (An alias like "pc" stays: which version that is, the QEMU that was started knows.)
  *
  * What is supported:
  *

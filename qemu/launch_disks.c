@@ -134,7 +134,7 @@ static gboolean place_scsi(const LaunchBuild *build, const DiskDef *disk, const 
     return TRUE;
 }
 
-static gboolean place(const LaunchBuild *build, const DiskDef *disk, json_t *object, GError **error)
+static gboolean place(LaunchBuild *build, const DiskDef *disk, json_t *object, GError **error)
 {
     LaunchDrive at;
     if (bus_is(disk, "virtio"))
@@ -324,7 +324,7 @@ static LaunchDisk *new_disk(const DiskDef *disk, guint levels)
     return known;
 }
 
-static gboolean fill(const LaunchBuild *build, json_t *object, const DiskDef *disk, GError **error)
+static gboolean fill(LaunchBuild *build, json_t *object, const DiskDef *disk, GError **error)
 {
     if (!place(build, disk, object, error) || !set_identity(object, disk, error) ||
         !set_policies(object, disk, error) || !set_virtio(object, disk, error) ||

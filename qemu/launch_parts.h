@@ -15,6 +15,7 @@ typedef struct {
     gboolean helper;     /* QEMU runs a program of its own */
     GHashTable *images;  /* canonical path -> what it is ("disk 'vda'"), of all files whose content counts */
     GHashTable *outputs; /* canonical path -> element (or NULL), of all that QEMU makes anew or empties */
+    GHashTable *slots;   /* of PCI (launch_pci.c); NULL: not counted yet */
     GHashTable *boot;    /* device element -> its place in the boot order (from 1) */
 } LaunchBuild;
 
@@ -108,7 +109,7 @@ gboolean launch_is_virtio_char(const xmlNode *device);
 /* Put bus and port of a USB device into @object. */
 gboolean launch_place_usb(json_t *object, const xmlNode *device, GError **error);
 /* Put bus and address of a PCI device into @object. */
-gboolean launch_place(const LaunchBuild *build, json_t *object, const xmlNode *device, GError **error);
+gboolean launch_place(LaunchBuild *build, json_t *object, const xmlNode *device, GError **error);
 /* "pci.0" and the like. Caller frees. */
 char *launch_pci_bus(gboolean q35, guint64 bus);
 

@@ -315,22 +315,32 @@ char *launch_pci_bus(gboolean q35, guint64 bus)
     return bus == 0 && q35 ? g_strdup("pcie.0") : g_strdup_printf("pci.%u", (guint)bus);
 }
 
-/* Does another device of the document share the slot? Then the first function has to say so. */
-static gboolean shares_slot(const LaunchBuild *build, const xmlNode *device, const Address *at)
+/* How many devices of the document are in each slot, by the key of its first function. */
+static GHashTable *count_slots(const LaunchBuild *build)
 {
     g_autoptr(GPtrArray) all = launch_devices(build->root, NULL);
+    GHashTable *slots = g_hash_table_new(NULL, NULL);
     for (guint i = 0; i < all->len; i++) {
-        Address other;
+        Address at;
         gboolean there;
-        if (all->pdata[i] != device && is_pci(all->pdata[i], build->q35) &&
-            read_address(all->pdata[i], &other, &there, NULL) && there && other.bus == at->bus &&
-            other.slot == at->slot)
-            return TRUE;
+        if (!is_pci(all->pdata[i], build->q35) || !read_address(all->pdata[i], &at, &there, NULL) || !there)
+            continue;
+        gpointer slot = key(at.bus, at.slot, 0);
+        guint n = GPOINTER_TO_UINT(g_hash_table_lookup(slots, slot));
+        g_hash_table_insert(slots, slot, GUINT_TO_POINTER(n + 1));
     }
-    return FALSE;
+    return slots;
 }
 
-gboolean launch_place(const LaunchBuild *build, json_t *object, const xmlNode *device, GError **error)
+/* Does another device share the slot? Then the first function has to say so. */
+static gboolean shares_slot(LaunchBuild *build, const Address *at)
+{
+    if (!build->slots)
+        build->slots = count_slots(build);
+    return GPOINTER_TO_UINT(g_hash_table_lookup(build->slots, key(at->bus, at->slot, 0))) > 1;
+}
+
+gboolean launch_place(LaunchBuild *build, json_t *object, const xmlNode *device, GError **error)
 {
     Address at;
     gboolean there;
@@ -342,7 +352,7 @@ gboolean launch_place(const LaunchBuild *build, json_t *object, const xmlNode *d
                                 ? g_strdup_printf("0x%x", (guint)at.slot)
                                 : g_strdup_printf("0x%x.0x%x", (guint)at.slot, (guint)at.function);
     json_object_set_new(object, "bus", json_string(bus));
-    if (at.function == 0 && shares_slot(build, device, &at))
+    if (at.function == 0 && shares_slot(build, &at))
         json_object_set_new(object, "multifunction", json_true());
     json_object_set_new(object, "addr", json_string(addr));
     return launch_set_switch(object, "multifunction", xml_child(device, "address"), "multifunction", error);
