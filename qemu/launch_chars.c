@@ -6,6 +6,7 @@
 #include "error.h"
 #include "launch_parts.h"
 
+enum { ISA_PORTS = 4 };
 #define AGENT "org.qemu.guest_agent.0"
 
 static gboolean attr_is(const xmlNode *node, const char *attr, const char *value)
@@ -116,17 +117,37 @@ static gboolean add_chardev(LaunchBuild *build, const xmlNode *node, const char 
 
 /* --- the guest's end --- */
 
-static gboolean add_isa(LaunchBuild *build, const xmlNode *node, guint number, GError **error)
+/* The port it names, or the first that is free, of the four that there are; *used: those that are taken. */
+static gboolean take_port(const xmlNode *node, guint *used, guint64 *ret_port, GError **error)
+{
+    const xmlNode *target = xml_child(node, "target");
+    g_autofree char *given = xml_attr(target, "port");
+    guint64 port = 0;
+    if (!launch_number(target, "port", 0, ISA_PORTS - 1, &port, error))
+        return FALSE;
+    while (!given && port < ISA_PORTS && (*used & 1U << port) != 0)
+        port++;
+    if (port == ISA_PORTS || (*used & 1U << port) != 0) {
+        xml_set_error(error, given ? EINVAL : EOPNOTSUPP, node,
+                      given ? "another one has that port already" : "a machine has four serial ports");
+        return FALSE;
+    }
+    *used |= 1U << port;
+    *ret_port = port;
+    return TRUE;
+}
+
+static gboolean add_isa(LaunchBuild *build, const xmlNode *node, guint number, guint *used, GError **error)
 {
     static const LaunchWord types[] = {{"isa-serial", ""}, {"serial", ""}, {NULL, NULL}};
     static const LaunchWord names[] = {{"isa-serial", ""}, {NULL, NULL}};
     const xmlNode *target = xml_child(node, "target");
     const char *type = NULL;
-    guint64 port = number;
+    guint64 port;
     g_autofree char *id = g_strdup_printf("serial%u", number), *chardev = g_strconcat("char-", id, NULL);
     if (!launch_word(target, "type", types, &type, error) ||
         !launch_word(xml_child(target, "model"), "name", names, &type, error) ||
-        !launch_number(target, "port", 0, 3, &port, error) || !add_chardev(build, node, chardev, error))
+        !take_port(node, used, &port, error) || !add_chardev(build, node, chardev, error))
         return FALSE;
     json_t *object = launch_object("isa-serial", id);
     json_object_set_new(object, "chardev", json_string(chardev));
@@ -191,7 +212,7 @@ static gboolean add_console(LaunchBuild *build, const xmlNode *node, guint numbe
     if (strcmp(type, "virtio") == 0)
         return add_virtio(build, node, "virtconsole", id, error);
     if (number == 0)
-        return has_serial || add_isa(build, node, 0, error);
+        return has_serial || add_isa(build, node, 0, &(guint){0}, error);
     xml_set_error(error, EOPNOTSUPP, node, "only the first console can be a serial port");
     return FALSE;
 }
@@ -201,8 +222,9 @@ gboolean launch_chars(LaunchBuild *build, GError **error)
     g_autoptr(GPtrArray) serials = launch_devices(build->root, "serial");
     g_autoptr(GPtrArray) consoles = launch_devices(build->root, "console");
     g_autoptr(GPtrArray) channels = launch_devices(build->root, "channel");
+    guint used = 0;
     for (guint i = 0; i < serials->len; i++)
-        if (!add_isa(build, serials->pdata[i], i, error))
+        if (!add_isa(build, serials->pdata[i], i, &used, error))
             return FALSE;
     for (guint i = 0; i < consoles->len; i++)
         if (!add_console(build, consoles->pdata[i], i, serials->len > 0, error))
