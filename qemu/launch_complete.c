@@ -26,16 +26,20 @@ static void set_number(xmlNode *node, const char *attr, guint64 value)
 
 /* --- controllers --- */
 
+static gboolean is_controller(const xmlNode *node, const char *type, guint64 index)
+{
+    g_autofree char *word = xml_attr(node, "type");
+    guint64 number = 0;
+    return g_strcmp0(word, type) == 0 && launch_number(node, "index", 0, G_MAXUINT32, &number, NULL) &&
+           number == index;
+}
+
 const xmlNode *launch_find_controller(const xmlNode *root, const char *type, guint64 index)
 {
-    g_autoptr(GPtrArray) all = launch_devices(root, "controller");
-    for (guint i = 0; i < all->len; i++) {
-        g_autofree char *word = xml_attr(all->pdata[i], "type");
-        guint64 number = 0;
-        if (g_strcmp0(word, type) == 0 &&
-            launch_number(all->pdata[i], "index", 0, G_MAXUINT32, &number, NULL) && number == index)
-            return all->pdata[i];
-    }
+    for (xmlNode *list = xml_child(root, "devices"); list; list = xml_next(list, "devices"))
+        for (xmlNode *node = xml_child(list, "controller"); node; node = xml_next(node, "controller"))
+            if (is_controller(node, type, index))
+                return node;
     return NULL;
 }
 
@@ -143,13 +147,16 @@ static gboolean take_drive(GHashTable *used, const DriveBus *bus, const xmlNode 
     return FALSE;
 }
 
-static void place_drive(GHashTable *used, const DriveBus *bus, DiskDef *disk)
+/* *next: where those whose name tells no number go on to look. */
+static void place_drive(GHashTable *used, const DriveBus *bus, int *next, DiskDef *disk)
 {
     int number = drive_number(disk->target);
     LaunchDrive at;
-    for (int n = number < 0 ? 0 : number;; n++) {
+    for (int n = number < 0 ? *next : number;; n++) {
         at = (LaunchDrive){(guint64)n / (bus->buses * bus->units), (guint64)n / bus->units % bus->buses, 0,
                            (guint64)n % bus->units};
+        if (number < 0)
+            *next = n + 1;
         if (g_hash_table_add(used, drive_key(bus, &at)))
             break;
     }
@@ -183,6 +190,7 @@ static gboolean has_address(const xmlNode *device, const char *type, gboolean *r
 /* First those that say where, or not, they are. */
 static gboolean complete_drives(DomainDef *def, GHashTable *used, gboolean explicit, GError **error)
 {
+    int next[G_N_ELEMENTS(drive_buses)] = {0};
     for (guint i = 0; i < def->disks->len; i++) {
         DiskDef *disk = def->disks->pdata[i];
         const DriveBus *bus = drive_bus(disk);
@@ -194,7 +202,7 @@ static gboolean complete_drives(DomainDef *def, GHashTable *used, gboolean expli
             (has && explicit && !take_drive(used, bus, disk->node, &at, error)))
             return launch_name_disk(error, disk->node);
         if (!has && !explicit)
-            place_drive(used, bus, disk);
+            place_drive(used, bus, &next[bus - drive_buses], disk);
     }
     return TRUE;
 }

@@ -163,8 +163,15 @@ static gboolean assign(Map *map, xmlNode *device, guint64 first, GError **error)
         write_address(map, device, &at);
         return TRUE;
     }
-    xml_set_error(error, EOPNOTSUPP, device,
-                  "no slot of PCI bus 0 is free for it: give it an <address> on another bus");
+    if (xmlGetLineNo(device) > 0)
+        xml_set_error(error, EOPNOTSUPP, device,
+                      "no slot of PCI bus 0 is free for it: give it an <address> on another bus");
+    else /* it does not stand in the document that the user knows */
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "no slot of PCI bus 0 is free for a <%s> that other devices need: give some of them an "
+            "<address> on another bus",
+            (const char *)device->name);
     return FALSE;
 }
 
