@@ -34,6 +34,16 @@ char *launch_device_id(const char *target)
     return g_strdup_printf("disk-%s", name);
 }
 
+gboolean launch_is_device(const char *qdev, const char *id)
+{
+    static const char devices[] = "/machine/peripheral/";
+    if (!g_str_has_prefix(qdev, devices))
+        return strcmp(qdev, id) == 0;
+    const char *name = qdev + strlen(devices);
+    gsize len = strlen(id);
+    return strncmp(name, id, len) == 0 && (name[len] == '/' || name[len] == '\0');
+}
+
 char *launch_node_name(const char *target, guint level)
 {
     g_autofree char *name = short_target(target, NAME_MAX_NODE);

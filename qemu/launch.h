@@ -47,8 +47,7 @@
  *
  *   qdev ids        launch_device_id() for disks; pci.N, usbN, scsiN, sataN, ideN, virtio-serialN with the
  *                   controller's index; netN, serialN, consoleN, channelN, inputN, videoN, rngN, watchdogN,
- *                   panicN counted from 0 in the document's order; balloon0. query-block tells the path of a part
- *                   of the device for some drives: "/machine/peripheral/ID/virtio-backend".
+ *                   panicN counted from 0 in the document's order; balloon0. See launch_is_device().
  *   block nodes     launch_node_name() and launch_file_node_name(); the flash chips' are loader and nvram.
  *   files           in spec->directory: NAME.qmp, NAME.monitor (a second one, so that nobody is locked out),
  *                   NAME.pid, NAME.agent (guest agent), NAME.N.channel, NAME.vnc. The overlay of a <transient/>
@@ -142,6 +141,12 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Launch, launch_free)
 
 /* The qdev id of the disk called @target. Caller frees, here and below. */
 char *launch_device_id(const char *target);
+
+/*
+ * Is @qdev, as query-block tells it, the device with @id? It is the id itself, or the path of a part of the device:
+ * "/machine/peripheral/ID/virtio-backend", "/machine/peripheral/ID/ID.0/legacy[0]".
+ */
+gboolean launch_is_device(const char *qdev, const char *id);
 
 /*
  * The node of an image in the chain of disk @target: @level counts from the image at the bottom, 0, so that

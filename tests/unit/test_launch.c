@@ -175,6 +175,10 @@ START_TEST(names_of_disks)
                           g_hash_table_add(seen, id),
                       "%s", target);
     }
+    ck_assert(launch_is_device("disk-vda", "disk-vda") && !launch_is_device("disk-vdab", "disk-vda"));
+    ck_assert(launch_is_device("/machine/peripheral/disk-vda/virtio-backend", "disk-vda"));
+    ck_assert(!launch_is_device("/machine/peripheral/disk-vdab/virtio-backend", "disk-vda"));
+    ck_assert(!launch_is_device("/machine/peripheral-anon/disk-vda", "disk-vda"));
     g_autofree char *vda = launch_node_name("vda", 3), *vda_file = launch_file_node_name("vda", 3);
     ck_assert_str_eq(vda, "disk-vda-3");
     ck_assert_str_eq(vda_file, "disk-vda-3-file");

@@ -149,6 +149,37 @@ START_TEST(other_machines)
 }
 END_TEST
 
+static char *nothing_installed(const char *name)
+{
+    return NULL;
+}
+
+START_TEST(no_emulator)
+{
+    static const struct {
+        const char *devices, *sentence;
+    } tests[] = {
+        {"", "ENOENT: qemu-system-x86_64 is not installed"},
+        {"<devices><emulator>/opt/qemu</emulator></devices>",
+         "ENOENT: line 1: <emulator>: '/opt/qemu' is not there, nor is qemu-system-x86_64"},
+        {"<devices><emulator>qemu</emulator></devices>",
+         "EINVAL: line 1: <emulator>: 'qemu' is not an absolute path"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(tests); i++) {
+        g_autofree char *text = g_strdup_printf(
+            "<domain type='qemu'><name>d</name><memory>65536</memory>%s</domain>", tests[i].devices);
+        g_autoptr(DomainDef) def = domain_def_parse(text, strlen(text), NULL);
+        g_autoptr(GHashTable) backing = g_hash_table_new(g_str_hash, g_str_equal);
+        LaunchSpec spec = {
+            .def = def, .backing = backing, .directory = "/run/machines", .find_program = nothing_installed};
+        g_autoptr(GError) error = NULL;
+        ck_assert_ptr_null(launch_new(&spec, &error));
+        g_autofree char *is = describe(error);
+        ck_assert_str_eq(is, tests[i].sentence);
+    }
+}
+END_TEST
+
 /* The name is as long as names may be; the path of a socket may not. */
 START_TEST(long_name)
 {
@@ -171,6 +202,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, images_as_outputs);
     tcase_add_test(tcase, no_memory);
     tcase_add_test(tcase, other_machines);
+    tcase_add_test(tcase, no_emulator);
     tcase_add_test(tcase, long_name);
     return suite;
 }

@@ -11,16 +11,12 @@ static GPtrArray *names;
 
 /* --- what it is --- */
 
-/* The drive of @device, which QEMU calls by the path of the device or of a part of it. */
 static json_t *find_drive(json_t *drives, const char *device)
 {
-    g_autofree char *part = g_strdup_printf("/machine/peripheral/%s", device);
     size_t i;
     json_t *drive;
     json_array_foreach (drives, i, drive) {
-        const char *path = text_of(drive, "qdev");
-        if (path && (strcmp(path, device) == 0 ||
-                     (g_str_has_prefix(path, part) && strchr("/", path[strlen(part)]) != NULL)))
+        if (text_of(drive, "qdev") && launch_is_device(text_of(drive, "qdev"), device))
             return drive;
     }
     return NULL;
