@@ -253,25 +253,12 @@ static gboolean same_devices(const DeviceKind *kind, const DomainDef *was, const
 
 /* --- disks --- */
 
-/* As libvirt: a disk that does not say on which bus it is is on the one its name begins with. */
-static const char *bus_of(const DiskDef *disk)
-{
-    static const struct {
-        const char *start, *bus;
-    } usual[] = {{"vd", "virtio"}, {"hd", "ide"},  {"sd", "scsi"},
-                 {"fd", "fdc"},    {"xvd", "xen"}, {"ubd", "uml"}};
-    for (guint i = 0; i < G_N_ELEMENTS(usual) && !disk->bus; i++)
-        if (g_str_has_prefix(disk->target, usual[i].start))
-            return usual[i].bus;
-    return disk->bus;
-}
-
 static gboolean same_disk(const DiskDef *was, const DiskDef *is, GError **error)
 {
     static const char *const paths[] = {"serial", "wwn", "vendor", "product"};
     if (!same_text(error, "its device", disk_device_to_string(was->device),
                    disk_device_to_string(is->device)) ||
-        !same_text(error, "its bus", bus_of(was), bus_of(is)) ||
+        !same_text(error, "its bus", disk_def_bus(was), disk_def_bus(is)) ||
         !same_text(error, "<readonly/>", was->readonly ? "there" : NULL, is->readonly ? "there" : NULL))
         return FALSE;
     for (guint i = 0; i < G_N_ELEMENTS(paths); i++) {

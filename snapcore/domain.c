@@ -366,6 +366,18 @@ DiskDef *domain_def_find_disk(const DomainDef *def, const char *name)
     return n == 1 ? found : NULL;
 }
 
+const char *disk_def_bus(const DiskDef *disk)
+{
+    static const struct {
+        const char *start, *bus;
+    } usual[] = {{"vd", "virtio"}, {"hd", "ide"},  {"sd", "scsi"},
+                 {"fd", "fdc"},    {"xvd", "xen"}, {"ubd", "uml"}};
+    for (guint i = 0; i < G_N_ELEMENTS(usual) && !disk->bus; i++)
+        if (g_str_has_prefix(disk->target, usual[i].start))
+            return usual[i].bus;
+    return disk->bus;
+}
+
 gboolean disk_def_has_media(const DiskDef *disk)
 {
     return disk->has_source;

@@ -116,6 +116,9 @@ gboolean domain_node_replace_image(xmlNode *root, const char *from, const char *
 DomainDef *domain_def_replace_image(const DomainDef *def, const char *from, const char *path, DiskType type,
                                     ImageFormat format);
 
+/* The bus @disk is on: as libvirt, the one its name begins with where it does not say. NULL: that tells none. */
+const char *disk_def_bus(const DiskDef *disk);
+
 /* Does @disk hold media that a snapshot could be about? (not an empty drive) */
 gboolean disk_def_has_media(const DiskDef *disk);
 
