@@ -190,4 +190,5 @@ typedef struct {
 
 struct Backend {
     const BackendOps *ops;
+    const struct MachineBackend *machines; /* machine.h; NULL: it knows of no machine that runs */
 };
