@@ -131,8 +131,9 @@ static gboolean undefine(Fs *fs, const Command *command, GCancellable *cancel, G
 {
     EngineId domain;
     return find(fs, 0, command->operand, &domain, error) &&
-           fs->engine->ops->undefine(fs->engine, domain, (command->options & OPTION_SNAPSHOTS_METADATA) != 0,
-                                     cancel, error);
+           fs->engine->ops->undefine(
+               fs->engine, domain,
+               (command->options & OPTION_SNAPSHOTS_METADATA) != 0 ? UNDEFINE_SNAPSHOTS : 0, cancel, error);
 }
 
 static gboolean cancel_job(Fs *fs, const Command *command, GError **error)

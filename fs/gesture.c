@@ -117,7 +117,7 @@ static void run_rmdir(Job *job)
     g_autoptr(GError) error = NULL;
     gboolean domain = node_kind(gesture->ino) == NODE_DOMAIN;
     EngineId id = node_id(gesture->ino);
-    gboolean done = domain ? engine->ops->undefine(engine, id, FALSE, job->cancel, &error)
+    gboolean done = domain ? engine->ops->undefine(engine, id, 0, job->cancel, &error)
                            : engine->ops->delete (engine, id, DELETE_ONE, job->cancel, &error);
     int err = 0;
     if (!done) {

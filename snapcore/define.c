@@ -193,8 +193,7 @@ gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize l
 
 /* --- undefine, rename --- */
 
-gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata, GCancellable *cancel,
-                       GError **error)
+gboolean core_undefine(Engine *engine, EngineId id, UndefineFlags flags, GCancellable *cancel, GError **error)
 {
     Core *core = (Core *)engine;
     g_autoptr(Op) op = op_begin_as_is(core, id, cancel, error, "undefine");
@@ -202,7 +201,7 @@ gboolean core_undefine(Engine *engine, EngineId id, gboolean snapshots_metadata,
         return FALSE;
     g_autofree char *name = g_strdup(op->domain->name);
     guint n = op->domain->snapshots->len;
-    if (n > 0 && !snapshots_metadata)
+    if (n > 0 && !(flags & UNDEFINE_SNAPSHOTS))
         snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
     else if (op->domain->libvirt || op_require_off(op, error)) {
         clear_marks(core, op->domain);

@@ -56,14 +56,34 @@ typedef struct {
 
 /* A file of text. The id it takes is that of the domain, the snapshot, or 0 for the mount's own. */
 typedef enum {
-    ENGINE_TEXT_DOMAIN_XML,   /* domain */
-    ENGINE_TEXT_STATE,        /* domain */
+    ENGINE_TEXT_DOMAIN_XML, /* domain */
+    ENGINE_TEXT_STATE, /* domain: shutoff, running, paused, saved; "unknown" when its images are locked by others */
     ENGINE_TEXT_TREE,         /* domain */
     ENGINE_TEXT_LOG,          /* domain; 0: what concerns no domain that exists (a refused define) */
     ENGINE_TEXT_SNAPSHOT_XML, /* snapshot */
     ENGINE_TEXT_DESCRIPTION,  /* snapshot; ends with a newline unless it is empty */
     ENGINE_TEXT_JOBS,         /* 0 */
 } EngineText;
+
+/* A file of a snapshot that is no disk: binary, and may be large. */
+typedef enum {
+    ENGINE_FILE_MEMORY,     /* the memory state, when it is external */
+    ENGINE_FILE_SCREENSHOT, /* PNG: what the machine showed at that moment, if it had a display */
+} EngineFile;
+
+/* What is done to the machine itself. */
+typedef enum {
+    POWER_START, /* from its managed save, if there is one */
+    POWER_START_PAUSED,
+    POWER_SHUTDOWN, /* press the power button; returns at once */
+    POWER_DESTROY,
+    POWER_PAUSE,
+    POWER_RESUME,
+    POWER_SAVE,               /* memory into a file, then end it */
+    POWER_RESTORE,            /* start it from such a file, which goes then */
+    POWER_MANAGEDSAVE,        /* the same into a file of the store's */
+    POWER_MANAGEDSAVE_REMOVE, /* ENOENT: there is none */
+} PowerAction;
 
 /* Told after a change that a name is gone from a directory (@where: 0 for the root, else the domain). Called in the
  * thread of the changing call, before that returns. */
@@ -88,6 +108,10 @@ typedef struct {
      */
     int (*open_layer)(Engine *engine, EngineId layer, GError **error);
 
+    /* Is there such a file in the snapshot? From memory; and a descriptor to read it, which the caller closes, or -1. */
+    gboolean (*stat_file)(Engine *engine, EngineId snapshot, EngineFile file, EngineStat *ret_stat);
+    int (*open_file)(Engine *engine, EngineId snapshot, EngineFile file, GError **error);
+
     /* Length in bytes and time of last change of a text, from memory. FALSE: there is no such text. */
     gboolean (*text_size)(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
     /* The text itself. Caller unrefs. */
@@ -99,9 +123,9 @@ typedef struct {
      */
     gboolean (*define)(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
                        EngineId *ret_domain, GError **error);
-    /* ENOTEMPTY while it has snapshots, unless @snapshots_metadata. Images are never touched. Also of a domain that was
+    /* ENOTEMPTY while it has snapshots, EPERM while it has a managed save, unless @flags allow that. Images are never touched. Also of a domain that was
      * imported and is not ours to change yet: it drops the copy. */
-    gboolean (*undefine)(Engine *engine, EngineId domain, gboolean snapshots_metadata, GCancellable *cancel,
+    gboolean (*undefine)(Engine *engine, EngineId domain, UndefineFlags flags, GCancellable *cancel,
                          GError **error);
     /* Rename a domain or a snapshot. EEXIST. */
     gboolean (*rename)(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
@@ -119,6 +143,12 @@ typedef struct {
                          RedefineFlags flags, GCancellable *cancel, GError **error);
     gboolean (*describe)(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                          GError **error);
+    /*
+     * @file: absolute, for save and restore; else NULL. EBUSY: it is in that state already, or not known to be in any
+     * (the sentence says which); EPERM: a managed save would be lost.
+     */
+    gboolean (*power)(Engine *engine, EngineId domain, PowerAction action, const char *file,
+                      GCancellable *cancel, GError **error);
     /* Wait until no job works on the domain, and no merge is due that could begin. EINTR. */
     gboolean (*wait)(Engine *engine, EngineId domain, GCancellable *cancel, GError **error);
     /* Cancel the job with that number (column 1 of jobs). ENOENT. */

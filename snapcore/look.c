@@ -411,3 +411,14 @@ GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
         made = without_secrets(made, len);
     return g_bytes_new_take(made, strlen(made));
 }
+
+gboolean core_stat_file(Engine *engine, EngineId id, EngineFile file, EngineStat *ret_stat)
+{
+    return FALSE;
+}
+
+int core_open_file(Engine *engine, EngineId id, EngineFile file, GError **error)
+{
+    snap_set_error(error, ENOENT, "it is gone");
+    return -1;
+}

@@ -228,7 +228,7 @@ gboolean core_delete(Engine *engine, EngineId snapshot, DeleteFlags flags, GCanc
                      GError **error);
 gboolean core_define(Engine *engine, EngineId redefine, const char *xml, gsize len, GCancellable *cancel,
                      EngineId *ret_domain, GError **error);
-gboolean core_undefine(Engine *engine, EngineId domain, gboolean snapshots_metadata, GCancellable *cancel,
+gboolean core_undefine(Engine *engine, EngineId domain, UndefineFlags flags, GCancellable *cancel,
                        GError **error);
 gboolean core_rename(Engine *engine, EngineId id, const char *name, GCancellable *cancel, GError **error);
 gboolean core_redefine(Engine *engine, EngineId domain, EngineId snapshot, const char *xml, gsize len,
@@ -236,7 +236,12 @@ gboolean core_redefine(Engine *engine, EngineId domain, EngineId snapshot, const
 gboolean core_describe(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                        GError **error);
 
+gboolean core_power(Engine *engine, EngineId domain, PowerAction action, const char *file,
+                    GCancellable *cancel, GError **error);
+
 /* look.c: the looking half. */
+gboolean core_stat_file(Engine *engine, EngineId snapshot, EngineFile file, EngineStat *ret_stat);
+int core_open_file(Engine *engine, EngineId snapshot, EngineFile file, GError **error);
 GPtrArray *core_list(Engine *engine, EngineId where);
 EngineId core_find(Engine *engine, EngineId where, const char *name);
 gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look);

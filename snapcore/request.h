@@ -27,7 +27,13 @@ typedef struct {
     gboolean force;
     gboolean running; /* end in that state instead of the snapshot's */
     gboolean paused;
+    gboolean reset_nvram; /* the NVRAM as the template has it, not as the snapshot kept it */
 } RevertRequest;
+
+typedef enum {
+    UNDEFINE_SNAPSHOTS = 1 << 0,    /* forget its snapshots with it */
+    UNDEFINE_MANAGED_SAVE = 1 << 1, /* and remove its managed save */
+} UndefineFlags;
 
 typedef enum {
     REDEFINE_CURRENT = 1 << 0,   /* it becomes the current one */
