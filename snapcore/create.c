@@ -9,6 +9,7 @@
 #include "align.h"
 #include "chain.h"
 #include "error.h"
+#include "machines.h"
 #include "names.h"
 #include "overlay.h"
 #include "overlay_target.h"
