@@ -274,6 +274,7 @@ Core *core_new(const CoreOptions *options, Store *store, Backend *backend)
     core->backend = backend;
     core->read_only = options->read_only;
     core->snapshot = options->snapshot;
+    core->disk_only = options->disk_only;
     core->backing_dirs = g_strdupv(options->backing_dirs);
     core->mountpoint = g_strdup(options->mountpoint);
     g_mutex_init(&core->lock);

@@ -36,6 +36,7 @@ typedef struct {
     Backend *backend;
     gboolean read_only;
     SnapMode snapshot;
+    gboolean disk_only;
     char **backing_dirs;
     char *mountpoint;
 
