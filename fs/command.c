@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "error.h"
+#include "mountpoint.h"
 #include "request.h"
 #include "schema.h"
 #include "snapshot.h"
@@ -96,6 +97,7 @@ static gboolean revert(Fs *fs, EngineId domain, const Command *command, GCancell
         .force = (command->options & OPTION_FORCE) != 0,
         .running = (command->options & OPTION_RUNNING) != 0,
         .paused = (command->options & OPTION_PAUSED) != 0,
+        .reset_nvram = (command->options & OPTION_RESET_NVRAM) != 0,
     };
     return fs->engine->ops->revert(fs->engine, domain, &request, cancel, error);
 }
@@ -130,10 +132,41 @@ static gboolean delete_snapshot(Fs *fs, EngineId domain, const Command *command,
 static gboolean undefine(Fs *fs, const Command *command, GCancellable *cancel, GError **error)
 {
     EngineId domain;
-    return find(fs, 0, command->operand, &domain, error) &&
-           fs->engine->ops->undefine(
-               fs->engine, domain,
-               (command->options & OPTION_SNAPSHOTS_METADATA) != 0 ? UNDEFINE_SNAPSHOTS : 0, cancel, error);
+    UndefineFlags flags = 0;
+    if (!find(fs, 0, command->operand, &domain, error))
+        return FALSE;
+    if ((command->options & OPTION_SNAPSHOTS_METADATA) != 0)
+        flags |= UNDEFINE_SNAPSHOTS;
+    if ((command->options & OPTION_MANAGED_SAVE) != 0)
+        flags |= UNDEFINE_MANAGED_SAVE;
+    return fs->engine->ops->undefine(fs->engine, domain, flags, cancel, error);
+}
+
+/* The daemon has left its caller's directory, and never opens what it shows itself. Caller frees; NULL: refused. */
+static char *outside_path(const Fs *fs, const char *path, GError **error)
+{
+    if (!g_path_is_absolute(path)) {
+        snap_set_error(error, EINVAL,
+                       "'%s' is not an absolute path: who reads this works in another directory", path);
+        return NULL;
+    }
+    char *plain = g_canonicalize_filename(path, NULL);
+    if (!mountpoint_holds(fs->mountpoint, plain))
+        return plain;
+    snap_set_error(error, EINVAL, "'%s' lies in this mount itself: no files are kept there", path);
+    g_free(plain);
+    return NULL;
+}
+
+static gboolean power(Fs *fs, EngineId domain, const Command *command, GCancellable *cancel, GError **error)
+{
+    g_autofree char *file = command->operand != NULL ? outside_path(fs, command->operand, error) : NULL;
+    if (command->operand != NULL && file == NULL)
+        return FALSE;
+    PowerAction action = command->power;
+    if (action == POWER_START && (command->options & OPTION_PAUSED) != 0)
+        action = POWER_START_PAUSED;
+    return fs->engine->ops->power(fs->engine, domain, action, file, cancel, error);
 }
 
 static gboolean cancel_job(Fs *fs, const Command *command, GError **error)
@@ -160,6 +193,8 @@ gboolean command_run(Fs *fs, EngineId domain, const Command *command, const char
         return revert(fs, domain, command, cancel, error);
     case COMMAND_DELETE:
         return delete_snapshot(fs, domain, command, cancel, error);
+    case COMMAND_POWER:
+        return power(fs, domain, command, cancel, error);
     case COMMAND_WAIT:
         return ops->wait(fs->engine, domain, cancel, error);
     case COMMAND_DEFINE:

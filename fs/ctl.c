@@ -4,131 +4,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "ctl_table.h"
 #include "error.h"
 #include "lex.h"
-
-typedef enum { DOCUMENT_NEVER, DOCUMENT_MAY, DOCUMENT_MUST } DocumentRule;
-
-typedef struct {
-    const char *word;     /* without dashes */
-    const char *value;    /* what its value is called; NULL: it takes none */
-    CommandOption option; /* 0 ends a list */
-    guint excludes;       /* set of CommandOption it cannot stand with */
-    const char *help;
-    gboolean document; /* it is about the document that follows */
-} OptionSpec;
-
-typedef struct {
-    const char *word;
-    CtlScope scope;
-    CommandKind kind;
-    const char *operand;     /* what its operand is called; NULL: it takes none */
-    gboolean operand_needed; /* unless OPTION_UNDO stands in its place */
-    DocumentRule document;
-    const char *help;
-    const char *example;
-    OptionSpec options[13];
-} CommandSpec;
-
-static const CommandSpec commands[] = {
-    {"create",
-     CTL_DOMAIN,
-     COMMAND_CREATE,
-     "NAME",
-     FALSE,
-     DOCUMENT_MAY,
-     "take a snapshot; a <domainsnapshot> document may follow, options go before what it says",
-     "create before-upgrade --description 'all well' --diskspec vdb,snapshot=no",
-     {{"disk-only", NULL, OPTION_DISK_ONLY, 0, "no memory; where disks are named, the others are external"},
-      {"memspec", "M", OPTION_MEMSPEC, 0, "[file=]PATH[,snapshot=MODE]: where the memory goes"},
-      {"diskspec", "D", OPTION_DISKSPEC, 0,
-       "DISK[,snapshot=MODE][,driver=FORMAT][,stype=TYPE][,file=PATH]; may be repeated"},
-      {"description", "T", OPTION_DESCRIPTION, 0, "text to keep with it"},
-      {"live", NULL, OPTION_LIVE, 0, "keep the machine running meanwhile; with external memory"},
-      {"quiesce", NULL, OPTION_QUIESCE, 0, "have the guest freeze its file systems; with disk-only"},
-      {"halt", NULL, OPTION_HALT, 0, "leave the machine shut off afterwards"},
-      {"reuse-external", NULL, OPTION_REUSE_EXTERNAL, 0,
-       "the overlays are there already: checked, and used as they are"},
-      {"no-metadata", NULL, OPTION_NO_METADATA, 0,
-       "change the images and the definition, record no snapshot: what was is yours to keep"},
-      {"atomic", NULL, OPTION_ATOMIC, 0, "all disks or none: always so, accepted for virsh's sake"},
-
-      {"validate", NULL, OPTION_VALIDATE, 0, "check the document against the schema first", TRUE}}},
-    {"redefine",
-     CTL_DOMAIN,
-     COMMAND_REDEFINE,
-     NULL,
-     FALSE,
-     DOCUMENT_MUST,
-     "put back a snapshot's description from the <domainsnapshot> document that follows",
-     "redefine --current -",
-     {{"current", NULL, OPTION_CURRENT, 0, "and make it the current one"},
-      {"disk-only", NULL, OPTION_DISK_ONLY, 0, "only if its state is disk-snapshot"},
-      {"validate", NULL, OPTION_VALIDATE, 0, "check the document against the schema first", TRUE}}},
-    {"revert",
-     CTL_DOMAIN,
-     COMMAND_REVERT,
-     "NAME",
-     TRUE,
-     DOCUMENT_NEVER,
-     "go back to a snapshot; what is thrown away is kept until the next create, revert, delete or redefine",
-     "revert before-upgrade",
-     {{"undo", NULL, OPTION_UNDO, OPTION_DISCARD | OPTION_DELETE_CHILDREN,
-       "instead of NAME: bring back what the last revert threw away"},
-      {"running", NULL, OPTION_RUNNING, OPTION_PAUSED, "end running, whatever its state was"},
-      {"paused", NULL, OPTION_PAUSED, OPTION_RUNNING, "end paused, whatever its state was"},
-      {"force", NULL, OPTION_FORCE, 0, "also where that costs something"},
-      {"delete-children", NULL, OPTION_DELETE_CHILDREN, OPTION_UNDO,
-       "and delete the snapshots that descend from it, in one step"},
-      {"discard", NULL, OPTION_DISCARD, OPTION_UNDO, "do not keep what is thrown away: no undo"}}},
-    {"delete",
-     CTL_DOMAIN,
-     COMMAND_DELETE,
-     "NAME",
-     TRUE,
-     DOCUMENT_NEVER,
-     "delete a snapshot; what others need stays",
-     "delete before-upgrade",
-     {{"children", NULL, OPTION_CHILDREN, OPTION_CHILDREN_ONLY, "it and all its descendants"},
-      {"children-only", NULL, OPTION_CHILDREN_ONLY, OPTION_CHILDREN, "its descendants, not itself"},
-      {"metadata", NULL, OPTION_METADATA, 0, "forget it; its layers and tags stay for good"}}},
-    {"wait",
-     CTL_DOMAIN,
-     COMMAND_WAIT,
-     NULL,
-     FALSE,
-     DOCUMENT_NEVER,
-     "return when no job works on the domain and no merge is due",
-     "wait",
-     {{0}}},
-    {"define",
-     CTL_MOUNT,
-     COMMAND_DEFINE,
-     NULL,
-     FALSE,
-     DOCUMENT_MUST,
-     "define or redefine a domain from the <domain> document that follows",
-     "define -",
-     {{0}}},
-    {"undefine",
-     CTL_MOUNT,
-     COMMAND_UNDEFINE,
-     "NAME",
-     TRUE,
-     DOCUMENT_NEVER,
-     "forget a domain; its images are not touched",
-     "undefine fedora --snapshots-metadata",
-     {{"snapshots-metadata", NULL, OPTION_SNAPSHOTS_METADATA, 0, "also when it has snapshots"}}},
-    {"cancel",
-     CTL_MOUNT,
-     COMMAND_CANCEL,
-     "JOB",
-     TRUE,
-     DOCUMENT_NEVER,
-     "cancel a job, by its number in jobs",
-     "cancel 7",
-     {{0}}},
-};
 
 void command_free(Command *command)
 {
@@ -143,9 +21,10 @@ void command_free(Command *command)
 
 static const CommandSpec *find_command(CtlScope scope, const char *word)
 {
-    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++)
-        if (commands[i].scope == scope && strcmp(commands[i].word, word) == 0)
-            return &commands[i];
+    for (gsize i = 0; i < ctl_n_commands; i++)
+        if (ctl_commands[i].scope == scope &&
+            (strcmp(ctl_commands[i].word, word) == 0 || g_strcmp0(ctl_commands[i].alias, word) == 0))
+            return &ctl_commands[i];
     return NULL;
 }
 
@@ -308,6 +187,7 @@ gboolean ctl_parse(CtlScope scope, const char *line, Command **ret_command, GErr
     }
     g_autoptr(Command) command = g_new0(Command, 1);
     command->kind = spec->kind;
+    command->power = spec->power;
     command->diskspecs = g_ptr_array_new_with_free_func(g_free);
     command->document = ends_in_dash(words);
     if (command->document)
@@ -352,8 +232,8 @@ char *ctl_help(CtlScope scope)
     g_string_append_printf(help, "A <%s> document alone %s.\n",
                            scope == CTL_DOMAIN ? "domainsnapshot" : "domain",
                            scope == CTL_DOMAIN ? "takes the snapshot it asks for" : "defines that domain");
-    for (gsize i = 0; i < G_N_ELEMENTS(commands); i++) {
-        const CommandSpec *spec = &commands[i];
+    for (gsize i = 0; i < ctl_n_commands; i++) {
+        const CommandSpec *spec = &ctl_commands[i];
         if (spec->scope != scope)
             continue;
         g_string_append_c(help, '\n');

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include <glib.h>
+#include "engine.h"
 
 /* Whose ctl file. */
 typedef enum { CTL_DOMAIN, CTL_MOUNT } CtlScope;
@@ -15,6 +15,7 @@ typedef enum {
     COMMAND_REDEFINE,
     COMMAND_REVERT,
     COMMAND_DELETE,
+    COMMAND_POWER, /* which: Command.power */
     COMMAND_WAIT,
     COMMAND_DEFINE,
     COMMAND_UNDEFINE,
@@ -44,12 +45,15 @@ typedef enum {
     OPTION_UNDO = 1 << 19,
     OPTION_DISCARD = 1 << 20,
     OPTION_DELETE_CHILDREN = 1 << 21,
+    OPTION_RESET_NVRAM = 1 << 22,
+    OPTION_MANAGED_SAVE = 1 << 23,
 } CommandOption;
 
 typedef struct {
     CommandKind kind;
+    PowerAction power;    /* of COMMAND_POWER; start is POWER_START, also with --paused */
     guint options;        /* set of CommandOption that were given */
-    char *operand;        /* NAME or JOB; NULL: not given */
+    char *operand;        /* NAME, JOB or FILE; NULL: not given */
     char *description;    /* value of --description, or NULL */
     char *memspec;        /* value of --memspec, or NULL */
     GPtrArray *diskspecs; /* of char *: values of --diskspec, in order */

@@ -45,6 +45,7 @@ static Engine *open_engine(const Options *options, const char *store, const char
         .store = store,
         .read_only = read_only,
         .snapshot = options->snapshot,
+        .disk_only = options->disk_only,
         .merge_idle_ms = options->merge_idle,
         .backing_dirs = options->backing,
         .mountpoint = mountpoint,
@@ -241,6 +242,11 @@ static int run(const Options *options)
         fprintf(stderr, "domsnapfs: freed '%s' from a mount whose daemon had died\n", mountpoint);
     if (!options->libvirt && !mountpoint_check_store(mountpoint, store, &error))
         return fail(EXIT_USAGE, error);
+    g_autofree char *qmp = options_qmp(options);
+    if (mountpoint_holds(mountpoint, qmp)) {
+        snap_set_error(&error, EINVAL, "qmp=%s lies in the mount point '%s'", qmp, mountpoint);
+        return fail(EXIT_USAGE, error);
+    }
     int report = -1;
     if (!options->foreground && (report = daemon_fork()) < 0) {
         snap_set_errno(&error, errno, "fork");

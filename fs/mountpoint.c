@@ -179,3 +179,11 @@ gboolean mountpoint_check_store(const char *mountpoint, const char *store, GErro
     }
     return TRUE;
 }
+
+gboolean mountpoint_holds(const char *mountpoint, const char *path)
+{
+    if (is_inside(path, mountpoint))
+        return TRUE;
+    g_autofree char *real = real_prefix(path);
+    return is_inside(real, mountpoint);
+}

@@ -13,3 +13,9 @@ char *mountpoint_resolve(const char *path, gboolean *ret_freed, GError **error);
 
 /* EINVAL when one of the two directories lies inside the other. @store need not exist yet. */
 gboolean mountpoint_check_store(const char *mountpoint, const char *store, GError **error);
+
+/*
+ * Does @path, absolute and without "..", lie in the mount at @mountpoint, by its name or by where symlinks lead? It need not
+ * exist. May look up names in the mount: call it in a job.
+ */
+gboolean mountpoint_holds(const char *mountpoint, const char *path);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "rundir.h"
 
 #define DEFAULT_UMASK 027
 
@@ -41,6 +42,9 @@ static const char help[] =
     "    ro                                 nothing can be changed\n"
     "    libvirt[=DIR]                      with ro, and no STORE: show libvirt's snapshots where they are\n"
     "    snapshot=auto|internal|external    what mkdir does where the domain's XML does not say it\n"
+    "    disk_only                          mkdir of a running machine takes its disks, not its memory\n"
+    "    qmp=DIR                            where the sockets of running machines are: NAME.qmp. Default:\n"
+    "                                       /run/domsnapfs, for a user $XDG_RUNTIME_DIR/domsnapfs\n"
     "    backing=DIR[:DIR]                  directories whose files may be backing files\n"
     "    merge_idle=MS                      layers that no snapshot needs any more are joined when nothing\n"
     "                                       was done to their domain for so many milliseconds (3000)\n"
@@ -110,6 +114,23 @@ static gboolean take_snapshot(Options *options, const char *value, GError **erro
         return FALSE;
     }
     options->snapshot = mode;
+    return TRUE;
+}
+
+static gboolean take_disk_only(Options *options, const char *value, GError **error)
+{
+    options->disk_only = TRUE;
+    return TRUE;
+}
+
+static gboolean take_qmp(Options *options, const char *value, GError **error)
+{
+    if (*value == '\0') {
+        snap_set_error(error, EINVAL, "qmp=: it is a directory");
+        return FALSE;
+    }
+    g_free(options->qmp);
+    options->qmp = g_canonicalize_filename(value, NULL);
     return TRUE;
 }
 
@@ -199,6 +220,8 @@ static const Word words[] = {
     {"libvirt", VALUE_OPTIONAL, take_libvirt},
     {"allow_other", VALUE_NONE, take_allow_other},
     {"snapshot", VALUE_NEEDED, take_snapshot},
+    {"disk_only", VALUE_NONE, take_disk_only},
+    {"qmp", VALUE_NEEDED, take_qmp},
     {"backing", VALUE_NEEDED, take_backing},
     {"merge_idle", VALUE_NEEDED, take_merge_idle},
     {"uid", VALUE_NEEDED, take_uid},
@@ -461,6 +484,7 @@ void options_free(Options *options)
     g_free(options->store);
     g_free(options->mountpoint);
     g_free(options->libvirt_dir);
+    g_free(options->qmp);
     g_strfreev(options->backing);
     g_free(options->config);
     g_string_free(options->mount_words, TRUE);
@@ -474,4 +498,11 @@ char *options_store(const Options *options)
     if (getuid() == 0)
         return g_strdup("/var/lib/domsnapfs");
     return g_build_filename(g_get_user_state_dir(), "domsnapfs", NULL);
+}
+
+char *options_qmp(const Options *options)
+{
+    char *run = options->qmp != NULL ? g_strdup(options->qmp) : rundir_path();
+    /* Not in /tmp: whoever is first to make a directory there would be believed what he says of our machines. */
+    return run != NULL ? run : g_build_filename(g_get_user_cache_dir(), "domsnapfs", NULL);
 }

@@ -27,9 +27,11 @@ typedef struct {
     gboolean libvirt;  /* what is shown, or imported, is libvirt's */
     char *libvirt_dir; /* absolute; NULL: this host's, or this user's */
     gboolean allow_other;
-    SnapMode snapshot; /* MODE_DEFAULT: auto */
-    char **backing;    /* absolute directories, or NULL */
-    guint merge_idle;  /* milliseconds; 0: the engine's own default */
+    SnapMode snapshot;  /* MODE_DEFAULT: auto */
+    char **backing;     /* absolute directories, or NULL */
+    gboolean disk_only; /* mkdir of a running machine leaves its memory out */
+    char *qmp;          /* absolute: where machines' sockets are; NULL: the default place */
+    guint merge_idle;   /* milliseconds; 0: the engine's own default */
     uid_t uid;
     gid_t gid;
     mode_t umask;
@@ -50,3 +52,6 @@ const char *options_help(void);
 
 /* The store's directory, absolute: as given, or the default one of this user. Caller frees. */
 char *options_store(const Options *options);
+
+/* The directory of the machines' sockets, absolute: as given, or the default one of this user. Caller frees. */
+char *options_qmp(const Options *options);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "rundir.h"
 
 #define PREFIX "view-"
 
@@ -20,11 +21,9 @@ struct View {
 /* Where views are. */
 static char *base_path(void)
 {
-    const char *runtime = g_getenv("XDG_RUNTIME_DIR");
-    if (geteuid() == 0)
-        return g_strdup("/run/domsnapfs/views");
-    if (runtime != NULL && g_path_is_absolute(runtime) && g_file_test(runtime, G_FILE_TEST_IS_DIR))
-        return g_build_filename(runtime, "domsnapfs", "views", NULL);
+    g_autofree char *run = rundir_path();
+    if (run != NULL)
+        return g_build_filename(run, "views", NULL);
     g_autofree char *name = g_strdup_printf("domsnapfs-%u", (guint)geteuid());
     return g_build_filename(g_get_tmp_dir(), name, NULL);
 }

@@ -129,14 +129,11 @@ static void go_on(Taking *taking, gboolean ok)
     g_autoptr(GError) why = NULL;
     if (!machine)
         return;
-    if (ok && taking->instant->screenshot && !machine->ops->screenshot(machine, taking->instant->screenshot, &why) &&
-        snap_errno(why) != ENOENT)
-        core_log(core, name, "no picture: %s", why->message);
-    g_clear_error(&why);
     gboolean halt = ok && taking->instant->halt;
     if (halt ? !machine->ops->destroy(machine, NULL, &why)
              : taking->instant->before == RUN_RUNNING && !machine->ops->resume(machine, &why))
-        core_log(core, name, "the machine %s: %s", halt ? "could not be ended" : "does not go on", why->message);
+        core_log(core, name, "the machine %s: %s", halt ? "could not be ended" : "does not go on",
+                 why->message);
     g_clear_error(&why);
     if (taking->frozen && !halt && !machine->ops->thaw(machine, &why))
         core_log(core, name, "the guest's file systems could not be thawed: %s", why->message);

@@ -6,7 +6,6 @@
  *   memory into a save image                    external; the machine stands from then on, with --live only then
  *   checkpoint                                  internal memory, and the disks that are internal with it
  *   one transaction over all disks              overlays, and internal states without memory
- *   a picture, the NVRAM
  *   go on, or end it                            --halt
  *   thaw
  *
@@ -19,14 +18,14 @@
 #include "machines.h"
 
 typedef struct {
-    RunState before;          /* the machine's state */
-    SnapMode memory;          /* no, internal, external */
-    const char *memory_file;  /* of external memory: the empty file, made before; of internal: the empty qcow2 for it, or NULL */
+    RunState before; /* the machine's state */
+    SnapMode memory; /* no, internal, external */
+    const char *
+        memory_file; /* of external memory: the empty file, made before; of internal: the empty qcow2 for it, or NULL */
     const DomainDef *def;     /* of external memory: what the file says the machine is */
     const char *tag;          /* of a checkpoint */
     const GPtrArray *targets; /* of a checkpoint: the disks that take part (char *), NULL-terminated */
     const GArray *changes;    /* of MachineChange */
-    const char *screenshot;   /* an empty file for the picture, made before; NULL: none is wanted */
     gboolean live;
     gboolean quiesce;
     gboolean halt;

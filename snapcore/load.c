@@ -168,8 +168,10 @@ static void load_side_file(SideFile *file, json_t *json)
     int made;
     json_int_t ino, sec, nsec;
     if (!json ||
-        json_unpack(json, "{s:s, s:[I, I, I], s:b}", "path", &path, "file", &ino, &sec, &nsec, "made", &made) < 0 ||
-        !(g_path_is_absolute(path) || (g_str_has_prefix(path, STORE_FILES "/") && !strchr(path + strlen(STORE_FILES "/"), '/'))))
+        json_unpack(json, "{s:s, s:[I, I, I], s:b}", "path", &path, "file", &ino, &sec, &nsec, "made",
+                    &made) < 0 ||
+        !(g_path_is_absolute(path) ||
+          (g_str_has_prefix(path, STORE_FILES "/") && !strchr(path + strlen(STORE_FILES "/"), '/'))))
         return;
     const FileId id = {.ino = (guint64)ino, .birth_sec = sec, .birth_nsec = (guint32)nsec};
     side_file_set(file, path, &id, made);
@@ -315,6 +317,18 @@ static gboolean load_snapshots(Domain *domain, const char *dir, GError **error)
     return TRUE;
 }
 
+/* What cannot be read, or is of another machine, is as good as nothing: a machine that runs may do without. */
+static void load_live(Domain *domain, const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "live.xml", NULL);
+    g_autofree char *text = NULL;
+    gsize len;
+    g_autoptr(DomainDef) live =
+        file_load(path, STORE_TEXT_MAX, &text, &len, NULL) ? domain_def_parse(text, len, NULL) : NULL;
+    if (live && strcmp(live->uuid, domain->def->uuid) == 0)
+        domain->live = g_steal_pointer(&live);
+}
+
 static gboolean load_definition(Domain *domain, const char *dir, GError **error)
 {
     g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
@@ -332,18 +346,6 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     domain->changed = look.stamp.mtime_sec;
     load_live(domain, dir);
     return TRUE;
-}
-
-/* What cannot be read, or is of another machine, is as good as nothing: a machine that runs may do without. */
-static void load_live(Domain *domain, const char *dir)
-{
-    g_autofree char *path = g_build_filename(dir, "live.xml", NULL);
-    g_autofree char *text = NULL;
-    gsize len;
-    g_autoptr(DomainDef) live =
-        file_load(path, STORE_TEXT_MAX, &text, &len, NULL) ? domain_def_parse(text, len, NULL) : NULL;
-    if (live && strcmp(live->uuid, domain->def->uuid) == 0)
-        domain->live = g_steal_pointer(&live);
 }
 
 /* A disc in a drive may be changed at any time. */

@@ -60,7 +60,8 @@ static gboolean find(Core *core, const Domain *domain, const Plan *plan, GCancel
     return TRUE;
 }
 
-gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, Machine **ret_machine, GError **error)
+gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, Machine **ret_machine,
+                       GError **error)
 {
     return find(core, domain, NULL, cancel, ret_machine, error);
 }

@@ -10,7 +10,8 @@
  * Three answers (DESIGN 6): *ret_machine is the QEMU that runs @domain, NULL: it is off. EBUSY with the reason: neither is
  * known. Without a backend that knows of machines: off, or EBUSY where an active layer is being written.
  */
-gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, Machine **ret_machine, GError **error);
+gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, Machine **ret_machine,
+                       GError **error);
 
 /*
  * The same for an op, into op->machine, whose steps act through the machine from now on. Where it is off, it is made sure

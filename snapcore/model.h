@@ -83,9 +83,10 @@ struct Snapshot {
     SnapState state;
     SnapMode memory;
     GPtrArray *disks; /* of StateDisk */
-    SideFile memory_file; /* a save image of external memory; of internal memory the qcow2 file of its own that holds it */
-    char *memory_tag;     /* of internal memory: the checkpoint's tag; NULL: not known, it is looked for */
-    SideFile nvram;       /* a copy of the NVRAM at that moment */
+    SideFile
+        memory_file; /* a save image of external memory; of internal memory the qcow2 file of its own that holds it */
+    char *memory_tag; /* of internal memory: the checkpoint's tag; NULL: not known, it is looked for */
+    SideFile nvram;   /* a copy of the NVRAM at that moment */
     SideFile screenshot;
     guint64 xml_size; /* bytes of the document */
     gint64 xml_time;  /* when it was last written */

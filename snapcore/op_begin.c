@@ -170,7 +170,8 @@ static void take_copy(Op *op, const char *what)
     op->domain = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
-    op->plan = plan_new(core->store, op->machine ? &op->machine->backend : core->backend, op->job->domain, what);
+    op->plan =
+        plan_new(core->store, op->machine ? &op->machine->backend : core->backend, op->job->domain, what);
 }
 
 /* An imported domain is adopted before anything else is done to it, in an operation of its own. */

@@ -14,11 +14,11 @@ struct Plan {
     char *what;
     GPtrArray *steps;
     GPtrArray *after;
-    GPtrArray *writes;  /* of StoreWrite */
+    GPtrArray *writes;   /* of StoreWrite */
     GPtrArray *switches; /* of PlanSwitch */
-    gboolean asked;     /* a machine may have been told to switch */
-    gboolean prepared;  /* the journal is there, steps may have been done */
-    gboolean cut_short; /* a child was ended in the middle of a step */
+    gboolean asked;      /* a machine may have been told to switch */
+    gboolean prepared;   /* the journal is there, steps may have been done */
+    gboolean cut_short;  /* a child was ended in the middle of a step */
     gboolean committed;
     gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
@@ -175,8 +175,8 @@ static json_t *switches_to_json(const GPtrArray *switches)
     json_t *json = json_array();
     for (guint i = 0; i < switches->len; i++) {
         const PlanSwitch *each = switches->pdata[i];
-        if (json_array_append_new(
-                json, json_pack("{s:s, s:s, s:s}", "disk", each->disk, "from", each->from, "to", each->to)) == 0)
+        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s}", "disk", each->disk, "from", each->from,
+                                                  "to", each->to)) == 0)
             continue;
         json_decref(json);
         return NULL;

@@ -122,8 +122,8 @@ static void add_side_file(json_t *json, const char *key, const SideFile *file)
     if (!file->path)
         return;
     json_object_set_new(json, key,
-                        json_pack("{s:s, s:o, s:b}", "path", file->path, "file", id_to_json(&file->id), "made",
-                                  (int)file->made));
+                        json_pack("{s:s, s:o, s:b}", "path", file->path, "file", id_to_json(&file->id),
+                                  "made", (int)file->made));
 }
 
 char *store_domain_json(const Domain *domain)
@@ -155,9 +155,8 @@ char *store_domain_json(const Domain *domain)
 
 char *store_snapshot_json(const Snapshot *snapshot)
 {
-    json_t *json =
-        json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks", disks_to_json(snapshot),
-                  "layers", layers_to_json(snapshot->domain, snapshot));
+    json_t *json = json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks",
+                             disks_to_json(snapshot), "layers", layers_to_json(snapshot->domain, snapshot));
     add_side_file(json, "memory", &snapshot->memory_file);
     json_object_set_new(json, "memory_tag", optional(snapshot->memory_tag));
     add_side_file(json, "nvram", &snapshot->nvram);

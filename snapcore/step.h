@@ -17,15 +17,15 @@ typedef enum {
     STEP_FREEZE, /* take the write bits of path; undo: set mode again */
     STEP_FILE,   /* make the empty file path by way of temp; undo: take both away; finish: temp */
     STEP_COPY,   /* the same, with what is in source */
-    STEP_PUT,    /* let the content of path be that of source, by way of temp; keep: the old file, for the undo */
+    STEP_PUT, /* let the content of path be that of source, by way of temp; keep: the old file, for the undo */
     STEP_CHECKPOINT, /* a running machine is going to take internal snapshot tag of path; undo: delete it */
-    STEP_TAG,    /* take internal snapshot tag of path; undo: delete it */
-    STEP_KEEP,   /* the same, only for the time of the operation: undo and finish delete it */
-    STEP_APPLY,  /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
-    STEP_DROP_TAG, /* delete tag from path; only after the commit */
-    STEP_COPY_UP,  /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
-    STEP_POINT,    /* let path's header say backing_name; undo: keep, backing_was, and the old time */
-    STEP_UNLINK,   /* remove path if it is the file id; only after the commit */
+    STEP_TAG,        /* take internal snapshot tag of path; undo: delete it */
+    STEP_KEEP,       /* the same, only for the time of the operation: undo and finish delete it */
+    STEP_APPLY,      /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
+    STEP_DROP_TAG,   /* delete tag from path; only after the commit */
+    STEP_COPY_UP,    /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
+    STEP_POINT,      /* let path's header say backing_name; undo: keep, backing_was, and the old time */
+    STEP_UNLINK,     /* remove path if it is the file id; only after the commit */
     /* path, the file id, has been joined into source. After the commit, and must succeed: */
     STEP_REPLACE, /* let path be the file that source is */
     STEP_RETIRE,  /* remove path */

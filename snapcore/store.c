@@ -115,7 +115,8 @@ char *store_domain_file(const Store *store, const char *name, const char *file)
 
 char *store_side_file(const Store *store, const char *domain, const SideFile *file)
 {
-    return g_path_is_absolute(file->path) ? g_strdup(file->path) : store_domain_file(store, domain, file->path);
+    return g_path_is_absolute(file->path) ? g_strdup(file->path)
+                                          : store_domain_file(store, domain, file->path);
 }
 
 char *store_log_path(const Store *store, const char *domain)

@@ -16,6 +16,8 @@ START_TEST(help_and_version)
     const char *help = run_ok(w, w->program, "--help");
     ck_has(help, "MOUNTPOINT");
     ck_has(help, "snapshot=");
+    ck_has(help, "disk_only");
+    ck_has(help, "qmp=DIR");
     ck_has(help, "--print-rules");
     ck_has(run_ok(w, w->program, "-h"), "MOUNTPOINT");
     ck_has(run_ok(w, w->program, "--version"), "domsnapfs");
@@ -35,6 +37,9 @@ START_TEST(usage_errors)
         {"-o", "uid=me", "store", "mnt", NULL},
         {"-o", "umask=9", "store", "mnt", NULL},
         {"-o", "merge_idle=0", "store", "mnt", NULL},
+        {"-o", "disk_only=yes", "store", "mnt", NULL},
+        {"-o", "qmp", "store", "mnt", NULL},
+        {"-o", "qmp=", "store", "mnt", NULL},
         {"-o", "merge_idle=soon", "store", "mnt", NULL},
     };
     g_autoptr(World) w = world_new_idle();
@@ -96,6 +101,30 @@ START_TEST(impossible_places)
     ck_has(log, "store");
     ck_works(unlink(w->store));
     world_start(w, NULL);
+}
+END_TEST
+
+/* The daemon never looks for sockets in what it shows itself; and the words of a config file are those of -o. */
+START_TEST(sockets_outside_the_mount)
+{
+    const char *log;
+    g_autoptr(World) w = world_new_idle();
+    const char *config = in_dir(w, "config");
+    ck_works(symlink("mnt", in_dir(w, "link")));
+    static const char *const inside[] = {"qmp=mnt", "qmp=mnt/run", "qmp=link/run", "qmp=images/../mnt"};
+    for (guint i = 0; i < G_N_ELEMENTS(inside); i++) {
+        ck_assert_int_eq(world_start_fails(w, inside[i], &log), 1);
+        ck_has(log, "lies in the mount point");
+    }
+    ck_assert(g_file_set_contents(config, "disk_only = maybe\n", -1, NULL));
+    ck_assert_int_eq(world_start_fails(w, "config=config", &log), 1);
+    ck_has(log, "line 1: option disk_only takes no value");
+    ck_assert(g_file_set_contents(config, "disk_only\n# a comment\nqmp =\n", -1, NULL));
+    ck_assert_int_eq(world_start_fails(w, "config=config", &log), 1);
+    ck_has(log, "line 3: qmp=");
+    ck_assert(!g_file_test(w->store, G_FILE_TEST_EXISTS));
+    ck_assert(g_file_set_contents(config, "disk_only\nqmp = sockets\n", -1, NULL));
+    world_start(w, "config=config");
 }
 END_TEST
 
@@ -499,6 +528,7 @@ static Suite *suite(void)
     tcase_add_test(life, ends_after_its_work);
     tcase_add_test(life, damaged_store_file);
     TCase *options = add_case(s, "options");
+    tcase_add_test(options, sockets_outside_the_mount);
     tcase_add_test(options, read_only_mount);
     tcase_add_test(options, owner_and_modes);
     tcase_add_test(options, listed_in_proc_mounts);

@@ -122,7 +122,10 @@ static void become_daemon(gpointer data)
 void world_launch(World *w, const char *options)
 {
     ck_assert_int_eq(w->daemon, 0);
-    const char *argv[] = {w->program, w->store, w->mnt, "-f", options != NULL ? "-o" : NULL, options, NULL};
+    /* Sockets of its own: other worlds have machines of the same name. */
+    const char *words =
+        keepf(w, "qmp=%s/run%s%s", w->dir, options != NULL ? "," : "", options != NULL ? options : "");
+    const char *argv[] = {w->program, w->store, w->mnt, "-f", "-o", words, NULL};
     g_auto(GStrv) env = g_get_environ();
     g_autofree char *asan = g_strdup_printf("log_path=%s/san:exitcode=%d", w->dir, SANITIZER_EXIT);
     g_autofree char *ubsan = g_strdup_printf("log_path=%s/san:exitcode=%d:print_stacktrace=1:halt_on_error=1",

@@ -195,6 +195,45 @@ START_TEST(command_refused)
 }
 END_TEST
 
+START_TEST(command_power)
+{
+    static const struct {
+        const char *line;
+        PowerAction power;
+        const char *operand;
+    } cases[] = {
+        {"start", POWER_START, NULL},
+        {"shutdown", POWER_SHUTDOWN, NULL},
+        {"destroy", POWER_DESTROY, NULL},
+        {"pause", POWER_PAUSE, NULL},
+        {"suspend", POWER_PAUSE, NULL},
+        {"resume", POWER_RESUME, NULL},
+        {"managedsave", POWER_MANAGEDSAVE, NULL},
+        {"managedsave-remove", POWER_MANAGEDSAVE_REMOVE, NULL},
+        {"save '/tmp/a file'", POWER_SAVE, "/tmp/a file"},
+        {"restore /tmp/f", POWER_RESTORE, "/tmp/f"},
+    };
+    for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
+        g_autoptr(Command) command = parse(CTL_DOMAIN, cases[i].line);
+        ck_assert_int_eq(command->kind, COMMAND_POWER);
+        ck_assert_int_eq(command->power, cases[i].power);
+        ck_assert_pstr_eq(command->operand, cases[i].operand);
+        ck_assert_uint_eq(command->options, 0);
+        check_refused(CTL_MOUNT, cases[i].line, "unknown command");
+    }
+    g_autoptr(Command) paused = parse(CTL_DOMAIN, "start paused");
+    ck_assert_uint_eq(paused->options, OPTION_PAUSED);
+    check_refused(CTL_DOMAIN, "start web", "web");
+    check_refused(CTL_DOMAIN, "resume --paused", "--paused");
+    check_refused(CTL_DOMAIN, "save", "FILE");
+    check_refused(CTL_DOMAIN, "restore", "FILE");
+    check_refused(CTL_DOMAIN, "save /a /b", "/b");
+    check_refused(CTL_DOMAIN, "managedsave /a", "/a");
+    check_refused(CTL_DOMAIN, "start -", "document");
+    check_refused(CTL_DOMAIN, "managedsave --remove", "--remove");
+}
+END_TEST
+
 START_TEST(command_blank)
 {
     g_autoptr(GError) error = NULL;
@@ -219,7 +258,7 @@ START_TEST(help_examples)
         examples++;
         command_free(parse(scope, *line + strlen(mark)));
     }
-    ck_assert_uint_eq(examples, scope == CTL_DOMAIN ? 5 : 3);
+    ck_assert_uint_eq(examples, scope == CTL_DOMAIN ? 14 : 3);
     ck_assert((strstr(help, "snapshots-metadata") != NULL) == (scope == CTL_MOUNT));
     ck_assert((strstr(help, "[--running|--paused]") != NULL) == (scope == CTL_DOMAIN));
     ck_assert((strstr(help, "[--diskspec D]...") != NULL) == (scope == CTL_DOMAIN));
@@ -430,6 +469,7 @@ static Suite *suite(void)
     tcase_add_test(commands, command_names_like_options);
     tcase_add_test(commands, command_document_mark);
     tcase_add_test(commands, command_refused);
+    tcase_add_test(commands, command_power);
     tcase_add_test(commands, command_blank);
     tcase_add_loop_test(commands, help_examples, 0, 2);
     suite_add_tcase(all, commands);
