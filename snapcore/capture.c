@@ -202,6 +202,9 @@ gboolean capture_plan_files(Capture *capture, const char *file, Layer *like, GEr
     if ((memory == MODE_EXTERNAL || (memory == MODE_INTERNAL && capture->targets->len == 0)) &&
         !plan_memory(capture, file, like, error))
         return FALSE;
+    if (capture->op->machine)
+        plan_set_machine(capture->op->plan, &(PlanMachine){capture->instant.before == RUN_RUNNING,
+                                                           capture->instant.halt, capture->instant.quiesce});
     if (!capture->snapshot)
         return TRUE;
     if (capture->op->machine)

@@ -98,15 +98,6 @@ gboolean op_require_off(Op *op, GError **error)
 
 /* --- what recovery asks --- */
 
-/* What a plan that acted on a running machine has among its steps. */
-static gboolean is_about_machine(const Plan *plan)
-{
-    for (guint i = 0; i < plan_steps(plan)->len; i++)
-        if (((Step *)plan_steps(plan)->pdata[i])->kind == STEP_CHECKPOINT)
-            return TRUE;
-    return plan_switches(plan)->len > 0;
-}
-
 /* The machine is off: has every disk the tag that the transaction was to give it? */
 static gboolean has_all_tags(Core *core, const Plan *plan, gboolean *ret_all, GError **error)
 {
@@ -147,11 +138,26 @@ static gboolean find_either(Core *core, const Domain *domain, const Plan *plan, 
     return TRUE;
 }
 
+void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine)
+{
+    const PlanMachine *was = plan_machine(plan);
+    g_autoptr(GError) why = NULL;
+    if (was->freezes && !machine->ops->thaw(machine, &why))
+        core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
+    g_clear_error(&why);
+    if (plan_committed(plan) && was->ends) {
+        if (!machine->ops->destroy(machine, NULL, &why))
+            core_log(core, domain->name, "the machine could not be ended: %s", why->message);
+    } else if (was->running && !machine->ops->resume(machine, &why)) {
+        core_log(core, domain->name, "the machine does not go on: %s", why->message);
+    }
+}
+
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error)
 {
     g_autoptr(Machine) machine = NULL;
     gboolean switched;
-    if (!core->backend->machines || !is_about_machine(plan)) {
+    if (!core->backend->machines || !plan_machine(plan)) {
         *ret_machine = NULL;
         return TRUE;
     }
@@ -170,15 +176,19 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
 
 /* --- their states --- */
 
-/* In any thread. */
-static void told(gpointer user, const char *uuid, RunState state)
+void machines_note(Core *core, const char *uuid, RunState state)
 {
-    Core *core = user;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     if (state == RUN_OFF)
         g_hash_table_remove(core->states, uuid);
     else
         g_hash_table_insert(core->states, g_strdup(uuid), GINT_TO_POINTER(state));
+}
+
+/* In any thread. */
+static void told(gpointer user, const char *uuid, RunState state)
+{
+    machines_note(user, uuid, state);
 }
 
 void machines_watch(Core *core, const Domain *domain)

@@ -33,8 +33,13 @@ gboolean op_require_off(Op *op, GError **error);
  */
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error);
 
+/* And once the plan is at its end: let the machine go on, or end it, as the plan says. What fails is logged. */
+void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine);
+
 /* Follow the states of the domains that are shown; the lock is not held. unwatch: of a domain that has gone. */
 void machines_start(Core *core);
 void machines_stop(Core *core);
+/* Something was done to the machine: its state is this from now on, until it is told otherwise. */
+void machines_note(Core *core, const char *uuid, RunState state);
 void machines_watch(Core *core, const Domain *domain);
 void machines_unwatch(Core *core, const char *uuid);

@@ -66,6 +66,7 @@ typedef struct {
     GPtrArray *names; /* further names kept busy: of domains, and of images (they begin with a slash) */
     Plan *plan;
     GCancellable *cancel;
+    char *uuid;        /* the domain's; NULL for a name */
     Machine *machine;  /* op_find_machine: the one that runs; NULL: it is off */
     GArray *holds;     /* descriptors that keep writers out of images */
     GPtrArray *gone;   /* names of snapshots that vanish with the commit */

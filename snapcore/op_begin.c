@@ -110,6 +110,8 @@ static gboolean unstick(Op *op, EngineId id, GError **error)
                        plan ? plan_what(plan) : "its journal", why->message);
         return FALSE;
     }
+    if (machine)
+        machines_bring_back(core, copy, plan, machine);
     mend(copy);
     if (plan && plan_committed(plan)) {
         core_show(core, g_steal_pointer(&copy));
@@ -170,6 +172,8 @@ static void take_copy(Op *op, const char *what)
     op->domain = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
+    g_free(op->uuid);
+    op->uuid = g_strdup(op->domain->def->uuid);
     op->plan =
         plan_new(core->store, op->machine ? &op->machine->backend : core->backend, op->job->domain, what);
 }
@@ -325,6 +329,7 @@ void op_free(Op *op)
     g_ptr_array_unref(op->unseen);
     domain_free(op->domain);
     machine_free(op->machine);
+    g_free(op->uuid);
 
     g_mutex_lock(&core->lock);
     g_hash_table_remove(core->busy, op->job->domain);

@@ -16,9 +16,11 @@ struct Plan {
     GPtrArray *after;
     GPtrArray *writes;   /* of StoreWrite */
     GPtrArray *switches; /* of PlanSwitch */
-    gboolean asked;      /* a machine may have been told to switch */
-    gboolean prepared;   /* the journal is there, steps may have been done */
-    gboolean cut_short;  /* a child was ended in the middle of a step */
+    gboolean has_machine;
+    PlanMachine machine;
+    gboolean asked;     /* a machine may have been told to switch */
+    gboolean prepared;  /* the journal is there, steps may have been done */
+    gboolean cut_short; /* a child was ended in the middle of a step */
     gboolean committed;
     gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
@@ -79,6 +81,17 @@ void plan_write(Plan *plan, const char *file, const char *text)
 void plan_use(Plan *plan, Backend *backend)
 {
     plan->backend = backend;
+}
+
+void plan_set_machine(Plan *plan, const PlanMachine *machine)
+{
+    plan->has_machine = TRUE;
+    plan->machine = *machine;
+}
+
+const PlanMachine *plan_machine(const Plan *plan)
+{
+    return plan->has_machine ? &plan->machine : NULL;
 }
 
 void plan_add_switch(Plan *plan, const char *disk, const char *from, const char *to)
@@ -184,12 +197,22 @@ static json_t *switches_to_json(const GPtrArray *switches)
     return json;
 }
 
+static json_t *machine_to_json(const Plan *plan)
+{
+    const PlanMachine *machine = &plan->machine;
+    if (!plan->has_machine)
+        return json_null();
+    return json_pack("{s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
+                     machine->freezes);
+}
+
 static gboolean write_journal(const Plan *plan, GError **error)
 {
-    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o}", "version", 1, "what", plan->what,
-                             "committed", (int)plan->committed, "asked", (int)plan->asked, "switches",
-                             switches_to_json(plan->switches), "steps", steps_to_json(plan->steps), "after",
-                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
+    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
+                             plan->what, "committed", (int)plan->committed, "asked", (int)plan->asked,
+                             "machine", machine_to_json(plan), "switches", switches_to_json(plan->switches),
+                             "steps", steps_to_json(plan->steps), "after", steps_to_json(plan->after),
+                             "writes", writes_to_json(plan->writes));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
         return FALSE;
@@ -243,6 +266,15 @@ static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
     return TRUE;
 }
 
+static void read_machine(Plan *plan, json_t *json)
+{
+    int running = FALSE, ends = FALSE, freezes = FALSE;
+    if (!json_is_object(json) ||
+        json_unpack(json, "{s:b, s:b, s:b}", "running", &running, "ends", &ends, "freezes", &freezes) < 0)
+        return;
+    plan_set_machine(plan, &(PlanMachine){running, ends, freezes});
+}
+
 static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
 {
     size_t i;
@@ -277,6 +309,7 @@ static Plan *parse_journal(const Store *store, Backend *backend, const char *dom
         return NULL;
     plan->committed = committed;
     plan->asked = asked && !committed;
+    read_machine(plan, json_object_get(json, "machine"));
     return g_steal_pointer(&plan);
 }
 

@@ -56,6 +56,21 @@ gboolean plan_commit(Plan *plan, GError **error);
 /* From now on steps are carried out, undone and finished through @backend, which must live as long. */
 void plan_use(Plan *plan, Backend *backend);
 
+/*
+ * The plan is about a machine that runs; recovery brings that to what it was, or was to be.
+ *   running  it ran, and goes on when all is over
+ *   ends     but after a commit it is to be ended
+ *   freezes  its file systems may have been frozen
+ */
+typedef struct {
+    gboolean running;
+    gboolean ends;
+    gboolean freezes;
+} PlanMachine;
+void plan_set_machine(Plan *plan, const PlanMachine *machine);
+/* NULL: it is about images alone. */
+const PlanMachine *plan_machine(const Plan *plan);
+
 /* Disk @disk of the machine, which writes @from, is going to write @to. */
 typedef struct {
     char *disk;

@@ -126,6 +126,8 @@ static void recover(Recovery *recovery)
     if (!known || !plan_recover(recovery->plan, failed, &why) ||
         (forward && !op_settle(core, &recovery->domain, recovery->plan, &why)))
         g_prefix_error(&why, "'%s', cut short by a crash, could not be brought to an end: ", what);
+    else if (recovery->op->machine)
+        machines_bring_back(core, recovery->domain, recovery->plan, recovery->op->machine);
     check_and_show(core, g_steal_pointer(&recovery->domain), why, why != NULL);
     if (!why)
         core_log(core, recovery->name, "recovered: %s %s", what, forward ? "completed" : "undone");
