@@ -38,8 +38,7 @@ static void add_fixed(Fs *fs, fuse_ino_t ino, GPtrArray *items)
         if (spec->in != node_kind(ino) || spec->name == NULL)
             continue;
         fuse_ino_t child = node_ino(kind, node_id(ino));
-        g_autofree char *link = S_ISLNK(spec->mode) ? node_link(fs, child) : NULL;
-        if (!S_ISLNK(spec->mode) || link != NULL) /* current and parent are not always there */
+        if (node_exists(fs, child))
             add(items, g_strdup(spec->name), child);
     }
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "live.h"
 #include "node.h"
 #include "tempname.h"
 #include "text.h"
@@ -14,9 +15,10 @@
 /* An open file: fi->fh. Unchanged while it is open, but for what locks for itself. */
 typedef struct {
     Fs *fs;
-    int fd;          /* of a layer, or -1 */
-    struct stat st;  /* of a layer: what it was shown as */
+    int fd;          /* of an image, or -1 */
+    struct stat st;  /* of an image: what it was shown as */
     GBytes *text;    /* what reading gives, or NULL */
+    Live *live;      /* what makes that anew each time, or NULL */
     Writer *writer;  /* when it is open for writing */
     guint64 scratch; /* id, or 0 */
 } File;
@@ -32,14 +34,15 @@ static void file_free(File *file)
     if (file->fd >= 0)
         close(file->fd);
     g_clear_pointer(&file->text, g_bytes_unref);
+    live_free(file->live);
     writer_free(file->writer);
     if (file->scratch != 0)
         scratch_close(file->fs->scratch, file->scratch);
     g_free(file);
 }
 
-/* @fd, @st: of a layer, or -1 and NULL. Whole before others can find it. */
-static File *file_new_layer(Fs *fs, int fd, const struct stat *st)
+/* @fd, @st: of an image, or -1 and NULL. Whole before others can find it. */
+static File *file_new_image(Fs *fs, int fd, const struct stat *st)
 {
     File *file = g_new0(File, 1);
     file->fs = fs;
@@ -52,21 +55,24 @@ static File *file_new_layer(Fs *fs, int fd, const struct stat *st)
 
 static File *file_new(Fs *fs)
 {
-    return file_new_layer(fs, -1, NULL);
+    return file_new_image(fs, -1, NULL);
 }
 
-static File *open_layer(Fs *fs, fuse_ino_t ino, GError **error)
+static File *open_image(Fs *fs, fuse_ino_t ino, GError **error)
 {
-    int fd = fs->engine->ops->open_layer(fs->engine, node_id(ino), error);
+    const EngineOps *ops = fs->engine->ops;
+    const NodeSpec *spec = node_spec(node_kind(ino));
+    int fd = spec->is_file ? ops->open_file(fs->engine, node_id(ino), spec->file, error)
+                           : ops->open_layer(fs->engine, node_id(ino), error);
     struct stat st;
     if (fd < 0)
         return NULL;
     if (!node_attr(fs, ino, &st)) {
-        snap_set_error(error, ENOENT, "the layer is gone");
+        snap_set_error(error, ENOENT, "it is gone");
         close(fd);
         return NULL;
     }
-    return file_new_layer(fs, fd, &st);
+    return file_new_image(fs, fd, &st);
 }
 
 static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
@@ -82,6 +88,18 @@ static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
             return NULL;
         }
     }
+    return file;
+}
+
+static File *open_live(Fs *fs, fuse_ino_t ino, GError **error)
+{
+    struct stat st;
+    if (!node_attr(fs, ino, &st)) {
+        snap_set_error(error, ENOENT, "it is gone");
+        return NULL;
+    }
+    File *file = file_new(fs);
+    file->live = live_new(fs, ino);
     return file;
 }
 
@@ -111,10 +129,16 @@ static File *open_any(Fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, GError 
         snap_set_error(error, EACCES, "not writable");
         return NULL;
     }
-    if (kind == NODE_LAYER)
-        return open_layer(fs, ino, error);
+    if (node_is_image(ino)) {
+        /* What is written once stays in the page cache. The kernel asks at each read for size and time, and drops it when
+           they have changed. Layers change their roles: none of what they held before may be seen then. */
+        fi->keep_cache = kind != NODE_LAYER;
+        return open_image(fs, ino, error);
+    }
     /* Each open reads the text as it was then: nothing of it may come from another's cache. */
     fi->direct_io = 1;
+    if (node_spec(kind)->is_live)
+        return open_live(fs, ino, error);
     return open_text(fs, ino, fi->flags, error);
 }
 
@@ -182,14 +206,6 @@ void file_create(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name, struc
         file_free(file);
 }
 
-static void reply_bytes(fuse_req_t req, GBytes *bytes, gsize size, off_t offset)
-{
-    gsize len;
-    const char *data = g_bytes_get_data(bytes, &len);
-    gsize from = MIN((guint64)offset, len);
-    fuse_reply_buf(req, data == NULL ? NULL : data + from, MIN(size, len - from));
-}
-
 void file_read(Fs *fs, fuse_req_t req, gsize size, off_t offset, const struct fuse_file_info *fi)
 {
     const File *file = file_of(fi);
@@ -198,13 +214,17 @@ void file_read(Fs *fs, fuse_req_t req, gsize size, off_t offset, const struct fu
         if (bytes == NULL)
             fuse_reply_err(req, ENOENT);
         else
-            reply_bytes(req, bytes, size, 0);
+            text_reply(req, bytes, size, 0);
+        return;
+    }
+    if (file->live != NULL) {
+        live_read(file->live, req, size, offset);
         return;
     }
     if (file->text != NULL) {
         /* Held over the answer: its release may come while the answer is still being given. */
         g_autoptr(GBytes) text = g_bytes_ref(file->text);
-        reply_bytes(req, text, size, offset);
+        text_reply(req, text, size, offset);
         return;
     }
     g_autofree char *buffer = g_malloc(size);
@@ -319,6 +339,8 @@ void file_seek(Fs *fs, fuse_req_t req, off_t offset, int whence, const struct fu
     } else {
         if (file->scratch != 0)
             scratch_stat(fs->scratch, file->scratch, &st);
+        else if (file->live != NULL)
+            st.st_size = (off_t)live_size(file->live);
         else if (file->text != NULL)
             st.st_size = (off_t)g_bytes_get_size(file->text);
         at = seek_in_memory(st.st_size, offset, whence);
@@ -332,10 +354,10 @@ void file_seek(Fs *fs, fuse_req_t req, off_t offset, int whence, const struct fu
 /* --- attributes --- */
 
 /*
- * Of a layer, as it is in the file that was opened: its name may have become another's since, or be gone, and the
+ * Of an image, as it is in the file that was opened: its name may have become another's since, or be gone, and the
  * kernel asks before each read how long it is.
  */
-static gboolean layer_attr(const File *file, struct stat *ret_stat)
+static gboolean image_attr(const File *file, struct stat *ret_stat)
 {
     struct stat now;
     if (file->fd < 0 || fstat(file->fd, &now) < 0)
@@ -358,15 +380,14 @@ static gboolean is_wanted(gpointer open, gpointer user)
 {
     Wanted *wanted = user;
     const File *file = open;
-    return file->st.st_ino == wanted->ino && layer_attr(file, &wanted->st);
+    return file->st.st_ino == wanted->ino && image_attr(file, &wanted->st);
 }
 
-/* A layer that is gone but still open: fstat comes without the handle. */
+/* An image that is gone but still open: fstat comes without the handle. */
 static gboolean gone_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
 {
-    Wanted wanted = {.ino = node_ino(NODE_LAYER, node_id(ino))};
-    if (node_kind(ino) != NODE_LAYER ||
-        !handles_find(fs->handles, (GDestroyNotify)file_free, is_wanted, &wanted))
+    Wanted wanted = {.ino = ino};
+    if (!node_is_image(ino) || !handles_find(fs->handles, (GDestroyNotify)file_free, is_wanted, &wanted))
         return FALSE;
     *ret_stat = wanted.st;
     return TRUE;
@@ -376,7 +397,7 @@ void file_getattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file
 {
     struct fuse_entry_param entry;
     struct stat st;
-    if (fi != NULL && node_kind(ino) == NODE_LAYER && layer_attr(file_of(fi), &st))
+    if (fi != NULL && node_is_image(ino) && image_attr(file_of(fi), &st))
         fuse_reply_attr(req, &st, 0);
     else if (node_entry(fs, ino, &entry))
         fuse_reply_attr(req, &entry.attr, entry.attr_timeout);

@@ -13,7 +13,7 @@
 #define ASK 0.0
 
 #define DIRECTORY (S_IFDIR | 0777)
-#define TEXT (S_IFREG | 0444)
+#define READABLE (S_IFREG | 0444)
 #define WRITABLE (S_IFREG | 0666)
 #define LINK (S_IFLNK | 0777)
 
@@ -21,14 +21,14 @@ static const NodeSpec specs[N_NODE_KINDS] = {
     [NODE_NONE] = {NODE_NONE, NULL, 0, ASK, ASK, FALSE, 0},
     [NODE_ROOT] = {NODE_NONE, NULL, DIRECTORY, KEEP, KEEP, FALSE, 0},
     [NODE_ROOT_CTL] = {NODE_ROOT, "ctl", WRITABLE, ASK, ASK, FALSE, 0},
-    [NODE_ROOT_JOBS] = {NODE_ROOT, "jobs", TEXT, KEEP, ASK, TRUE, ENGINE_TEXT_JOBS},
-    [NODE_ROOT_LOG] = {NODE_ROOT, "log", TEXT, KEEP, ASK, TRUE, ENGINE_TEXT_LOG},
+    [NODE_ROOT_JOBS] = {NODE_ROOT, "jobs", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_JOBS},
+    [NODE_ROOT_LOG] = {NODE_ROOT, "log", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_LOG},
     [NODE_DOMAIN] = {NODE_ROOT, NULL, DIRECTORY, KEEP, KEEP, FALSE, 0},
     [NODE_DOMAIN_XML] = {NODE_DOMAIN, "domain.xml", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_DOMAIN_XML},
-    [NODE_STATE] = {NODE_DOMAIN, "state", TEXT, KEEP, ASK, TRUE, ENGINE_TEXT_STATE},
+    [NODE_STATE] = {NODE_DOMAIN, "state", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_STATE, .is_live = TRUE},
     [NODE_CURRENT] = {NODE_DOMAIN, "current", LINK, ASK, ASK, FALSE, 0},
-    [NODE_TREE] = {NODE_DOMAIN, "tree", TEXT, KEEP, ASK, TRUE, ENGINE_TEXT_TREE},
-    [NODE_LOG] = {NODE_DOMAIN, "log", TEXT, KEEP, ASK, TRUE, ENGINE_TEXT_LOG},
+    [NODE_TREE] = {NODE_DOMAIN, "tree", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_TREE},
+    [NODE_LOG] = {NODE_DOMAIN, "log", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_LOG},
     [NODE_CTL] = {NODE_DOMAIN, "ctl", WRITABLE, ASK, ASK, FALSE, 0},
     [NODE_ACTIVE] = {NODE_DOMAIN, "active", DIRECTORY, KEEP, KEEP, FALSE, 0},
     [NODE_ACTIVE_PARENT] = {NODE_ACTIVE, "parent", LINK, ASK, ASK, FALSE, 0},
@@ -37,9 +37,13 @@ static const NodeSpec specs[N_NODE_KINDS] = {
                            ENGINE_TEXT_SNAPSHOT_XML},
     [NODE_DESCRIPTION] = {NODE_SNAPSHOT, "description", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_DESCRIPTION},
     [NODE_PARENT] = {NODE_SNAPSHOT, "parent", LINK, ASK, ASK, FALSE, 0},
+    [NODE_MEMORY] = {NODE_SNAPSHOT, "memory", READABLE, ASK, ASK, .is_file = TRUE,
+                     .file = ENGINE_FILE_MEMORY},
+    [NODE_SCREENSHOT] = {NODE_SNAPSHOT, "screenshot.png", READABLE, ASK, ASK, .is_file = TRUE,
+                         .file = ENGINE_FILE_SCREENSHOT},
     /* active/vda.qcow2 is another file after each snapshot and revert, and whoever starts the machine writes
        it. */
-    [NODE_LAYER] = {NODE_NONE, NULL, S_IFREG | 0444, ASK, ASK, FALSE, 0},
+    [NODE_LAYER] = {NODE_NONE, NULL, READABLE, ASK, ASK, FALSE, 0},
     [NODE_SCRATCH] = {NODE_NONE, NULL, 0, ASK, ASK, FALSE, 0},
 };
 
@@ -67,6 +71,11 @@ EngineId node_id(fuse_ino_t ino)
 gboolean node_is_ctl(fuse_ino_t ino)
 {
     return node_kind(ino) == NODE_CTL || node_kind(ino) == NODE_ROOT_CTL;
+}
+
+gboolean node_is_image(fuse_ino_t ino)
+{
+    return node_kind(ino) == NODE_LAYER || specs[node_kind(ino)].is_file;
 }
 
 gboolean node_is_writable(fuse_ino_t ino)
@@ -129,16 +138,21 @@ char *node_link(Fs *fs, fuse_ino_t ino)
     return g_strconcat(kind == NODE_CURRENT ? "" : "../", entry, NULL);
 }
 
-static gboolean layer_attr(Fs *fs, fuse_ino_t ino, struct stat *st)
+/* Of a layer, or another file of a snapshot. */
+static gboolean image_attr(Fs *fs, fuse_ino_t ino, struct stat *st)
 {
-    EngineStat layer;
-    if (!fs->engine->ops->stat_layer(fs->engine, node_id(ino), &layer))
+    const EngineOps *ops = fs->engine->ops;
+    const NodeSpec *spec = &specs[node_kind(ino)];
+    EngineStat image;
+    gboolean there = spec->is_file ? ops->stat_file(fs->engine, node_id(ino), spec->file, &image)
+                                   : ops->stat_layer(fs->engine, node_id(ino), &image);
+    if (!there)
         return FALSE;
-    st->st_size = (off_t)layer.size;
-    st->st_blocks = (blkcnt_t)layer.blocks;
-    st->st_mtim = layer.mtime;
+    st->st_size = (off_t)image.size;
+    st->st_blocks = (blkcnt_t)image.blocks;
+    st->st_mtim = image.mtime;
     /* A layer that only lookups of backing files find has no listed name; 0 would mean a deleted file. */
-    st->st_nlink = MAX(layer.nlink, 1);
+    st->st_nlink = spec->is_file ? 1 : MAX(image.nlink, 1);
     return TRUE;
 }
 
@@ -188,8 +202,8 @@ gboolean node_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
     if (kind == NODE_SCRATCH) {
         if (!scratch_stat(fs->scratch, node_id(ino), &st))
             return FALSE;
-    } else if (kind == NODE_LAYER) {
-        if (!layer_attr(fs, ino, &st))
+    } else if (node_is_image(ino)) {
+        if (!image_attr(fs, ino, &st))
             return FALSE;
     } else {
         EngineLook now;
@@ -208,11 +222,25 @@ gboolean node_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
     return TRUE;
 }
 
-static fuse_ino_t find_fixed(NodeKind in, EngineId id, const char *name)
+gboolean node_exists(Fs *fs, fuse_ino_t ino)
 {
-    for (NodeKind kind = NODE_ROOT; kind < N_NODE_KINDS; kind++)
-        if (specs[kind].in == in && g_strcmp0(specs[kind].name, name) == 0)
-            return node_ino(kind, id);
+    const NodeSpec *spec = &specs[node_kind(ino)];
+    EngineStat file;
+    if (spec->is_file)
+        return fs->engine->ops->stat_file(fs->engine, node_id(ino), spec->file, &file);
+    g_autofree char *link = S_ISLNK(spec->mode) ? node_link(fs, ino) : NULL;
+    return !S_ISLNK(spec->mode) || link != NULL;
+}
+
+static fuse_ino_t find_fixed(Fs *fs, NodeKind in, EngineId id, const char *name)
+{
+    for (NodeKind kind = NODE_ROOT; kind < N_NODE_KINDS; kind++) {
+        if (specs[kind].in != in || g_strcmp0(specs[kind].name, name) != 0)
+            continue;
+        /* Where there is no memory, an image of a chain may be called so. */
+        fuse_ino_t ino = node_ino(kind, id);
+        return !specs[kind].is_file || node_exists(fs, ino) ? ino : 0;
+    }
     return 0;
 }
 
@@ -225,7 +253,8 @@ static fuse_ino_t find_layer(Fs *fs, EngineId id, const char *name)
     for (guint i = 0; i < disks->len; i++) {
         const EngineDisk *disk = disks->pdata[i];
         g_autofree char *entry = node_disk_entry(disk);
-        if (g_strcmp0(entry, name) == 0) /* an internal state has no file of its own, and no other may pass for it */
+        /* An internal state has no file of its own, and no other may pass for it. */
+        if (g_strcmp0(entry, name) == 0)
             return disk->layer == 0 ? 0 : node_ino(NODE_LAYER, disk->layer);
     }
     EngineId layer = ops->chain_file(fs->engine, id, name);
@@ -242,7 +271,7 @@ fuse_ino_t node_lookup(Fs *fs, fuse_ino_t dir, const char *name)
 {
     NodeKind in = node_kind(dir);
     EngineId id = node_id(dir);
-    fuse_ino_t found = find_fixed(in, id, name);
+    fuse_ino_t found = find_fixed(fs, in, id, name);
     if (found != 0)
         return node_is_ctl(found) ? turns_lookup(fs->turns, found) : found;
     if (in == NODE_ROOT || in == NODE_DOMAIN) {

@@ -29,6 +29,8 @@ typedef enum {
     NODE_SNAPSHOT_XML,
     NODE_DESCRIPTION,
     NODE_PARENT,
+    NODE_MEMORY,
+    NODE_SCREENSHOT,
     NODE_LAYER,   /* the layer's */
     NODE_SCRATCH, /* an id of scratch.h */
     N_NODE_KINDS,
@@ -43,6 +45,9 @@ typedef struct {
     double attr_timeout;
     gboolean is_text; /* its content is @text of the engine */
     EngineText text;
+    gboolean is_live; /* and is made anew by each read from its beginning (live.h) */
+    gboolean is_file; /* its content is @file of the engine, when there is one */
+    EngineFile file;
 } NodeSpec;
 
 const NodeSpec *node_spec(NodeKind kind);
@@ -50,6 +55,12 @@ const NodeSpec *node_spec(NodeKind kind);
 fuse_ino_t node_ino(NodeKind kind, EngineId id);
 NodeKind node_kind(fuse_ino_t ino);
 EngineId node_id(fuse_ino_t ino);
+
+/* Is it shown at all? Some fixed names are not always there. */
+gboolean node_exists(Fs *fs, fuse_ino_t ino);
+
+/* Is its content read from a descriptor that the engine opens: a layer, or another file? */
+gboolean node_is_image(fuse_ino_t ino);
 
 /* Is it a ctl file, and one that may be written at all? */
 gboolean node_is_ctl(fuse_ino_t ino);

@@ -37,3 +37,11 @@ GBytes *text_content(Fs *fs, fuse_ino_t ino, GError **error)
     }
     return fs->engine->ops->text(fs->engine, spec->text, node_id(ino), error);
 }
+
+void text_reply(fuse_req_t req, GBytes *bytes, gsize size, off_t offset)
+{
+    gsize len;
+    const char *data = g_bytes_get_data(bytes, &len);
+    gsize from = MIN((guint64)offset, len);
+    fuse_reply_buf(req, data == NULL ? NULL : data + from, MIN(size, len - from));
+}
