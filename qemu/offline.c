@@ -30,7 +30,7 @@ typedef struct {
 
 static const char *program_of(Backend *backend)
 {
-    return ((Offline *)backend)->program;
+    return ((Offline *)backend->self)->program;
 }
 
 static Qcow2Image *read_qcow2(const char *path, GError **error)
@@ -95,7 +95,7 @@ static int offline_hold(Backend *backend, const char *path, GError **error)
 
 static void offline_let_go(Backend *backend, int fd)
 {
-    linger_add(((Offline *)backend)->linger, fd);
+    linger_add(((Offline *)backend->self)->linger, fd);
 }
 
 /* qemu-img flushes data before metadata, not all that it wrote last, and `convert` nothing at all. */
@@ -247,7 +247,7 @@ static gboolean offline_repair(Backend *backend, const char *path, GError **erro
 
 static void offline_free(Backend *backend)
 {
-    Offline *offline = (Offline *)backend;
+    Offline *offline = backend->self;
     linger_free(offline->linger);
     g_free(offline->program);
     g_free(offline);
@@ -278,7 +278,7 @@ Backend *offline_backend_new(const char *qemu_img)
         .free = offline_free,
     };
     Offline *offline = g_new0(Offline, 1);
-    offline->base.ops = &ops;
+    offline->base = (Backend){.ops = &ops, .self = offline};
     offline->program = g_strdup(qemu_img ? qemu_img : "qemu-img");
     offline->linger = linger_new(LINGER_SECONDS);
     return &offline->base;

@@ -8,7 +8,8 @@
 typedef struct RunWatcher RunWatcher; /* run_watch.h */
 
 typedef struct {
-    Backend backend; /* first */
+    Backend backend; /* first; does with images what @offline does, by its functions */
+    BackendOps ops;  /* the backend's */
     Backend *offline;
     char *directory;
     RunWatcher *watcher;

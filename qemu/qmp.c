@@ -8,6 +8,8 @@
 
 #include "error.h"
 
+#define BUSY_MS 1000 /* without a greeting: is another client there? */
+
 /* The line for command number @id. Caller frees; NULL: it cannot be written. Takes @arguments over. */
 static char *format_command(const char *command, json_t *arguments, guint64 id)
 {
@@ -176,22 +178,37 @@ static Qmp *qmp_new(int fd, const char *path, const QmpListener *listener)
     return qmp;
 }
 
+/* With the lock, until @wait has run out. */
+static gboolean await_greeting_locked(Qmp *qmp, const char *what, const QmpWait *wait, GError **error)
+{
+    while (!qmp->greeted)
+        if (!qmp_still_there(qmp, what, error) || !qmp_wait_more(qmp, wait, what, error))
+            return FALSE;
+    return TRUE;
+}
+
+/* Who has another client in front of him is told so soon; a QEMU that is only slow has all the time. */
 static gboolean await_greeting(Qmp *qmp, const char *what, const QmpWait *wait, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    gulong handler = qmp_wait_begin(qmp, wait);
-    g_mutex_lock(&qmp->lock);
-    while (!qmp->greeted && qmp_still_there(qmp, what, &why) && qmp_wait_more(qmp, wait, what, &why))
-        ;
-    g_mutex_unlock(&qmp->lock);
-    qmp_wait_end(wait, handler);
-    if (!why)
-        return TRUE;
-    if (why->code == ETIMEDOUT && qmp_socket_is_taken(qmp->fd, qmp->path))
-        snap_set_error(error, EBUSY, "%s: another monitor client is connected", what);
-    else
-        g_propagate_error(error, g_steal_pointer(&why));
-    return FALSE;
+    for (;;) {
+        QmpWait part = {MIN(g_get_monotonic_time() + BUSY_MS * 1000, wait->until), wait->cancel};
+        g_autoptr(GError) why = NULL;
+        gulong handler = qmp_wait_begin(qmp, wait);
+        g_mutex_lock(&qmp->lock);
+        gboolean greeted = await_greeting_locked(qmp, what, &part, &why);
+        g_mutex_unlock(&qmp->lock);
+        qmp_wait_end(wait, handler);
+        if (greeted)
+            return TRUE;
+        gboolean late = why->code == ETIMEDOUT;
+        if (late && qmp_socket_is_taken(qmp->fd, qmp->path))
+            snap_set_error(error, EBUSY, "%s: another monitor client is connected", what);
+        else if (late && part.until < wait->until)
+            continue;
+        else
+            g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
 }
 
 /* From now on the listener is told of the end. */

@@ -50,7 +50,7 @@ typedef struct {
  * none; copied) may hear events before the call has returned, and hears nothing after qmp_close() has; when the call
  * fails, `ended` was not called. Errors, which the callers of DESIGN 6 tell apart:
  *   ENOENT, ECONNREFUSED  there is no such socket, nobody listens: QEMU does not run, or not with this socket
- *   EBUSY                 somebody listens, but another monitor client is connected
+ *   EBUSY                 somebody listens, but another monitor client is connected (known after a second)
  *   ETIMEDOUT             somebody listens and is silent: QEMU is stopped, or works on something long
  *   EPROTO                what listens is no QMP
  *   ECONNRESET            it ended in the middle

@@ -80,15 +80,16 @@ static gboolean may_be_written(const char *entry)
 }
 
 /*
- * What process @pid does with @images: mark those in @found that it has open for writing. FALSE: it writes another image
- * as well, or that cannot be seen. A descriptor's link says what it leads to, the link's mode how it was opened.
+ * What process @pid does with @images: mark those in @found that it has open for writing. *ret_other: it writes another
+ * image as well, or that cannot be seen. A descriptor's link says what it leads to, the link's mode how it was opened.
  */
-static gboolean look_at_files(pid_t pid, const char *const *images, gboolean *found)
+static void look_at_files(pid_t pid, const char *const *images, gboolean *found, gboolean *ret_other)
 {
     g_autofree char *path = g_strdup_printf("/proc/%d/fd", pid);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *name = NULL;
     struct stat file, link;
+    gboolean other = !dir;
     while (dir && (name = g_dir_read_name(dir))) {
         g_autofree char *entry = g_build_filename(path, name, NULL);
         if (lstat(entry, &link) < 0 || !(link.st_mode & S_IWUSR) || stat(entry, &file) < 0 ||
@@ -98,10 +99,21 @@ static gboolean look_at_files(pid_t pid, const char *const *images, gboolean *fo
         for (guint i = 0; images[i]; i++)
             if (is_same_file(&file, images[i]))
                 ours = found[i] = TRUE;
-        if (!ours && may_be_written(entry))
-            return FALSE;
+        other = other || (!ours && may_be_written(entry));
     }
-    return dir != NULL;
+    *ret_other = other;
+}
+
+gboolean qmp_process_writes(pid_t pid, const char *const *images)
+{
+    guint n = g_strv_length((char **)images);
+    g_autofree gboolean *found = g_new0(gboolean, n + 1);
+    gboolean other;
+    look_at_files(pid, images, found, &other);
+    for (guint i = 0; i < n; i++)
+        if (!found[i])
+            return FALSE;
+    return n > 0;
 }
 
 /*
@@ -114,7 +126,10 @@ static gboolean is_seen_to_write(Qmp *qmp, const char *const *images, const QmpW
     guint n = g_strv_length((char **)images);
     g_autofree gboolean *found = g_new0(gboolean, n + 1);
     g_autoptr(GPtrArray) jobs = qmp_jobs(qmp, wait, NULL);
-    if (!jobs || jobs->len > 0 || !look_at_files(qmp_pid(qmp), images, found))
+    gboolean other = TRUE;
+    if (jobs && jobs->len == 0)
+        look_at_files(qmp_pid(qmp), images, found, &other);
+    if (other)
         return FALSE;
     for (guint i = 0; i < n; i++) {
         ImageUse use = USE_NONE;

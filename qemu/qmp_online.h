@@ -27,3 +27,6 @@ typedef struct {
  */
 gboolean qmp_online(const char *socket, const QmpMachine *machine, const QmpListener *listener,
                     const QmpWait *wait, Qmp **ret_qmp, GError **error);
+
+/* Does process @pid have each of @images (NULL-terminated, one at least) open for writing? FALSE: no, or it cannot be seen. */
+gboolean qmp_process_writes(pid_t pid, const char *const *images);

@@ -6,6 +6,7 @@
 #include "chain.h"
 #include "error.h"
 #include "libvirt_dirs.h"
+#include "machines.h"
 #include "overlay.h"
 
 /* Images that are frozen at the same time: each takes a thread. */

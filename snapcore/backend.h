@@ -191,4 +191,6 @@ typedef struct {
 struct Backend {
     const BackendOps *ops;
     const struct MachineBackend *machines; /* machine.h; NULL: it knows of no machine that runs */
+    gpointer
+        self; /* the implementation's own: a Backend that has its functions, too, lends them the same one */
 };

@@ -37,6 +37,15 @@ gboolean op_write_definition(Op *op, GError **error)
     return TRUE;
 }
 
+gboolean op_write_live(Op *op, GError **error)
+{
+    g_autofree char *text = op->domain->live ? op_definition_text(op->domain->live, error) : NULL;
+    if (op->domain->live && !text)
+        return FALSE;
+    plan_write(op->plan, "live.xml", text);
+    return TRUE;
+}
+
 void op_write_sidecar(Op *op)
 {
     g_autofree char *text = store_domain_json(op->domain);

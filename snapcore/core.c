@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "error.h"
+#include "machines.h"
 #include "merger.h"
 #include "op.h"
 #include "recover.h"
@@ -19,6 +20,7 @@
 
 void core_show(Core *core, Domain *domain)
 {
+    machines_watch(core, domain);
     g_mutex_lock(&core->lock);
     Domain *old = g_hash_table_lookup(core->domains, &domain->object.id);
     if (old) {
@@ -40,6 +42,8 @@ void core_hide(Core *core, EngineId id)
         g_hash_table_steal(core->domains, &id);
     }
     g_mutex_unlock(&core->lock);
+    if (old)
+        machines_unwatch(core, old->def->uuid);
     domain_free(old);
 }
 
@@ -224,12 +228,14 @@ static void core_free(Engine *engine)
     Core *core = (Core *)engine;
     recovery_end(core);
     merger_free(core->merger);
+    machines_stop(core);
     g_hash_table_unref(core->by_name);
     g_hash_table_unref(core->domains);
     g_hash_table_unref(core->busy);
+    g_hash_table_unref(core->states);
     g_ptr_array_unref(core->jobs);
-    store_close(core->store);
     core->backend->ops->free(core->backend);
+    store_close(core->store);
     g_strfreev(core->backing_dirs);
     g_free(core->mountpoint);
     g_mutex_clear(&core->lock);
@@ -282,6 +288,7 @@ Core *core_new(const CoreOptions *options, Store *store, Backend *backend)
     core->domains = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, (GDestroyNotify)domain_free);
     core->by_name = g_hash_table_new(g_str_hash, g_str_equal);
     core->busy = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    core->states = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     core->jobs = g_ptr_array_new();
     g_autofree char *log = store_log_path(store, NULL);
     FileLook look;
@@ -299,6 +306,7 @@ Engine *core_engine_new(const CoreOptions *options, Backend *backend, GError **e
     Core *core = core_new(options, store, backend);
     if (!core->read_only)
         core->merger = merger_new(core, options->merge_idle_ms ? options->merge_idle_ms : MERGE_IDLE_MS);
+    machines_start(core);
     if (recovery_open(core, error))
         return &core->engine;
     core_free(&core->engine);

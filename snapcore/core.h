@@ -9,7 +9,7 @@ typedef struct {
     const char *store;  /* directory; made (0700) when missing */
     gboolean read_only; /* every change fails with EROFS */
     SnapMode snapshot;  /* what a plain create does where the domain is silent: MODE_DEFAULT is "auto" */
-    gboolean disk_only; /* mkdir of a running machine leaves its memory out */
+    gboolean disk_only; /* a plain create of a machine that runs leaves its memory out */
     guint
         merge_idle_ms; /* how long a domain must have been left alone before its merges start; 0: 3 seconds */
     char **backing_dirs;    /* NULL-terminated: directories whose files may be backing files; NULL: none */

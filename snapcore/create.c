@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Taking a snapshot of a domain that is off: request -> rules -> aligned disks -> plan -> commit. */
+/* Taking a snapshot: request -> rules -> aligned disks -> plan -> the instant, of a machine that runs -> commit. */
 #include <errno.h>
 #include <string.h>
 #include <time.h>
 
 #include "admit.h"
 #include "after.h"
-#include "align.h"
+#include "capture.h"
 #include "chain.h"
 #include "error.h"
 #include "names.h"
@@ -41,6 +41,7 @@ typedef struct {
     Snapshot *snapshot; /* NULL: --no-metadata, nothing is recorded */
     GArray *disks;      /* of AlignedDisk */
     GArray *states;     /* of DiskState */
+    Capture capture;    /* of a machine that runs */
     GString *done;      /* for the log */
 } Creation;
 
@@ -49,6 +50,7 @@ static void creation_clear(Creation *creation)
     g_free(creation->name);
     g_clear_pointer(&creation->disks, g_array_unref);
     g_clear_pointer(&creation->states, g_array_unref);
+    capture_clear(&creation->capture);
     g_string_free(creation->done, TRUE);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Creation, creation_clear)
@@ -81,50 +83,6 @@ static GArray *look_at_disks(Op *op, DiskAbility *abilities)
     return states;
 }
 
-static RuleAsk ask_memory(const CreateRequest *request)
-{
-    switch (request->memory) {
-    case MODE_NO:
-        return ASK_NO;
-    case MODE_INTERNAL:
-        return ASK_INTERNAL;
-    case MODE_EXTERNAL:
-        return ASK_EXTERNAL;
-    default:
-        return ASK_OMIT;
-    }
-}
-
-static gboolean any_external(const GArray *disks)
-{
-    for (guint i = 0; i < disks->len; i++)
-        if (g_array_index(disks, AlignedDisk, i).mode == MODE_EXTERNAL)
-            return TRUE;
-    return FALSE;
-}
-
-/* The combination table, for each kind of disk in the request. */
-static gboolean check_rules(const CreateRequest *request, const GArray *disks, GError **error)
-{
-    guint asks = align_asks(disks);
-    const Rule *rule;
-    for (guint ask = ASK_OMIT; ask <= ASK_EXTERNAL; ask++)
-        if ((asks & 1u << ask) &&
-            !rules_check(FALSE, ask_memory(request), ask, request->disk_only, &rule, error))
-            return FALSE;
-    if (request->reuse_external && !any_external(disks))
-        snap_set_error(error, EINVAL,
-                       "reuse-external: no disk is external (--diskspec DISK,snapshot=external)");
-    else if (request->quiesce && !request->disk_only)
-        snap_set_error(error, EINVAL,
-                       "quiesce goes with disk-only: a memory state needs no frozen file systems");
-    else if (request->live)
-        snap_set_error(error, EOPNOTSUPP, "live needs a running domain and external memory");
-    else
-        return TRUE; /* of a domain that is off there is nothing to freeze, and nothing to halt */
-    return FALSE;
-}
-
 /* --- one disk --- */
 
 /* The tag: like the snapshot's name, or, when nothing else will say it, exactly what was asked for. */
@@ -143,16 +101,21 @@ static char *choose_tag(const Creation *creation, const ImageInfo *info, GError 
 
 static gboolean plan_internal(Creation *creation, const AlignedDisk *disk, DiskState *state, GError **error)
 {
+    Op *op = creation->op;
     const char *target = disk->disk->target;
-    g_autofree char *tag = choose_tag(creation, state->info, error);
+    gboolean together = creation->capture.instant.memory == MODE_INTERNAL;
+    g_autofree char *tag =
+        together ? g_strdup(creation->capture.tag) : choose_tag(creation, state->info, error);
     if (!tag)
         return FALSE;
-    Step *step = plan_step(creation->op->plan, STEP_TAG, 0, target, state->layer->path);
-    step->tag = g_strdup(tag);
+    if (op->machine)
+        capture_internal(&creation->capture, target, state->layer, tag);
+    else
+        plan_step(op->plan, STEP_TAG, 0, target, state->layer->path)->tag = g_strdup(tag);
     if (creation->snapshot)
         snapshot_add_disk(creation->snapshot, target, state->layer, tag);
     else
-        domain_release_layer(creation->op->domain, state->layer);
+        domain_release_layer(op->domain, state->layer);
     g_string_append_printf(creation->done, "%s %s internal as %s", creation->done->len ? "," : ":", target,
                            tag);
     return TRUE;
@@ -163,7 +126,7 @@ static gboolean plan_external(Creation *creation, const AlignedDisk *disk, DiskS
     Op *op = creation->op;
     const char *target = disk->disk->target;
     Layer *below = state->layer, *overlay;
-    if (!op_hold(op, below, error) ||
+    if ((!op->machine && !op_hold(op, below, error)) ||
         !overlay_target_plan(op, disk, below, state->info, creation->name, &overlay, error) ||
         !overlay_freeze(op, target, below, creation->snapshot, error))
         return FALSE;
@@ -172,6 +135,8 @@ static gboolean plan_external(Creation *creation, const AlignedDisk *disk, DiskS
     else
         domain_release_layer(op->domain, below);
     overlay_target_point(op, disk, overlay);
+    if (op->machine)
+        capture_external(&creation->capture, target, below, overlay);
     g_string_append_printf(creation->done, "%s %s external", creation->done->len ? "," : ":", target);
     if (!creation->snapshot)
         g_string_append_printf(creation->done, ", what was is '%s'", below->path);
@@ -200,8 +165,8 @@ static gboolean plan_disk(Creation *creation, const AlignedDisk *disk, DiskState
 
 /* --- the snapshot --- */
 
-/* The document: every disk of the domain, and the domain as it was just before. */
-static SnapshotDef *describe(const Creation *creation, DomainDef *before)
+/* The document: every disk of the domain, and the domain as it was just before: the one that runs, and what else is defined. */
+static SnapshotDef *describe(const Creation *creation, DomainDef *before, const DomainDef *inactive)
 {
     const Snapshot *snapshot = creation->snapshot;
     SnapshotDef *def = snapshot_def_new();
@@ -209,7 +174,11 @@ static SnapshotDef *describe(const Creation *creation, DomainDef *before)
     def->state = snapshot->state;
     def->creation_time = snapshot->time;
     def->memory = snapshot->memory;
+    if (snapshot->memory == MODE_EXTERNAL)
+        def->memory_file = g_strdup(snapshot->memory_file.path);
     def->domain = before;
+    if (inactive)
+        snapshot_def_set_inactive(def, inactive);
     for (guint i = 0; i < creation->disks->len; i++) {
         const AlignedDisk *aligned = &g_array_index(creation->disks, AlignedDisk, i);
         SnapshotDisk *disk = snapshot_disk_new(aligned->disk->target, aligned->mode);
@@ -280,58 +249,135 @@ static gboolean add_snapshot(Creation *creation, GError **error)
     return TRUE;
 }
 
-/* How the store changes. @before: the definition as it was, taken over. */
-static gboolean write_all(Creation *creation, DomainDef *before, GError **error)
+/* What was defined just before: of a machine that runs also what it really is. */
+typedef struct {
+    DomainDef *live; /* NULL: it is off */
+    DomainDef *def;
+} Before;
+
+static void before_clear(Before *before)
+{
+    domain_def_free(before->live);
+    domain_def_free(before->def);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Before, before_clear)
+
+static Before look_before(const Op *op)
+{
+    const Domain *domain = op->domain;
+    return (Before){.live = op->machine ? domain_def_copy(domain->live ? domain->live : domain->def) : NULL,
+                    .def = domain_def_copy(domain->def)};
+}
+
+/* How the store changes. */
+static gboolean write_all(Creation *creation, const Before *before, GError **error)
 {
     Op *op = creation->op;
     undo_forget(op);
     if (creation->snapshot) {
-        g_autoptr(SnapshotDef) def = describe(creation, before);
+        g_autoptr(SnapshotDef) def = before->live
+                                         ? describe(creation, domain_def_copy(before->live), before->def)
+                                         : describe(creation, domain_def_copy(before->def), NULL);
         op->domain->current = creation->snapshot;
         if (!after_forget_revert(op, creation->snapshot->parent, error) ||
             !op_write_snapshot(op, creation->snapshot, def, error))
             return FALSE;
     } else {
-        domain_def_free(before);
         op_write_released(op);
     }
-    if (!op_write_definition(op, error))
+    if (!op_write_definition(op, error) || (op->machine && !op_write_live(op, error)))
         return FALSE;
     op_write_sidecar(op);
     return TRUE;
 }
 
-static gboolean commit(Creation *creation, GError **error)
+/* Which state it is of the machine that the snapshot holds (facts/libvirt-snapshots.md 4). */
+static SnapState state_of(const Capture *capture)
 {
-    if (creation->op->domain->def->nvram)
-        g_string_append(creation->done, "; NVRAM is not captured");
-    return op_commit(creation->op, error, "create '%s'%s%s", creation->name,
-                     creation->snapshot ? "" : " without metadata", creation->done->str);
+    if (!capture->op->machine)
+        return STATE_SHUTOFF;
+    if (capture->instant.memory == MODE_NO)
+        return STATE_DISK_SNAPSHOT;
+    return capture->instant.before == RUN_RUNNING ? STATE_RUNNING : STATE_PAUSED;
+}
+
+/* What memory there is to be, and with which tag. */
+static gboolean decide(Creation *creation, GError **error)
+{
+    Capture *capture = &creation->capture;
+    if (!capture_decide(capture, creation->request, creation->disks, error))
+        return FALSE;
+    g_autoptr(GPtrArray) infos = g_ptr_array_new();
+    for (guint i = 0; i < creation->disks->len; i++)
+        if (g_array_index(creation->disks, AlignedDisk, i).mode == MODE_INTERNAL)
+            g_ptr_array_add(infos, g_array_index(creation->states, DiskState, i).info);
+    if (capture->instant.memory == MODE_INTERNAL)
+        capture_choose_tag(capture, infos);
+    if (creation->snapshot)
+        creation->snapshot->state = state_of(capture);
+    return TRUE;
+}
+
+/* The image beside which files go: the first disk's. */
+static Layer *first_image(const Creation *creation)
+{
+    for (guint i = 0; i < creation->states->len; i++) {
+        Layer *layer = g_array_index(creation->states, DiskState, i).layer;
+        if (layer && layer->type == DISK_FILE &&
+            !g_array_index(creation->disks, AlignedDisk, i).disk->readonly)
+            return layer;
+    }
+    return NULL;
+}
+
+static gboolean plan_all(Creation *creation, GError **error)
+{
+    Layer *first = first_image(creation);
+    for (guint i = 0; i < creation->disks->len; i++)
+        if (!plan_disk(creation, &g_array_index(creation->disks, AlignedDisk, i),
+                       &g_array_index(creation->states, DiskState, i), error))
+            return FALSE;
+    return capture_plan_files(&creation->capture, creation->request->memory_file, first, error);
+}
+
+static gboolean look(Creation *creation, const Before *before, GError **error)
+{
+    const CreateRequest *request = creation->request;
+    SnapMode silent = request->plain ? creation->op->core->snapshot : MODE_DEFAULT;
+    g_autofree DiskAbility *abilities = g_new0(DiskAbility, before->def->disks->len + 1);
+    creation->states = look_at_disks(creation->op, abilities);
+    creation->disks = align_disks(before->def, request, abilities, silent, error);
+    return creation->disks && decide(creation, error);
+}
+
+static void say_memory(Creation *creation)
+{
+    const Capture *capture = &creation->capture;
+    if (capture->memory.path)
+        g_string_append_printf(creation->done, "%s memory in '%s'", creation->done->len ? "," : ":",
+                               capture->memory.path);
+    else if (capture->instant.memory == MODE_INTERNAL)
+        g_string_append(creation->done, ", memory internal");
 }
 
 static gboolean create(Creation *creation, EngineId *ret_snapshot, GError **error)
 {
     Op *op = creation->op;
-    const CreateRequest *request = creation->request;
-    g_autoptr(DomainDef) before = domain_def_copy(op->domain->def);
-    g_autofree DiskAbility *abilities = g_new0(DiskAbility, before->disks->len + 1);
-
-    if (!add_snapshot(creation, error) || !op_require_off(op, error))
+    Capture *capture = &creation->capture;
+    if (!add_snapshot(creation, error) || !op_find_machine(op, error))
         return FALSE;
-    creation->states = look_at_disks(op, abilities);
-    creation->disks =
-        align_disks(before, request, abilities, request->plain ? op->core->snapshot : MODE_DEFAULT, error);
-    if (!creation->disks || !check_rules(request, creation->disks, error))
+    capture_init(capture, op, creation->name);
+    capture->snapshot = creation->snapshot;
+    g_auto(Before) before = look_before(op);
+    if (!look(creation, &before, error) || !plan_all(creation, error) ||
+        !plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error) ||
+        !capture_record(capture, error) || !write_all(creation, &before, error) ||
+        !capture_take(capture, before.live, error))
         return FALSE;
-    for (guint i = 0; i < creation->disks->len; i++)
-        if (!plan_disk(creation, &g_array_index(creation->disks, AlignedDisk, i),
-                       &g_array_index(creation->states, DiskState, i), error))
-            return FALSE;
-    if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error))
-        return FALSE;
-
     EngineId id = creation->snapshot ? creation->snapshot->object.id : 0;
-    if (!write_all(creation, g_steal_pointer(&before), error) || !commit(creation, error))
+    say_memory(creation);
+    if (!op_commit(op, error, "create '%s'%s%s", creation->name,
+                   creation->snapshot ? "" : " without metadata", creation->done->str))
         return FALSE;
     if (ret_snapshot)
         *ret_snapshot = id;

@@ -7,6 +7,7 @@
 #include "admit.h"
 #include "chain.h"
 #include "error.h"
+#include "machines.h"
 #include "mark.h"
 #include "names.h"
 #include "strays.h"

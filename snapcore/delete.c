@@ -8,6 +8,7 @@
 #include "after.h"
 #include "delete.h"
 #include "error.h"
+#include "machines.h"
 #include "undo.h"
 
 /* The snapshots to delete, parents after their children. */

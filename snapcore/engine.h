@@ -80,7 +80,7 @@ typedef enum {
     POWER_PAUSE,
     POWER_RESUME,
     POWER_SAVE,               /* memory into a file, then end it */
-    POWER_RESTORE,            /* start it from such a file, which goes then */
+    POWER_RESTORE,            /* start it from such a file */
     POWER_MANAGEDSAVE,        /* the same into a file of the store's */
     POWER_MANAGEDSAVE_REMOVE, /* ENOENT: there is none */
 } PowerAction;
@@ -144,8 +144,8 @@ typedef struct {
     gboolean (*describe)(Engine *engine, EngineId snapshot, const char *description, GCancellable *cancel,
                          GError **error);
     /*
-     * @file: absolute, for save and restore; else NULL. EBUSY: it is in that state already, or not known to be in any
-     * (the sentence says which); EPERM: a managed save would be lost.
+     * @file: absolute, for save and restore; else NULL. EBUSY: it runs, and should not, or it is not known whether it runs;
+     * ESRCH: it does not run; EEXIST: the file is there; EPERM: memory that does not fit the disks any more.
      */
     gboolean (*power)(Engine *engine, EngineId domain, PowerAction action, const char *file,
                       GCancellable *cancel, GError **error);

@@ -7,11 +7,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "error.h"
 #include "fault.h"
+
+#define COPY_BYTES (1024 * 1024) /* in one go */
 
 /* A descriptor that closes itself. */
 typedef int AutoFd;
@@ -186,6 +189,22 @@ gboolean file_sync_parent(const char *path, GError **error)
     g_autofree char *dir = g_path_get_dirname(path);
     g_auto(AutoFd) fd = FAULT("files.sync-dir") ? -1 : open(dir, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
     return sync_fd(fd, dir, error);
+}
+
+gboolean file_copy_into(const char *source, const char *path, GError **error)
+{
+    g_auto(AutoFd) from = file_open_image(source, O_RDONLY, error);
+    g_auto(AutoFd) to = from < 0 ? -1 : file_open_image(path, O_WRONLY, error);
+    ssize_t n;
+    if (to < 0)
+        return FALSE;
+    do
+        n = FAULT("files.copy") ? -1 : sendfile(to, from, NULL, COPY_BYTES);
+    while (n > 0 || (n < 0 && errno == EINTR));
+    if (n == 0)
+        return sync_fd(to, path, error);
+    snap_set_errno(error, errno, "copy '%s' to '%s'", source, path);
+    return FALSE;
 }
 
 gboolean file_publish(const char *temp, const char *path, GError **error)

@@ -61,6 +61,9 @@ gboolean file_id_equal(const FileId *a, const FileId *b);
 gboolean file_id_same(const FileId *a, const FileId *b);
 gboolean file_stamp_equal(const FileStamp *a, const FileStamp *b);
 
+/* Write what the regular file @source holds into the empty file @path; durable. */
+gboolean file_copy_into(const char *source, const char *path, GError **error);
+
 /* TRUE when there is anything at all called @path. */
 gboolean file_exists(const char *path);
 

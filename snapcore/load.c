@@ -161,12 +161,37 @@ static Snapshot *load_document(Domain *domain, const char *path, GArray *orphans
     return snapshot;
 }
 
+/* What is not as the format says is not there: whoever needs the file says so. */
+static void load_side_file(SideFile *file, json_t *json)
+{
+    const char *path;
+    int made;
+    json_int_t ino, sec, nsec;
+    if (!json ||
+        json_unpack(json, "{s:s, s:[I, I, I], s:b}", "path", &path, "file", &ino, &sec, &nsec, "made",
+                    &made) < 0 ||
+        !(g_path_is_absolute(path) ||
+          (g_str_has_prefix(path, STORE_FILES "/") && !strchr(path + strlen(STORE_FILES "/"), '/'))))
+        return;
+    const FileId id = {.ino = (guint64)ino, .birth_sec = sec, .birth_nsec = (guint32)nsec};
+    side_file_set(file, path, &id, made);
+}
+
+static void load_side_files(Snapshot *snapshot, json_t *json)
+{
+    load_side_file(&snapshot->memory_file, json_object_get(json, "memory"));
+    load_side_file(&snapshot->nvram, json_object_get(json, "nvram"));
+    load_side_file(&snapshot->screenshot, json_object_get(json, "screenshot"));
+    snapshot->memory_tag = g_strdup(json_string_value(json_object_get(json, "memory_tag")));
+}
+
 /* Its sidecar: layers first (they may be referred to by others), the references in a second pass. */
 static gboolean load_snapshot_layers(Domain *domain, Snapshot *snapshot, json_t *json, GError **error)
 {
     json_t *layers = json_object_get(json, "layers");
     snapshot->order = (guint64)json_integer_value(json_object_get(json, "order"));
     domain->last_order = MAX(domain->last_order, snapshot->order);
+    load_side_files(snapshot, json);
     if (json_is_array(layers) && load_layers(domain, snapshot, layers))
         return TRUE;
     snap_set_error(error, EINVAL, "its layers are not as the format says");
@@ -292,6 +317,18 @@ static gboolean load_snapshots(Domain *domain, const char *dir, GError **error)
     return TRUE;
 }
 
+/* What cannot be read, or is of another machine, is as good as nothing: a machine that runs may do without. */
+static void load_live(Domain *domain, const char *dir)
+{
+    g_autofree char *path = g_build_filename(dir, "live.xml", NULL);
+    g_autofree char *text = NULL;
+    gsize len;
+    g_autoptr(DomainDef) live =
+        file_load(path, STORE_TEXT_MAX, &text, &len, NULL) ? domain_def_parse(text, len, NULL) : NULL;
+    if (live && strcmp(live->uuid, domain->def->uuid) == 0)
+        domain->live = g_steal_pointer(&live);
+}
+
 static gboolean load_definition(Domain *domain, const char *dir, GError **error)
 {
     g_autofree char *path = g_build_filename(dir, "domain.xml", NULL);
@@ -307,6 +344,7 @@ static gboolean load_definition(Domain *domain, const char *dir, GError **error)
     }
     domain->xml_size = len;
     domain->changed = look.stamp.mtime_sec;
+    load_live(domain, dir);
     return TRUE;
 }
 
@@ -425,6 +463,7 @@ static gboolean load_rest(Domain *domain, const char *dir, GError **error)
 
     load_undo(domain, json, side);
     load_leftovers(domain, json);
+    load_side_file(&domain->saved, json_object_get(json, "saved"));
     load_current(domain, json_object_get(json, "current"), side);
     FileLook look;
     if (file_look(log, &look, NULL))

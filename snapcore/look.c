@@ -353,12 +353,17 @@ static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text
     return NULL;
 }
 
-/* Is somebody writing an active layer? Asked of the images each time: nobody tells us. */
+/*
+ * The state of a machine whose monitor is known is told; of one without, whether somebody writes an active layer is asked of
+ * the images each time.
+ */
 static char *read_state(Core *core, EngineId id)
 {
     g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
     g_mutex_lock(&core->lock);
     const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    gboolean saved = domain && domain->saved.path;
+    RunState state = domain ? GPOINTER_TO_INT(g_hash_table_lookup(core->states, domain->def->uuid)) : RUN_OFF;
     for (guint i = 0; domain && i < domain->def->disks->len; i++) {
         const DiskDef *disk = domain->def->disks->pdata[i];
         const Layer *layer = domain_active_layer(domain, disk);
@@ -366,12 +371,14 @@ static char *read_state(Core *core, EngineId id)
             g_ptr_array_add(paths, g_strdup(layer->path));
     }
     g_mutex_unlock(&core->lock);
+    if (state == RUN_RUNNING || state == RUN_PAUSED)
+        return g_strdup(state == RUN_RUNNING ? "running\n" : "paused\n");
     for (guint i = 0; i < paths->len; i++) {
         ImageUse use;
         if (core->backend->ops->in_use(core->backend, paths->pdata[i], &use, NULL) && use == USE_WRITER)
             return g_strdup("running\n");
     }
-    return g_strdup("shutoff\n");
+    return g_strdup(saved ? "saved\n" : "shutoff\n");
 }
 
 /* Secrets are not for a read-only mount's readers (DESIGN 3). */

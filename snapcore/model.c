@@ -17,7 +17,18 @@ static void snapshot_free(Snapshot *snapshot)
     g_ptr_array_unref(snapshot->disks);
     g_free(snapshot->name);
     g_free(snapshot->description);
+    g_free(snapshot->memory_file.path);
+    g_free(snapshot->memory_tag);
+    g_free(snapshot->nvram.path);
+    g_free(snapshot->screenshot.path);
     g_free(snapshot);
+}
+
+void side_file_set(SideFile *file, const char *path, const FileId *id, gboolean made)
+{
+    char *copy = g_strdup(path);
+    g_free(file->path);
+    *file = (SideFile){.path = copy, .id = id ? *id : (FileId){0}, .made = made};
 }
 
 static void leftover_free(Leftover *leftover)
@@ -87,6 +98,8 @@ void domain_free(Domain *domain)
     g_hash_table_unref(domain->layers);
     g_ptr_array_unref(domain->leftovers);
     domain_def_free(domain->def);
+    domain_def_free(domain->live);
+    g_free(domain->saved.path);
     g_free(domain->name);
     g_free(domain->broken);
     g_free(domain->libvirt);
@@ -213,6 +226,10 @@ static Snapshot *copy_snapshot(const Snapshot *snapshot, Domain *into)
     copy->domain = into;
     copy->name = g_strdup(snapshot->name);
     copy->description = g_strdup(snapshot->description);
+    copy->memory_file.path = g_strdup(snapshot->memory_file.path);
+    copy->memory_tag = g_strdup(snapshot->memory_tag);
+    copy->nvram.path = g_strdup(snapshot->nvram.path);
+    copy->screenshot.path = g_strdup(snapshot->screenshot.path);
     copy->parent = NULL; /* set by the caller */
     copy->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
     for (guint i = 0; i < snapshot->disks->len; i++) {
@@ -255,6 +272,8 @@ Domain *domain_copy(const Domain *domain)
     }
     copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
+    copy->live = domain->live ? domain_def_copy(domain->live) : NULL;
+    side_file_set(&copy->saved, domain->saved.path, &domain->saved.id, domain->saved.made);
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
         domain_add_leftover(copy, leftover->path, &leftover->id);

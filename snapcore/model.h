@@ -65,6 +65,13 @@ typedef struct {
     char *tag;    /* the internal snapshot inside the layer that is the state, or NULL */
 } StateDisk;
 
+/* A file that goes with a snapshot and is no disk: who it was when it was made, and whether it was us who made it. */
+typedef struct {
+    char *path; /* absolute, or of a file in the store relative (store_side_file); NULL: there is none */
+    FileId id;
+    gboolean made;
+} SideFile;
+
 struct Snapshot {
     Object object;
     Domain *domain;
@@ -76,6 +83,11 @@ struct Snapshot {
     SnapState state;
     SnapMode memory;
     GPtrArray *disks; /* of StateDisk */
+    SideFile
+        memory_file; /* a save image of external memory; of internal memory the qcow2 file of its own that holds it */
+    char *memory_tag; /* of internal memory: the checkpoint's tag; NULL: not known, it is looked for */
+    SideFile nvram;   /* a copy of the NVRAM at that moment */
+    SideFile screenshot;
     guint64 xml_size; /* bytes of the document */
     gint64 xml_time;  /* when it was last written */
     gboolean secret;
@@ -99,6 +111,12 @@ struct Domain {
     EngineId last_id;     /* the last one given to a thing of this domain */
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
+    /*
+     * The definition that its QEMU was started with, completed and with today's disks; true only while it runs. NULL: it
+     * was not started by us.
+     */
+    DomainDef *live;
+    SideFile saved; /* its managed save */
     /*
      * What the last revert threw away, as a snapshot that nobody sees: its disks are the old active layers, or hidden
      * tags; its parent is what was current then. NULL: there is nothing to go back to. Owned; not among snapshots.
@@ -132,6 +150,8 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
 /* Say that @layer's own content (@tag NULL) or an internal state in it is @snapshot's state of disk @target. */
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
+/* Let @file be the file at @path (NULL: none) with that identity. */
+void side_file_set(SideFile *file, const char *path, const FileId *id, gboolean made);
 void domain_add_leftover(Domain *domain, const char *path, const FileId *id);
 /* Make an empty undo state, in the place of another one; its disks are added with snapshot_add_disk. */
 Snapshot *domain_new_undo(Domain *domain);

@@ -58,7 +58,7 @@ static gboolean check_still(const Op *op, GError **error)
     return TRUE;
 }
 
-gboolean op_require_off(Op *op, GError **error)
+gboolean op_require_unwritten(Op *op, GError **error)
 {
     const GPtrArray *disks = op->domain->def->disks;
     for (guint i = 0; i < disks->len; i++) {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include "core.h"
+#include "machine.h"
 #include "plan.h"
 
 typedef struct Merger Merger; /* merger.h */
@@ -50,6 +51,7 @@ typedef struct {
     GThreadPool *recoveries;
     guint recovering; /* domains whose recovery is still under way (recover.h) */
     guint last_job;
+    GHashTable *states;  /* uuid -> RunState: of machines that are known not to be off */
     guint64 last_number; /* of domains */
     guint64 log_size;    /* of the mount's log */
     EngineGone gone;
@@ -64,6 +66,8 @@ typedef struct {
     GPtrArray *names; /* further names kept busy: of domains, and of images (they begin with a slash) */
     Plan *plan;
     GCancellable *cancel;
+    char *uuid;        /* the domain's; NULL for a name */
+    Machine *machine;  /* op_find_machine: the one that runs; NULL: it is off */
     GArray *holds;     /* descriptors that keep writers out of images */
     GPtrArray *gone;   /* names of snapshots that vanish with the commit */
     GPtrArray *unseen; /* layers of op->domain whose files are to be looked at once the steps are done */
@@ -119,7 +123,7 @@ void op_free(Op *op);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Op, op_free)
 
 /* EBUSY "domain is running: ..." when somebody writes one of the active layers, or still joins layers below them. */
-gboolean op_require_off(Op *op, GError **error);
+gboolean op_require_unwritten(Op *op, GError **error);
 
 /* EBUSY when @layer, of disk @target, is another disk's too, of this or of another domain. */
 gboolean op_require_sole(Op *op, const char *target, const Layer *layer, GError **error);
@@ -146,6 +150,8 @@ char *op_snapshot_text(Snapshot *snapshot, SnapshotDef *def, GError **error);
 /* Say how the store changes: definition, sidecars, one snapshot's files. Texts are made from op->domain. */
 gboolean op_write_definition(Op *op, GError **error);
 void op_write_sidecar(Op *op);
+/* live.xml; removed where nothing is known. */
+gboolean op_write_live(Op *op, GError **error);
 gboolean op_write_snapshot(Op *op, Snapshot *snapshot, SnapshotDef *def, GError **error);
 void op_write_snapshot_sidecar(Op *op, const Snapshot *snapshot);
 void op_remove_snapshot(Op *op, const char *name);

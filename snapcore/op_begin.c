@@ -8,6 +8,7 @@
 
 #include "adopt.h"
 #include "error.h"
+#include "machines.h"
 #include "merger.h"
 
 /* Who begins: a user's command; one that takes an imported domain as it is; the merger, which gives way to all others. */
@@ -94,20 +95,23 @@ static gboolean unstick(Op *op, EngineId id, GError **error)
     Core *core = op->core;
     g_autoptr(GError) why = NULL;
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
+    g_autoptr(Machine) machine = NULL; /* goes after the plan */
     g_autoptr(Plan) plan = plan_read_journal(core->store, core->backend, op->job->domain, &why);
     g_mutex_lock(&core->lock);
     g_autoptr(Domain) copy = domain_copy(g_hash_table_lookup(core->domains, &id));
     g_mutex_unlock(&core->lock);
-    gboolean ok = !why;
-    if (plan && plan_committed(plan))
+    gboolean ok = !why && (!plan || machines_answer(core, copy, plan, &machine, &why));
+    if (ok && plan && plan_committed(plan))
         ok = op_settle(core, &copy, plan, &why);
-    else if (plan)
+    else if (ok && plan)
         ok = plan_recover(plan, failed, &why);
     if (!ok) {
         snap_set_error(error, EROFS, "domain '%s' is read-only: '%s' is still under way: %s", op->job->domain,
                        plan ? plan_what(plan) : "its journal", why->message);
         return FALSE;
     }
+    if (machine)
+        machines_bring_back(core, copy, plan, machine);
     mend(copy);
     if (plan && plan_committed(plan)) {
         core_show(core, g_steal_pointer(&copy));
@@ -168,7 +172,10 @@ static void take_copy(Op *op, const char *what)
     op->domain = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
     op->domain->changed = time(NULL);
-    op->plan = plan_new(core->store, core->backend, op->job->domain, what);
+    g_free(op->uuid);
+    op->uuid = g_strdup(op->domain->def->uuid);
+    op->plan =
+        plan_new(core->store, op->machine ? &op->machine->backend : core->backend, op->job->domain, what);
 }
 
 /* An imported domain is adopted before anything else is done to it, in an operation of its own. */
@@ -321,6 +328,8 @@ void op_free(Op *op)
     g_ptr_array_unref(op->gone);
     g_ptr_array_unref(op->unseen);
     domain_free(op->domain);
+    machine_free(op->machine);
+    g_free(op->uuid);
 
     g_mutex_lock(&core->lock);
     g_hash_table_remove(core->busy, op->job->domain);

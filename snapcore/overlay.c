@@ -271,7 +271,9 @@ gboolean overlay_freeze(Op *op, const char *disk, Layer *layer, Snapshot *home, 
         return TRUE;
     if (!file_look(layer->path, &look, error))
         return FALSE;
-    Step *step = plan_step(op->plan, STEP_FREEZE, 1, disk, layer->path);
+    /* The running machine writes it until the very moment (instant.h). */
+    Step *step = op->machine ? plan_after(op->plan, STEP_FREEZE, disk, layer->path)
+                             : plan_step(op->plan, STEP_FREEZE, 1, disk, layer->path);
     step->mode = look.mode;
     layer->frozen = TRUE;
     layer->mode = overlay_active_mode(look.mode);

@@ -226,17 +226,25 @@ gboolean overlay_target_plan(Op *op, const AlignedDisk *disk, Layer *on, const I
     }
 }
 
-void overlay_target_point(Op *op, const AlignedDisk *disk, const Layer *overlay)
+static void point(const Op *op, DomainDef *def, const AlignedDisk *disk, const Layer *overlay)
 {
-    DomainDef *def = op->domain->def;
     DiskDef *now = domain_def_find_disk(def, disk->disk->target);
     const SnapshotDisk *request = disk->request;
     g_autoptr(GPtrArray) backing =
         domain_backing_list(op->domain, domain_find_layer(op->domain, overlay->backing));
+    if (!now)
+        return; /* attached while it runs */
     if (overlay->type == DISK_NETWORK)
         domain_def_set_network_source(def, now, request->source_node, overlay->format, backing);
     else
         domain_def_set_source(def, now, overlay->type, overlay->path, overlay->format, backing);
     if (request)
         domain_def_describe_image(now, request->cache_size, request->source_node);
+}
+
+void overlay_target_point(Op *op, const AlignedDisk *disk, const Layer *overlay)
+{
+    point(op, op->domain->def, disk, overlay);
+    if (op->domain->live)
+        point(op, op->domain->live, disk, overlay);
 }

@@ -14,13 +14,25 @@ struct Plan {
     char *what;
     GPtrArray *steps;
     GPtrArray *after;
-    GPtrArray *writes;  /* of StoreWrite */
+    GPtrArray *writes;   /* of StoreWrite */
+    GPtrArray *switches; /* of PlanSwitch */
+    gboolean has_machine;
+    PlanMachine machine;
+    gboolean asked;     /* a machine may have been told to switch */
     gboolean prepared;  /* the journal is there, steps may have been done */
     gboolean cut_short; /* a child was ended in the middle of a step */
     gboolean committed;
     gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
 };
+
+static void switch_free(PlanSwitch *each)
+{
+    g_free(each->disk);
+    g_free(each->from);
+    g_free(each->to);
+    g_free(each);
+}
 
 Plan *plan_new(const Store *store, Backend *backend, const char *domain, const char *what)
 {
@@ -32,6 +44,7 @@ Plan *plan_new(const Store *store, Backend *backend, const char *domain, const c
     plan->steps = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
     plan->after = g_ptr_array_new_with_free_func((GDestroyNotify)step_free);
     plan->writes = g_ptr_array_new_with_free_func((GDestroyNotify)store_write_free);
+    plan->switches = g_ptr_array_new_with_free_func((GDestroyNotify)switch_free);
     return plan;
 }
 
@@ -63,6 +76,39 @@ guint plan_next_stage(const Plan *plan)
 void plan_write(Plan *plan, const char *file, const char *text)
 {
     g_ptr_array_add(plan->writes, store_write_new(file, text));
+}
+
+void plan_use(Plan *plan, Backend *backend)
+{
+    plan->backend = backend;
+}
+
+void plan_set_machine(Plan *plan, const PlanMachine *machine)
+{
+    plan->has_machine = TRUE;
+    plan->machine = *machine;
+}
+
+const PlanMachine *plan_machine(const Plan *plan)
+{
+    return plan->has_machine ? &plan->machine : NULL;
+}
+
+void plan_add_switch(Plan *plan, const char *disk, const char *from, const char *to)
+{
+    PlanSwitch *each = g_new0(PlanSwitch, 1);
+    *each = (PlanSwitch){g_strdup(disk), g_strdup(from), g_strdup(to)};
+    g_ptr_array_add(plan->switches, each);
+}
+
+const GPtrArray *plan_switches(const Plan *plan)
+{
+    return plan->switches;
+}
+
+gboolean plan_asked(const Plan *plan)
+{
+    return plan->asked;
 }
 
 const char *plan_what(const Plan *plan)
@@ -137,11 +183,36 @@ static json_t *writes_to_json(const GPtrArray *writes)
     return json;
 }
 
+static json_t *switches_to_json(const GPtrArray *switches)
+{
+    json_t *json = json_array();
+    for (guint i = 0; i < switches->len; i++) {
+        const PlanSwitch *each = switches->pdata[i];
+        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s}", "disk", each->disk, "from", each->from,
+                                                  "to", each->to)) == 0)
+            continue;
+        json_decref(json);
+        return NULL;
+    }
+    return json;
+}
+
+static json_t *machine_to_json(const Plan *plan)
+{
+    const PlanMachine *machine = &plan->machine;
+    if (!plan->has_machine)
+        return json_null();
+    return json_pack("{s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
+                     machine->freezes);
+}
+
 static gboolean write_journal(const Plan *plan, GError **error)
 {
-    json_t *json = json_pack("{s:i, s:s, s:b, s:o, s:o, s:o}", "version", 1, "what", plan->what, "committed",
-                             (int)plan->committed, "steps", steps_to_json(plan->steps), "after",
-                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
+    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
+                             plan->what, "committed", (int)plan->committed, "asked", (int)plan->asked,
+                             "machine", machine_to_json(plan), "switches", switches_to_json(plan->switches),
+                             "steps", steps_to_json(plan->steps), "after", steps_to_json(plan->after),
+                             "writes", writes_to_json(plan->writes));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
         return FALSE;
@@ -195,23 +266,50 @@ static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
     return TRUE;
 }
 
+static void read_machine(Plan *plan, json_t *json)
+{
+    int running = FALSE, ends = FALSE, freezes = FALSE;
+    if (!json_is_object(json) ||
+        json_unpack(json, "{s:b, s:b, s:b}", "running", &running, "ends", &ends, "freezes", &freezes) < 0)
+        return;
+    plan_set_machine(plan, &(PlanMachine){running, ends, freezes});
+}
+
+static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
+{
+    size_t i;
+    json_t *json;
+    json_array_foreach (switches, i, json) {
+        const char *disk, *from, *to;
+        if (json_unpack(json, "{s:s, s:s, s:s}", "disk", &disk, "from", &from, "to", &to) < 0) {
+            snap_set_error(error, EINVAL, "a switch that is not as the format says");
+            return FALSE;
+        }
+        plan_add_switch(plan, disk, from, to);
+    }
+    return TRUE;
+}
+
 static Plan *parse_journal(const Store *store, Backend *backend, const char *domain, json_t *json,
                            GError **error)
 {
-    int version, committed;
+    int version, committed, asked = FALSE;
     const char *what;
-    json_t *steps, *after, *writes;
-    if (json_unpack(json, "{s:i, s:s, s:b, s:o, s:o, s:o}", "version", &version, "what", &what, "committed",
-                    &committed, "steps", &steps, "after", &after, "writes", &writes) < 0 ||
+    json_t *steps, *after, *writes, *switches = NULL;
+    if (json_unpack(json, "{s:i, s:s, s:b, s?b, s?o, s:o, s:o, s:o}", "version", &version, "what", &what,
+                    "committed", &committed, "asked", &asked, "switches", &switches, "steps", &steps, "after",
+                    &after, "writes", &writes) < 0 ||
         version != 1 || !json_is_array(steps) || !json_is_array(after) || !json_is_array(writes)) {
         snap_set_error(error, EINVAL, "not as the format says");
         return NULL;
     }
     g_autoptr(Plan) plan = plan_new(store, backend, domain, what);
     if (!read_steps(plan->steps, steps, error) || !read_steps(plan->after, after, error) ||
-        !read_writes(plan->writes, writes, error))
+        !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error))
         return NULL;
     plan->committed = committed;
+    plan->asked = asked && !committed;
+    read_machine(plan, json_object_get(json, "machine"));
     return g_steal_pointer(&plan);
 }
 
@@ -320,11 +418,14 @@ static gboolean journal_may_say_committed(const Plan *plan)
 
 gboolean plan_commit(Plan *plan, GError **error)
 {
+    gboolean asked = plan->asked;
     plan->committed = TRUE;
+    plan->asked = FALSE;
     if (FAULT_POINT("plan.commit", error) && write_journal(plan, error) &&
         FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
+    plan->asked = asked;
     plan->in_doubt = journal_may_say_committed(plan);
     return FALSE;
 }
@@ -358,6 +459,24 @@ gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
             !step_do(plan->after->pdata[i], plan->backend, NULL, NULL))
             g_ptr_array_add(failed, plan->after->pdata[i]);
     return TRUE;
+}
+
+gboolean plan_ask(Plan *plan, GError **error)
+{
+    plan->asked = TRUE;
+    if (FAULT_POINT("plan.ask", error) && write_journal(plan, error) && FAULT_POINT("plan.ask.after", error))
+        return TRUE;
+    (void)plan_answer_no(plan, NULL);
+    return FALSE;
+}
+
+gboolean plan_answer_no(Plan *plan, GError **error)
+{
+    plan->asked = FALSE;
+    if (FAULT_POINT("plan.answer", error) && write_journal(plan, error))
+        return TRUE;
+    plan->asked = TRUE;
+    return FALSE;
 }
 
 /* How long recovery waits for a qemu-img that a killed daemon left at work. */
@@ -425,6 +544,10 @@ static void undo_or_stick(Plan *plan)
     g_autoptr(GError) why = NULL;
     plan->prepared =
         FALSE; /* once is enough in this process; if it fails the journal stays for the next start */
+    if (plan->asked) {
+        plan->stuck = g_strdup_printf("whether '%s' has happened only the machine knows", plan->what);
+        return;
+    }
     if (plan->cut_short)
         (void)repair_images(plan, plan->steps, FALSE, NULL);
     if (undo(plan, &why))
@@ -454,6 +577,7 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
 
 gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error)
 {
+    g_assert(!plan->asked);
     if (!plan->committed)
         return repair_images(plan, plan->steps, TRUE, error) && undo(plan, error);
     /* What is left is cleaning up: where that fails, it is tried again with a later operation. */
@@ -476,6 +600,7 @@ void plan_free(Plan *plan)
     g_ptr_array_unref(plan->steps);
     g_ptr_array_unref(plan->after);
     g_ptr_array_unref(plan->writes);
+    g_ptr_array_unref(plan->switches);
     g_free(plan->domain);
     g_free(plan->what);
     g_free(plan->stuck);

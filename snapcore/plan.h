@@ -9,6 +9,14 @@
  *   plan_settle                             write the files, take temporaries away, carry out what comes after
  *   plan_close                              the journal goes
  *
+ * Of a running machine the commit is not ours alone to decide: its images change in a transaction of its own. Then
+ *
+ *   plan_ask                                the journal holds the new files' texts, and which images the machine is to switch to
+ *   (the transaction)
+ *   plan_commit, or plan_answer             it has happened, or has not
+ *
+ * and a crash in between is decided by whoever looks at the machine (machines.h).
+ *
  * A plan that is freed between prepare and commit is undone. The journal, STORE/domains/ENTRY/journal.json, is described in
  * STORE.md. It is replaced durably as a whole, so it is always one of: absent (nothing under way), not committed (undo the
  * steps, last first) or committed (write the files again, go on).
@@ -44,6 +52,43 @@ void plan_write(Plan *plan, const char *file, const char *text);
 gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error);
 
 gboolean plan_commit(Plan *plan, GError **error);
+
+/* From now on steps are carried out, undone and finished through @backend, which must live as long. */
+void plan_use(Plan *plan, Backend *backend);
+
+/*
+ * The plan is about a machine that runs; recovery brings that to what it was, or was to be.
+ *   running  it ran, and goes on when all is over
+ *   ends     but after a commit it is to be ended
+ *   freezes  its file systems may have been frozen
+ */
+typedef struct {
+    gboolean running;
+    gboolean ends;
+    gboolean freezes;
+} PlanMachine;
+void plan_set_machine(Plan *plan, const PlanMachine *machine);
+/* NULL: it is about images alone. */
+const PlanMachine *plan_machine(const Plan *plan);
+
+/* Disk @disk of the machine, which writes @from, is going to write @to. */
+typedef struct {
+    char *disk;
+    char *from;
+    char *to;
+} PlanSwitch;
+void plan_add_switch(Plan *plan, const char *disk, const char *from, const char *to);
+const GPtrArray *plan_switches(const Plan *plan);
+
+/*
+ * The machine is about to be told. Until plan_commit or plan_answer nothing is undone, whatever becomes of the plan: it is
+ * stuck then, and the journal remembers.
+ */
+gboolean plan_ask(Plan *plan, GError **error);
+gboolean plan_asked(const Plan *plan);
+
+/* It is known that it has not happened: the plan can be undone. */
+gboolean plan_answer_no(Plan *plan, GError **error);
 
 /* The first part of settling a committed plan: the store's files. No image is touched, nobody is waited for. */
 gboolean plan_write_files(Plan *plan, GError **error);

@@ -1,14 +1,258 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is done to the machine itself: start, stop, pause, save its memory. */
+#include "power.h"
+
 #include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <unistd.h>
 
 #include "error.h"
-#include "machine.h"
-#include "op.h"
+#include "saveimage.h"
+
+typedef struct {
+    PowerAction action;
+    const char *what;
+    gboolean runs; /* the machine must run; else it must be off */
+    gboolean (*act)(Op *op, const char *file, GError **error);
+} Power;
+
+/* --- starting --- */
+
+/* Has the guest written since the memory was saved? It would find other disks than it remembers, and ruin them. */
+static gboolean check_disks_unchanged(const Op *op, const char *file, GError **error)
+{
+    const Domain *domain = op->domain;
+    FileLook saved, look;
+    if (!file_look(file, &saved, error))
+        return FALSE;
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *layer = domain_active_layer(domain, disk);
+        if (!layer || !layer_is_local(layer) || disk->readonly || !file_look(layer->path, &look, NULL) ||
+            look.block)
+            continue;
+        if (look.stamp.mtime_sec < saved.stamp.mtime_sec || (look.stamp.mtime_sec == saved.stamp.mtime_sec &&
+                                                             look.stamp.mtime_nsec <= saved.stamp.mtime_nsec))
+            continue;
+        snap_set_error(error, EPERM,
+                       "disk '%s' has changed since its memory was saved: they do not fit any more",
+                       disk->target);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean finish_start(Op *op, gboolean paused, GError **error)
+{
+    g_autofree char *what = g_strdup(op->job->what);
+    if (!op_commit(op, error, "%s%s", what, paused ? ", paused" : "")) {
+        (void)power_end(op, NULL);
+        return FALSE;
+    }
+    return power_let_run(op, paused, error);
+}
+
+/* From the save image @file; @forget: it is the managed save, and goes. */
+static gboolean start_from(Op *op, const char *file, gboolean forget, gboolean paused, GError **error)
+{
+    g_autoptr(SaveImage) image = saveimage_open(file, error);
+    if (!image)
+        return FALSE;
+    if (g_strcmp0(image->def->uuid, op->domain->def->uuid) != 0) {
+        snap_set_error(error, EPERM, "'%s' is the memory of another machine, '%s'", file, image->def->name);
+        return FALSE;
+    }
+    const PowerFrom from = {.def = image->def, .memory = image->fd};
+    if (!power_set_up(op, &from, error))
+        return FALSE;
+    if (forget)
+        power_forget_saved(op);
+    return finish_start(op, paused || !image->running, error);
+}
+
+static gboolean start_as(Op *op, gboolean paused, GError **error)
+{
+    const PowerFrom from = {.def = op->domain->def, .memory = -1};
+    if (op->domain->saved.path) {
+        g_autofree char *path = store_side_file(op->core->store, op->domain->name, &op->domain->saved);
+        return start_from(op, path, TRUE, paused, error);
+    }
+    return power_set_up(op, &from, error) && finish_start(op, paused, error);
+}
+
+static gboolean start(Op *op, const char *file, GError **error)
+{
+    return start_as(op, FALSE, error);
+}
+
+static gboolean start_paused(Op *op, const char *file, GError **error)
+{
+    return start_as(op, TRUE, error);
+}
+
+static gboolean restore(Op *op, const char *file, GError **error)
+{
+    if (op->domain->saved.path) {
+        snap_set_error(error, EPERM, "it has a managed save, which would be lost (managedsave-remove)");
+        return FALSE;
+    }
+    return check_disks_unchanged(op, file, error) && start_from(op, file, FALSE, FALSE, error);
+}
+
+/* --- a machine that runs --- */
+
+static gboolean log_done(Op *op)
+{
+    core_log(op->core, op->domain->name, "%s", op->job->what);
+    return TRUE;
+}
+
+static gboolean press(Op *op, const char *file, GError **error)
+{
+    return op->machine->ops->shutdown(op->machine, error) && log_done(op);
+}
+
+static gboolean end(Op *op, const char *file, GError **error)
+{
+    return power_end(op, error) && log_done(op);
+}
+
+static gboolean pause_it(Op *op, const char *file, GError **error)
+{
+    if (!op->machine->ops->pause(op->machine, error))
+        return FALSE;
+    machines_note(op->core, op->uuid, RUN_PAUSED);
+    return log_done(op);
+}
+
+/* A managed save of a machine that goes on is worth nothing. */
+static gboolean resume(Op *op, const char *file, GError **error)
+{
+    if (op->domain->saved.path) {
+        power_forget_saved(op);
+        if (!op_commit(op, error, "the managed save is forgotten: the machine goes on"))
+            return FALSE;
+    }
+    if (!op->machine->ops->resume(op->machine, error))
+        return FALSE;
+    machines_note(op->core, op->uuid, RUN_RUNNING);
+    core_log(op->core, op->job->domain, "%s", op->job->what);
+    return TRUE;
+}
+
+static void tell_progress(gpointer user, double part)
+{
+    op_progress(user, (guint64)(part * 1000), 1000);
+}
+
+static gboolean write_memory(Op *op, const char *path, gboolean running, GError **error)
+{
+    const BackendProgress progress = {tell_progress, op};
+    const DomainDef *def = op->domain->live ? op->domain->live : op->domain->def;
+    Machine *machine = op->machine;
+    int fd = file_open_image(path, O_RDWR, error);
+    if (fd < 0)
+        return FALSE;
+    gboolean ok = saveimage_begin(fd, def, running, error) &&
+                  machine->ops->memory_save(machine, fd, FALSE, &progress, op->cancel, error) &&
+                  saveimage_finish(fd, error);
+    close(fd);
+    return ok;
+}
+
+/*
+ * The memory is written, then known, and only then the machine is ended: a crash on the way leaves the machine, which stands,
+ * or what can be started from.
+ */
+static gboolean save_to(Op *op, const char *path, GError **error)
+{
+    g_autofree char *what = g_strdup(op->job->what);
+    Step *step = plan_step(op->plan, STEP_FILE, 0, "memory", path);
+    RunState state;
+    FileLook look;
+    if (!op->machine->ops->run_state(op->machine, &state, error))
+        return FALSE;
+    step->like = store_domain_file(op->core->store, op->domain->name, "domain.xml");
+    step->mode = 0600;
+    plan_set_machine(op->plan, &(PlanMachine){.running = state == RUN_RUNNING, .ends = TRUE});
+    if (!plan_prepare(op->plan, op->cancel, error))
+        return FALSE;
+    gboolean ok = file_look(path, &look, error) && write_memory(op, path, state == RUN_RUNNING, error);
+    if (ok && op->domain->saved.path) {
+        op->domain->saved.id = look.id;
+        op_write_sidecar(op);
+    }
+    if (ok && op_commit(op, error, "%s", what))
+        return power_end(op, error);
+    if (state == RUN_RUNNING)
+        (void)op->machine->ops->resume(op->machine, NULL);
+    return FALSE;
+}
+
+static gboolean save(Op *op, const char *file, GError **error)
+{
+    if (!file_exists(file))
+        return save_to(op, file, error);
+    snap_set_error(error, EEXIST, "'%s' exists already", file);
+    return FALSE;
+}
+
+static gboolean managed_save(Op *op, const char *file, GError **error)
+{
+    g_autofree char *uuid = g_uuid_string_random();
+    g_autofree char *name = g_strdup_printf(STORE_FILES "/%s.save", uuid);
+    g_autofree char *path = store_domain_file(op->core->store, op->domain->name, name);
+    g_autofree char *dir = g_path_get_dirname(path);
+    (void)g_mkdir_with_parents(dir, 0700);
+    power_forget_saved(op);
+    side_file_set(&op->domain->saved, name, NULL, TRUE);
+    return save_to(op, path, error);
+}
+
+/* --- all --- */
+
+static gboolean remove_saved(Op *op, const char *file, GError **error)
+{
+    if (op->domain->saved.path) {
+        power_forget_saved(op);
+        return op_commit(op, error, "managedsave-remove");
+    }
+    snap_set_error(error, ENOENT, "it has no managed save");
+    return FALSE;
+}
+
+static const Power powers[] = {
+    {POWER_START, "start", FALSE, start},
+    {POWER_START_PAUSED, "start", FALSE, start_paused},
+    {POWER_RESTORE, "restore", FALSE, restore},
+    {POWER_SHUTDOWN, "shutdown", TRUE, press},
+    {POWER_DESTROY, "destroy", TRUE, end},
+    {POWER_PAUSE, "pause", TRUE, pause_it},
+    {POWER_RESUME, "resume", TRUE, resume},
+    {POWER_SAVE, "save", TRUE, save},
+    {POWER_MANAGEDSAVE, "managedsave", TRUE, managed_save},
+    {POWER_MANAGEDSAVE_REMOVE, "managedsave-remove", FALSE, remove_saved},
+};
+
+static gboolean check_runs(const Op *op, const Power *power, GError **error)
+{
+    if (power->runs == (op->machine != NULL))
+        return TRUE;
+    if (power->runs)
+        snap_set_error(error, ESRCH, "domain is not running");
+    else
+        snap_set_error(error, EBUSY, "domain is running");
+    return FALSE;
+}
 
 gboolean core_power(Engine *engine, EngineId id, PowerAction action, const char *file, GCancellable *cancel,
                     GError **error)
 {
-    snap_set_error(error, EOPNOTSUPP, "not yet");
-    return FALSE;
+    const Power *power = powers;
+    while (power->action != action)
+        power++;
+    g_autoptr(Op) op = op_begin((Core *)engine, id, cancel, error, "%s%s%s%s", power->what, file ? " '" : "",
+                                file ? file : "", file ? "'" : "");
+    return op && op_find_machine(op, error) && check_runs(op, power, error) && power->act(op, file, error);
 }

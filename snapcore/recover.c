@@ -7,6 +7,7 @@
 #include "adopt.h"
 #include "error.h"
 #include "leftovers.h"
+#include "machines.h"
 #include "merger.h"
 #include "strays.h"
 
@@ -119,11 +120,14 @@ static void recover(Recovery *recovery)
     Core *core = recovery->core;
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
     g_autoptr(GError) why = NULL;
-    gboolean forward = plan_committed(recovery->plan);
     g_autofree char *what = g_strdup(plan_what(recovery->plan));
-    if (!plan_recover(recovery->plan, failed, &why) ||
+    gboolean known = machines_answer(core, recovery->domain, recovery->plan, &recovery->op->machine, &why);
+    gboolean forward = plan_committed(recovery->plan);
+    if (!known || !plan_recover(recovery->plan, failed, &why) ||
         (forward && !op_settle(core, &recovery->domain, recovery->plan, &why)))
         g_prefix_error(&why, "'%s', cut short by a crash, could not be brought to an end: ", what);
+    else if (recovery->op->machine)
+        machines_bring_back(core, recovery->domain, recovery->plan, recovery->op->machine);
     check_and_show(core, g_steal_pointer(&recovery->domain), why, why != NULL);
     if (!why)
         core_log(core, recovery->name, "recovered: %s %s", what, forward ? "completed" : "undone");

@@ -14,6 +14,7 @@
 #include "chain.h"
 #include "delete.h"
 #include "error.h"
+#include "machines.h"
 #include "overlay.h"
 #include "undo.h"
 

@@ -80,10 +80,6 @@ gboolean rules_check(gboolean online, RuleAsk memory, RuleAsk disks, gboolean di
                      const Rule **ret_rule, GError **error)
 {
     const Rule *rule = rules_find(online, memory, disks, disk_only);
-    if (online) {
-        snap_set_error(error, EBUSY, "domain is running");
-        return FALSE;
-    }
     if (rule->means == MEANS_REFUSED) {
         snap_set_error(error, EOPNOTSUPP, "%s", rule->refusal);
         return FALSE;
@@ -140,7 +136,7 @@ char *rules_print(void)
         "\n"
         "disk omitted on a domain that is off: internal where every participating disk can, external\n"
         "otherwise; snapshot= of the domain's disk and, for mkdir, -o snapshot= decide first. disk-only\n"
-        "on and some disk named, none of them internal: those not named are external.\n"
-        "This version refuses every online row: domain is running.\n");
+        "on and some disk named, none of them internal: those not named are external. Memory omitted\n"
+        "on a machine that runs goes the way its disks go.\n");
     return g_string_free(out, FALSE);
 }

@@ -42,8 +42,7 @@ const Rule *rules_row(guint index);
 const Rule *rules_find(gboolean online, RuleAsk memory, RuleAsk disks, gboolean disk_only);
 
 /*
- * May the request go ahead? FALSE with EOPNOTSUPP and the row's reason when the combination has no meaning, with EBUSY
- * "domain is running" when it is one of a running machine, for which this version has no backend.
+ * May the request go ahead? FALSE with EOPNOTSUPP and the row's reason when the combination has no meaning.
  */
 gboolean rules_check(gboolean online, RuleAsk memory, RuleAsk disks, gboolean disk_only,
                      const Rule **ret_rule, GError **error);

@@ -117,6 +117,15 @@ static json_t *disks_to_json(const Snapshot *snapshot)
     return disks;
 }
 
+static void add_side_file(json_t *json, const char *key, const SideFile *file)
+{
+    if (!file->path)
+        return;
+    json_object_set_new(json, key,
+                        json_pack("{s:s, s:o, s:b}", "path", file->path, "file", id_to_json(&file->id),
+                                  "made", (int)file->made));
+}
+
 char *store_domain_json(const Domain *domain)
 {
     json_t *json =
@@ -132,6 +141,7 @@ char *store_domain_json(const Domain *domain)
                             json_pack("{s:s?, s:o}", "current",
                                       domain->undo->parent ? domain->undo->parent->name : NULL, "disks",
                                       disks_to_json(domain->undo)));
+    add_side_file(json, "saved", &domain->saved);
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
         json_t *list = json_object_get(json, "leftovers");
@@ -145,8 +155,13 @@ char *store_domain_json(const Domain *domain)
 
 char *store_snapshot_json(const Snapshot *snapshot)
 {
-    return dump(json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks",
-                          disks_to_json(snapshot), "layers", layers_to_json(snapshot->domain, snapshot)));
+    json_t *json = json_pack("{s:I, s:o, s:o}", "order", (json_int_t)snapshot->order, "disks",
+                             disks_to_json(snapshot), "layers", layers_to_json(snapshot->domain, snapshot));
+    add_side_file(json, "memory", &snapshot->memory_file);
+    json_object_set_new(json, "memory_tag", optional(snapshot->memory_tag));
+    add_side_file(json, "nvram", &snapshot->nvram);
+    add_side_file(json, "screenshot", &snapshot->screenshot);
+    return dump(json);
 }
 
 StoreWrite *store_sidecar_write(const Domain *domain, const Snapshot *home)

@@ -178,3 +178,16 @@ void snapshot_def_restore_secrets(SnapshotDef *def, const SnapshotDef *old)
     if (def->inactive_domain != NULL && old->inactive_domain != NULL)
         domain_node_restore_secrets(def->inactive_domain, old->inactive_domain);
 }
+
+void snapshot_def_set_inactive(SnapshotDef *def, const DomainDef *inactive)
+{
+    if (!def->doc) {
+        def->doc = xmlNewDoc(BAD_CAST "1.0");
+        xmlDocSetRootElement(def->doc, xmlNewDocNode(def->doc, NULL, BAD_CAST "domainsnapshot", NULL));
+    }
+    xmlNode *copy = xmlDocCopyNode(xmlDocGetRootElement(inactive->doc), def->doc, 1);
+    xmlNodeSetName(copy, BAD_CAST "inactiveDomain");
+    if (def->inactive_domain)
+        xml_remove_node(def->inactive_domain);
+    def->inactive_domain = xmlAddChild(xmlDocGetRootElement(def->doc), copy);
+}

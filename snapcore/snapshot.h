@@ -64,6 +64,9 @@ gboolean snapshot_def_align_disks(SnapshotDef *def, const DomainDef *domain, GEr
 gboolean snapshot_def_replace_image(SnapshotDef *def, const char *from, const char *to, DiskType type,
                                     ImageFormat format);
 
+/* Let @inactive be what <inactiveDomain> says, beside the <domain> of a machine that ran. */
+void snapshot_def_set_inactive(SnapshotDef *def, const DomainDef *inactive);
+
 /* Secrets in <domain> and <inactiveDomain>, see domain.h. */
 gboolean snapshot_def_has_secret(const SnapshotDef *def);
 void snapshot_def_strip_secrets(SnapshotDef *def);

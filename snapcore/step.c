@@ -51,6 +51,18 @@ static gboolean copy_out_do(const Step *step, Backend *backend, GCancellable *ca
            file_publish(step->temp, step->path, error);
 }
 
+static gboolean file_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return file_make_like(step->temp, step->like, step->mode, error) &&
+           file_publish(step->temp, step->path, error);
+}
+
+static gboolean copy_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return file_make_like(step->temp, step->like, step->mode, error) &&
+           file_copy_into(step->source, step->temp, error) && file_publish(step->temp, step->path, error);
+}
+
 static gboolean new_file_undo(const Step *step, Backend *backend, GError **error)
 {
     return file_withdraw(step->temp, step->path, error);
@@ -59,6 +71,27 @@ static gboolean new_file_undo(const Step *step, Backend *backend, GError **error
 static gboolean new_file_finish(const Step *step, Backend *backend, GError **error)
 {
     return file_remove(step->temp, error);
+}
+
+/* --- a file of the user's that gets another content --- */
+
+static gboolean put_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    gboolean there = file_exists(step->path);
+    return (!there || file_exists(step->keep) || file_publish(step->path, step->keep, error)) &&
+           file_make_like(step->temp, there ? step->path : step->like, step->mode, error) &&
+           file_copy_into(step->source, step->temp, error) && file_rename_over(step->temp, step->path, error);
+}
+
+static gboolean put_undo(const Step *step, Backend *backend, GError **error)
+{
+    return file_remove(step->temp, error) &&
+           (!file_exists(step->keep) || file_rename_over(step->keep, step->path, error));
+}
+
+static gboolean put_finish(const Step *step, Backend *backend, GError **error)
+{
+    return file_remove(step->keep, error);
 }
 
 /* --- places --- */
@@ -107,6 +140,12 @@ static gboolean thaw_do(const Step *step, Backend *backend, GCancellable *cancel
 }
 
 /* --- internal snapshots --- */
+
+/* What is to be done the machine does, all disks at one instant (instant.h). */
+static gboolean checkpoint_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return TRUE;
+}
 
 static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
@@ -218,6 +257,10 @@ static const StepClass classes[] = {
                        NEEDS_FILE | NEEDS_SOURCE | NEEDS_TAG},
     [STEP_PLACE] = {"place", place_do, place_undo, NULL, FALSE, 0},
     [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE, 0},
+    [STEP_FILE] = {"file", file_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
+    [STEP_COPY] = {"copy", copy_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE | NEEDS_SOURCE},
+    [STEP_PUT] = {"put", put_do, put_undo, put_finish, FALSE, NEEDS_FILE | NEEDS_SOURCE | NEEDS_KEEP},
+    [STEP_CHECKPOINT] = {"checkpoint", checkpoint_do, tag_undo, NULL, TRUE, NEEDS_TAG},
     [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE, NEEDS_TAG},
     [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},
     [STEP_APPLY] = {"apply", apply_do, apply_undo, NULL, TRUE, NEEDS_TAG | NEEDS_KEEP},

@@ -15,13 +15,17 @@ typedef enum {
     STEP_COPY_OUT, /* the same, filled with the state tag of source */
     STEP_PLACE,  /* make the empty overlay on the device or export path; undo: blank again, if it was made */
     STEP_FREEZE, /* take the write bits of path; undo: set mode again */
-    STEP_TAG,    /* take internal snapshot tag of path; undo: delete it */
-    STEP_KEEP,   /* the same, only for the time of the operation: undo and finish delete it */
-    STEP_APPLY,  /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
-    STEP_DROP_TAG, /* delete tag from path; only after the commit */
-    STEP_COPY_UP,  /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
-    STEP_POINT,    /* let path's header say backing_name; undo: keep, backing_was, and the old time */
-    STEP_UNLINK,   /* remove path if it is the file id; only after the commit */
+    STEP_FILE,   /* make the empty file path by way of temp; undo: take both away; finish: temp */
+    STEP_COPY,   /* the same, with what is in source */
+    STEP_PUT, /* let the content of path be that of source, by way of temp; keep: the old file, for the undo */
+    STEP_CHECKPOINT, /* a running machine is going to take internal snapshot tag of path; undo: delete it */
+    STEP_TAG,        /* take internal snapshot tag of path; undo: delete it */
+    STEP_KEEP,       /* the same, only for the time of the operation: undo and finish delete it */
+    STEP_APPLY,      /* make path's state that of tag; undo: that of keep, which a STEP_KEEP took before */
+    STEP_DROP_TAG,   /* delete tag from path; only after the commit */
+    STEP_COPY_UP,    /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
+    STEP_POINT,      /* let path's header say backing_name; undo: keep, backing_was, and the old time */
+    STEP_UNLINK,     /* remove path if it is the file id; only after the commit */
     /* path, the file id, has been joined into source. After the commit, and must succeed: */
     STEP_REPLACE, /* let path be the file that source is */
     STEP_RETIRE,  /* remove path */
@@ -33,16 +37,16 @@ typedef struct {
     guint stage; /* steps of one stage run in parallel, stages one after the other */
     char *disk;  /* target, for messages */
     char *path;
-    char *temp; /* OVERLAY, COPY_OUT, COPY_UP, RETIRE */
+    char *temp; /* OVERLAY, COPY_OUT, COPY_UP, RETIRE, FILE, COPY, PUT */
     char *like; /* image whose owner the new file gets */
     guint mode; /* bits: of the new file, or those FREEZE takes away from, or those DROP_TAG gives back */
     ImageFormat format;
     guint64 size; /* virtual, bytes */
     char *backing_name;
     ImageFormat backing_format;
-    char *source; /* COPY_OUT, REPLACE, RETIRE */
+    char *source; /* COPY_OUT, REPLACE, RETIRE, COPY, PUT */
     char *tag;
-    char *keep;              /* APPLY: a tag; POINT: the backing name before */
+    char *keep;              /* APPLY: a tag; POINT: the backing name before; PUT: a name beside path */
     ImageFormat backing_was; /* POINT; REPLACE, RETIRE: source's format */
     FileId id;               /* UNLINK, REPLACE, RETIRE */
     FileStamp stamp;         /* POINT: before; REPLACE, RETIRE: when path was joined */

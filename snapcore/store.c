@@ -113,6 +113,12 @@ char *store_domain_file(const Store *store, const char *name, const char *file)
     return g_build_filename(dir, file, NULL);
 }
 
+char *store_side_file(const Store *store, const char *domain, const SideFile *file)
+{
+    return g_path_is_absolute(file->path) ? g_strdup(file->path)
+                                          : store_domain_file(store, domain, file->path);
+}
+
 char *store_log_path(const Store *store, const char *domain)
 {
     return domain ? store_domain_file(store, domain, "log") : g_build_filename(store->path, "log", NULL);

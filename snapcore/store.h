@@ -45,6 +45,10 @@ char *store_domain_dir(const Store *store, const char *name);
 char *store_domain_file(const Store *store, const char *name, const char *file);
 char *store_log_path(const Store *store, const char *domain); /* NULL: the mount's */
 
+/* The directory of what is no document, below the domain's. A SideFile there is called by its path relative to the domain's. */
+#define STORE_FILES "files"
+char *store_side_file(const Store *store, const char *domain, const SideFile *file);
+
 /* A snapshot's file below the domain's directory, with suffix ".xml" or ".json". Caller frees. */
 char *store_snapshot_file(const char *name, const char *suffix);
 

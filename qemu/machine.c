@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A Machine: its life, its state, its power. */
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "machine_parts.h"
+
+static Running *running_of(Machine *machine)
+{
+    return (Running *)machine;
+}
+
+gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error)
+{
+    g_autoptr(json_t) answer = qmp_run(running->qmp, "query-status", json_object(), wait, error);
+    const char *status = json_string_value(json_object_get(answer, "status"));
+    if (answer && !status)
+        snap_set_error(error, EPROTO, "QEMU query-status: its answer has no status");
+    if (!status)
+        return FALSE;
+    *ret_status = g_strdup(status);
+    return TRUE;
+}
+
+static gboolean do_run_state(Machine *machine, RunState *ret_state, GError **error)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    g_autofree char *status = NULL;
+    if (!running_status(running_of(machine), &status, &wait, error))
+        return FALSE;
+    *ret_state = strcmp(status, "running") == 0 ? RUN_RUNNING : RUN_PAUSED;
+    return TRUE;
+}
+
+static gboolean command(Machine *machine, const char *name, GError **error)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    return qmp_do(running_of(machine)->qmp, name, json_object(), &wait, error);
+}
+
+gboolean running_pause(Machine *machine, GError **error)
+{
+    return command(machine, "stop", error);
+}
+
+/* To one that runs it would be a stop as well: others are told of one. */
+gboolean running_resume(Machine *machine, GError **error)
+{
+    RunState state;
+    return do_run_state(machine, &state, error) && (state == RUN_RUNNING || command(machine, "cont", error));
+}
+
+static gboolean do_shutdown(Machine *machine, GError **error)
+{
+    return command(machine, "system_powerdown", error);
+}
+
+static gboolean do_active_path(Machine *machine, const char *target, char **ret_path, GError **error)
+{
+    Running *running = running_of(machine);
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    RunningDisk *disk = running_disk(running, target, error);
+    g_autofree char *node = disk ? running_node(running, disk, &wait, error) : NULL;
+    g_autoptr(json_t) nodes = node ? running_nodes(running, &wait, error) : NULL;
+    char *path = nodes ? node_path(json_object_get(nodes, node)) : NULL;
+    if (nodes && !path)
+        snap_set_error(error, ENOENT, "disk '%s': the running QEMU has no local file for it", target);
+    if (!path)
+        return FALSE;
+    *ret_path = path;
+    return TRUE;
+}
+
+static void do_free(Machine *machine)
+{
+    Running *running = running_of(machine);
+    qmp_close(running->qmp);
+    g_ptr_array_unref(running->disks);
+    g_free(running->nvram);
+    g_free(running->agent);
+    g_free(running);
+}
+
+static void free_backend(Backend *backend)
+{
+    do_free((Machine *)backend);
+}
+
+Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
+{
+    static const MachineOps ops = {
+        .run_state = do_run_state,
+        .pause = running_pause,
+        .resume = running_resume,
+        .shutdown = do_shutdown,
+        .destroy = running_destroy,
+        .active_path = do_active_path,
+        .free = do_free,
+    };
+    Running *running = g_new0(Running, 1);
+    running->offline = online->offline;
+    running->ops = *online->offline->ops;
+    running->ops.free = free_backend;
+    running->machine.backend = (Backend){.ops = &running->ops, .self = online->offline->self};
+    running->machine.ops = &ops;
+    running->qmp = qmp;
+    running->disks = running_disks_new(spec->disks);
+    running->nvram = g_strdup(spec->nvram);
+    running->agent = g_strdup_printf("%s/%s.agent", online->directory, spec->name);
+    return &running->machine;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The inside of a Machine, for its own files machine*.c. All of it works on a Running; the operations have the meaning that
+ * machine.h gives them.
+ */
+#pragma once
+
+#include "online_parts.h"
+
+/* For a QEMU that hangs: one that works on something long, and answers nobody meanwhile, is to have its time. */
+#define COMMAND_MS 120000
+
+typedef struct {
+    char *target;
+    char *path; /* of the active layer, as far as we know */
+    gboolean read_only;
+    char *device; /* QOM path of what has it as its `drive`; NULL: not looked for yet */
+} RunningDisk;
+
+typedef struct {
+    Machine machine; /* first */
+    BackendOps ops;  /* the machine's, as a Backend */
+    Backend *offline;
+    Qmp *qmp;
+    GPtrArray *disks; /* of RunningDisk */
+    char *nvram;
+    char *agent;     /* socket of the guest agent, if there is one */
+    gboolean thawed; /* it is known that the agent has frozen nothing */
+} Running;
+
+/* --- machine_disks.c --- */
+
+GPtrArray *running_disks_new(const GArray *disks);
+
+/* All that the machine writes, NULL-terminated. Caller frees the array alone. */
+const char **running_images(const Running *running);
+
+/* ENODEV: the machine has no such disk. */
+RunningDisk *running_disk(const Running *running, const char *target, GError **error);
+
+/* The disk with the active layer @path; NULL: none. */
+RunningDisk *running_disk_of(const Running *running, const char *path);
+
+/* All block nodes: name -> what QEMU says of it. What that costs grows with the depth of chains, slowly. */
+json_t *running_nodes(Running *running, const QmpWait *wait, GError **error);
+
+/* The local file below the node that @info tells about. Caller frees; NULL: none. */
+char *node_path(const json_t *info);
+
+/* How many internal snapshots called @tag the image of the node has. */
+guint node_count_tags(const json_t *info, const char *tag);
+
+/* Name of the node on top of @disk now. Caller frees. */
+char *running_node(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error);
+
+/* The same, if it is one of @nodes and writes the file that we know. EBUSY: somebody else has changed the disk's layers. */
+char *running_top(Running *running, RunningDisk *disk, const json_t *nodes, const QmpWait *wait,
+                  GError **error);
+
+/* --- the operations --- */
+
+/* *ret_status: QEMU's word ("running", "paused", "postmigrate", ...); caller frees. machine.c */
+gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error);
+
+gboolean running_pause(Machine *machine, GError **error);
+gboolean running_resume(Machine *machine, GError **error);
+gboolean running_destroy(Machine *machine, GCancellable *cancel, GError **error);

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "machines.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+
+/* --- which machine --- */
+
+/* What @spec points to: the model's own, and this. */
+typedef struct {
+    MachineSpec spec;
+    GArray *disks;
+} Spec;
+
+static void spec_clear(Spec *spec)
+{
+    g_array_unref(spec->disks);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Spec, spec_clear)
+
+static const char *switched(const Plan *plan, const char *target, const char *path)
+{
+    for (guint i = 0; plan && i < plan_switches(plan)->len; i++) {
+        const PlanSwitch *each = plan_switches(plan)->pdata[i];
+        if (strcmp(each->disk, target) == 0)
+            return each->to;
+    }
+    return path;
+}
+
+/* The machine that @domain is; or will be, once it has switched as @plan (NULL: nothing) says. */
+static Spec spec_of(const Domain *domain, const Plan *plan)
+{
+    Spec spec = {.disks = g_array_new(FALSE, FALSE, sizeof(MachineDisk))};
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *layer = domain_active_layer(domain, disk);
+        if (!layer || !layer_is_local(layer))
+            continue;
+        const MachineDisk each = {disk->target, switched(plan, disk->target, layer->path), disk->readonly};
+        g_array_append_val(spec.disks, each);
+    }
+    spec.spec = (MachineSpec){.name = domain->def->name,
+                              .uuid = domain->def->uuid,
+                              .disks = spec.disks,
+                              .nvram = domain->def->nvram};
+    return spec;
+}
+
+static gboolean find(Core *core, const Domain *domain, const Plan *plan, GCancellable *cancel,
+                     Machine **ret_machine, GError **error)
+{
+    Backend *backend = core->backend;
+    g_auto(Spec) spec = spec_of(domain, plan);
+    if (backend->machines)
+        return backend->machines->find(backend, &spec.spec, cancel, ret_machine, error);
+    *ret_machine = NULL;
+    return TRUE;
+}
+
+gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, Machine **ret_machine,
+                       GError **error)
+{
+    return find(core, domain, NULL, cancel, ret_machine, error);
+}
+
+gboolean op_find_machine(Op *op, GError **error)
+{
+    Machine *machine;
+    g_assert(!op->machine);
+    if (!machines_find(op->core, op->domain, op->cancel, &machine, error))
+        return FALSE;
+    if (!machine)
+        return op_require_unwritten(op, error);
+    op->machine = machine;
+    plan_use(op->plan, &machine->backend);
+    return TRUE;
+}
+
+void op_forget_machine(Op *op)
+{
+    plan_use(op->plan, op->core->backend);
+    g_clear_pointer(&op->machine, machine_free);
+}
+
+gboolean op_require_off(Op *op, GError **error)
+{
+    g_autoptr(Machine) machine = NULL;
+    if (!machines_find(op->core, op->domain, op->cancel, &machine, error))
+        return FALSE;
+    if (!machine)
+        return op_require_unwritten(op, error);
+    snap_set_error(error, EBUSY, "domain is running");
+    return FALSE;
+}
+
+/* --- what recovery asks --- */
+
+/* The machine is off: has every disk the tag that the transaction was to give it? */
+static gboolean has_all_tags(Core *core, const Plan *plan, gboolean *ret_all, GError **error)
+{
+    gboolean all = TRUE;
+    for (guint i = 0; all && i < plan_steps(plan)->len; i++) {
+        const Step *step = plan_steps(plan)->pdata[i];
+        g_autoptr(ImageInfo) info = NULL;
+        if (step->kind != STEP_CHECKPOINT)
+            continue;
+        if (!core->backend->ops->inspect(core->backend, step->path, FORMAT_QCOW2, &info, error))
+            return FALSE;
+        all = image_info_has_tag(info, step->tag);
+    }
+    *ret_all = all;
+    return TRUE;
+}
+
+/* *ret_machine: it runs, on the layers that @plan is about to leave (*ret_switched: or has left); NULL: it is off. */
+static gboolean find_either(Core *core, const Domain *domain, const Plan *plan, Machine **ret_machine,
+                            gboolean *ret_switched, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    Machine *machine;
+    if (find(core, domain, NULL, NULL, &machine, &why) && (machine || !plan_switches(plan)->len)) {
+        *ret_machine = machine;
+        *ret_switched = FALSE;
+        return TRUE;
+    }
+    /* Of both it must be known: the one that is off leaves the other's layers alone. */
+    if (!find(core, domain, plan, NULL, &machine, error))
+        return FALSE;
+    if (!machine && why) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    *ret_machine = machine;
+    *ret_switched = machine != NULL;
+    return TRUE;
+}
+
+void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine)
+{
+    const PlanMachine *was = plan_machine(plan);
+    g_autoptr(GError) why = NULL;
+    if (was->freezes && !machine->ops->thaw(machine, &why))
+        core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
+    g_clear_error(&why);
+    if (plan_committed(plan) && was->ends) {
+        if (!machine->ops->destroy(machine, NULL, &why))
+            core_log(core, domain->name, "the machine could not be ended: %s", why->message);
+    } else if (was->running && !machine->ops->resume(machine, &why)) {
+        core_log(core, domain->name, "the machine does not go on: %s", why->message);
+    }
+}
+
+gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error)
+{
+    g_autoptr(Machine) machine = NULL;
+    gboolean switched;
+    if (!core->backend->machines || !plan_machine(plan)) {
+        *ret_machine = NULL;
+        return TRUE;
+    }
+    if (!find_either(core, domain, plan, &machine, &switched, error))
+        return FALSE;
+    if (plan_asked(plan)) {
+        if (!machine && !has_all_tags(core, plan, &switched, error))
+            return FALSE;
+        if (switched ? !plan_commit(plan, error) : !plan_answer_no(plan, error))
+            return FALSE;
+    }
+    plan_use(plan, machine ? &machine->backend : core->backend);
+    *ret_machine = g_steal_pointer(&machine);
+    return TRUE;
+}
+
+/* --- their states --- */
+
+void machines_note(Core *core, const char *uuid, RunState state)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    if (state == RUN_OFF)
+        g_hash_table_remove(core->states, uuid);
+    else
+        g_hash_table_insert(core->states, g_strdup(uuid), GINT_TO_POINTER(state));
+}
+
+/* In any thread. */
+static void told(gpointer user, const char *uuid, RunState state)
+{
+    machines_note(user, uuid, state);
+}
+
+void machines_watch(Core *core, const Domain *domain)
+{
+    const MachineBackend *machines = core->backend->machines;
+    if (!machines || !machines->watch || domain->libvirt)
+        return;
+    g_auto(Spec) spec = spec_of(domain, NULL);
+    machines->watch(core->backend, &spec.spec);
+}
+
+void machines_unwatch(Core *core, const char *uuid)
+{
+    const MachineBackend *machines = core->backend->machines;
+    if (machines && machines->unwatch)
+        machines->unwatch(core->backend, uuid);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    g_hash_table_remove(core->states, uuid);
+}
+
+void machines_start(Core *core)
+{
+    const MachineBackend *machines = core->backend->machines;
+    if (machines && machines->set_told)
+        machines->set_told(core->backend, told, core);
+}
+
+void machines_stop(Core *core)
+{
+    const MachineBackend *machines = core->backend->machines;
+    if (machines && machines->set_told)
+        machines->set_told(core->backend, NULL, NULL);
+}

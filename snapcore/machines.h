@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Machines: which machine a domain is, whether it runs, and what recovery asks it.
+ */
+#pragma once
+
+#include "op.h"
+
+/*
+ * Three answers (DESIGN 6): *ret_machine is the QEMU that runs @domain, NULL: it is off. EBUSY with the reason: neither is
+ * known. Without a backend that knows of machines: off, or EBUSY where an active layer is being written.
+ */
+gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, Machine **ret_machine,
+                       GError **error);
+
+/*
+ * The same for an op, into op->machine, whose steps act through the machine from now on. Where it is off, it is made sure
+ * that nobody writes its images or what lies below them.
+ */
+gboolean op_find_machine(Op *op, GError **error);
+
+/* The machine has ended: steps act on the images themselves again. */
+void op_forget_machine(Op *op);
+
+/* EBUSY "domain is running" unless it is off. */
+gboolean op_require_off(Op *op, GError **error);
+
+/*
+ * @plan, of @domain as its documents say, was cut short. If it is about a running machine, find that, let the plan act through
+ * it (*ret_machine, NULL where it is off; to be freed after the plan), and if the machine was asked, find out whether it
+ * has happened: the plan has committed then, or can be undone. A machine that is gone: it has, unless a tag that it was to take
+ * is missing, for QEMU may have written the overlays. EBUSY: it is not known.
+ */
+gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error);
+
+/* And once the plan is at its end: let the machine go on, or end it, as the plan says. What fails is logged. */
+void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine);
+
+/* Follow the states of the domains that are shown; the lock is not held. unwatch: of a domain that has gone. */
+void machines_start(Core *core);
+void machines_stop(Core *core);
+/* Something was done to the machine: its state is this from now on, until it is told otherwise. */
+void machines_note(Core *core, const char *uuid, RunState state);
+void machines_watch(Core *core, const Domain *domain);
+void machines_unwatch(Core *core, const char *uuid);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Power: starting a domain's machine, for whoever does it: a command, a revert. The machine is always set up without
+ * running, what it was started as is recorded, and only then it runs: a crash in between leaves a machine that stands.
+ */
+#pragma once
+
+#include "machines.h"
+
+typedef struct {
+    const DomainDef *
+        def; /* what machine: its disks are pointed at the domain's active layers; name and uuid are the domain's */
+    int memory;           /* a migration stream to begin from; -1: none */
+    const char *tag;      /* a checkpoint to begin from; NULL: none */
+    const char *tag_file; /* the file of its own that holds that one's memory, or NULL */
+} PowerFrom;
+
+/*
+ * Start op->domain's machine, which is off, and let it stand: op->machine. op->domain->live and the plan's live.xml say what it
+ * is. What is not as the definition says is logged.
+ */
+gboolean power_set_up(Op *op, const PowerFrom *from, GError **error);
+
+/* After the commit: let it run, and tell its state; @paused: only tell. */
+gboolean power_let_run(Op *op, gboolean paused, GError **error);
+
+/* End op->machine. */
+gboolean power_end(Op *op, GError **error);
+
+/* Forget the managed save: its file goes once the op has committed. Nothing when there is none. */
+void power_forget_saved(Op *op);
