@@ -17,6 +17,7 @@
 enum { MOUNT_SECONDS = 30, EXIT_SECONDS = 60, SANITIZER_EXIT = 99 };
 #define FUSE_MAGIC 0x65735546
 #define PREFIX "domsnapfs-test."
+#define RUN "run"
 #define OWNER "DOMSNAPFS_TEST_OWNER" /* pid of the test program, for its forked tests */
 
 const char *keep(const World *w, const char *text)
@@ -124,7 +125,7 @@ void world_launch(World *w, const char *options)
     ck_assert_int_eq(w->daemon, 0);
     /* Sockets of its own: other worlds have machines of the same name. */
     const char *words =
-        keepf(w, "qmp=%s/run%s%s", w->dir, options != NULL ? "," : "", options != NULL ? options : "");
+        keepf(w, "qmp=%s/" RUN "%s%s", w->dir, options != NULL ? "," : "", options != NULL ? options : "");
     const char *argv[] = {w->program, w->store, w->mnt, "-f", "-o", words, NULL};
     g_auto(GStrv) env = g_get_environ();
     g_autofree char *asan = g_strdup_printf("log_path=%s/san:exitcode=%d", w->dir, SANITIZER_EXIT);
@@ -270,10 +271,34 @@ static void remove_tree(const char *path)
     g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
+/* End the machines whose sockets are in @dir/run: they outlive the daemon. By the pids that QEMU noted, if they are still it. */
+static void end_machines(const char *dir)
+{
+    g_autofree char *run = g_build_filename(dir, RUN, NULL);
+    g_autoptr(GDir) files = g_dir_open(run, 0, NULL);
+    const char *name;
+    while (files != NULL && (name = g_dir_read_name(files)) != NULL) {
+        g_autofree char *file = g_build_filename(run, name, NULL);
+        g_autofree char *text = NULL, *line = NULL;
+        gsize len = 0;
+        if (!g_str_has_suffix(name, ".pid") || !g_file_get_contents(file, &text, NULL, NULL))
+            continue;
+        pid_t pid = (pid_t)atoi(text);
+        g_autofree char *command = g_strdup_printf("/proc/%d/cmdline", (int)pid);
+        if (pid <= 1 || !g_file_get_contents(command, &line, &len, NULL) ||
+            memmem(line, len, run, strlen(run)) == NULL)
+            continue;
+        kill(pid, SIGKILL);
+        for (int i = 0; i < 500 && kill(pid, 0) == 0; i++)
+            g_usleep(10000);
+    }
+}
+
 void world_free(World *w)
 {
     if (w->daemon != 0)
         world_stop(w);
+    end_machines(w->dir);
     remove_tree(w->dir);
     g_string_chunk_free(w->strings);
     g_free(w->dir);
@@ -319,6 +344,7 @@ static void detach_mounts(const char *dir)
 static void sweep_one(const char *dir, gboolean tell)
 {
     end_daemon(dir);
+    end_machines(dir);
     detach_mounts(dir);
     g_autofree char *log = g_build_filename(dir, "daemon.log", NULL);
     g_autofree char *text = NULL;

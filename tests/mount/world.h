@@ -6,7 +6,7 @@
  * A test starts with `g_autoptr(World) w = world_new(NULL)`. When it succeeds, leaving the scope unmounts, requires the
  * daemon to exit 0 with nothing reported by a sanitizer, and removes the directory. When it fails, libcheck ends its
  * process: the daemon is told by the kernel (PDEATHSIG), and the program's mount_main() sweeps up and prints the
- * daemon's log.
+ * daemon's log. Machines that the daemon started end with the world.
  *
  * Strings that these functions return live as long as the world.
  */
@@ -20,7 +20,7 @@
 #include <sys/types.h>
 
 typedef struct {
-    char *dir;    /* everything below is in here */
+    char *dir;    /* everything below is in here; also run/, where the sockets of its machines are */
     char *images; /* disk images */
     char *store;
     char *mnt;
