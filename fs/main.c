@@ -16,6 +16,7 @@
 #include "import.h"
 #include "mountpoint.h"
 #include "offline.h"
+#include "online.h"
 #include "ops.h"
 #include "options.h"
 #include "rules.h"
@@ -50,7 +51,8 @@ static Engine *open_engine(const Options *options, const char *store, const char
         .backing_dirs = options->backing,
         .mountpoint = mountpoint,
     };
-    return core_engine_new(&core, offline_backend_new(NULL), error);
+    g_autofree char *sockets = options_qmp(options);
+    return core_engine_new(&core, online_backend_new(NULL, sockets), error);
 }
 
 typedef struct {
