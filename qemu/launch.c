@@ -97,11 +97,13 @@ void launch_free(Launch *launch)
     g_ptr_array_unref(launch->disks);
     g_ptr_array_unref(launch->overlays);
     g_ptr_array_unref(launch->commands);
-    g_ptr_array_unref(launch->notes);
+    if (launch->notes)
+        g_ptr_array_unref(launch->notes);
     domain_def_free(launch->def);
     g_free(launch->monitor);
     g_free(launch->second_monitor);
     g_free(launch->pid_file);
+    g_free(launch->log);
     g_free(launch->agent);
     g_free(launch->nvram);
     g_free(launch->nvram_template);
@@ -129,6 +131,7 @@ static gboolean add_monitors(LaunchBuild *build, GError **error)
     launch->monitor = launch_file(build, ".qmp");
     launch->second_monitor = launch_file(build, ".monitor");
     launch->pid_file = launch_file(build, ".pid");
+    launch->log = launch_file(build, ".log");
     return add_monitor(build, "qmp", launch->monitor, error) &&
            add_monitor(build, "monitor", launch->second_monitor, error);
 }
@@ -138,6 +141,7 @@ static void add_manner(LaunchBuild *build)
 {
     launch_add(build, "-pidfile", build->launch->pid_file);
     launch_output_path(build, build->launch->pid_file, NULL);
+    launch_output_path(build, build->launch->log, NULL);
     if (build->spec->incoming)
         launch_add(build, "-incoming", build->spec->incoming);
     if (build->spec->daemonize)

@@ -50,7 +50,7 @@
  *                   panicN counted from 0 in the document's order; balloon0. See launch_is_device().
  *   block nodes     launch_node_name() and launch_file_node_name(); the flash chips' are loader and nvram.
  *   files           in spec->directory: NAME.qmp, NAME.monitor (a second one, so that nobody is locked out),
- *                   NAME.pid, NAME.agent (guest agent), NAME.N.channel, NAME.vnc. The overlay of a <transient/>
+ *                   NAME.pid, NAME.log (what it prints), NAME.agent (guest agent), NAME.N.channel, NAME.vnc. The overlay of a <transient/>
  *                   disk is TARGET.NAME.transient, beside the image when that is a file, else there too.
  */
 #pragma once
@@ -112,6 +112,7 @@ typedef struct {
     char *monitor;   /* socket of QMP */
     char *second_monitor;
     char *pid_file;
+    char *log;   /* for the messages of QEMU: standard error of who starts it */
     char *agent; /* socket of the guest agent, or NULL */
     /*
      * Every path (char *) at which QEMU makes a socket. QEMU removes what is there, whatever it is (tried): whoever

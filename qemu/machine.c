@@ -96,6 +96,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .shutdown = do_shutdown,
         .destroy = running_destroy,
         .active_path = do_active_path,
+        .change = running_change,
         .free = do_free,
     };
     Running *running = g_new0(Running, 1);

@@ -64,4 +64,5 @@ gboolean running_status(Running *running, char **ret_status, const QmpWait *wait
 
 gboolean running_pause(Machine *machine, GError **error);
 gboolean running_resume(Machine *machine, GError **error);
+gboolean running_change(Machine *machine, const GArray *changes, GError **error);
 gboolean running_destroy(Machine *machine, GCancellable *cancel, GError **error);

@@ -64,6 +64,23 @@ static void drop_tags(Op *op, const GArray *tags)
     }
 }
 
+static void plan_unlink(Op *op, const char *what, const SideFile *file)
+{
+    if (!file->path || !file->made)
+        return;
+    g_autofree char *path = store_side_file(op->core->store, op->domain->name, file);
+    plan_after(op->plan, STEP_UNLINK, what, path)->id = file->id;
+}
+
+/* What goes with the snapshot; @released: its memory stays, in the user's hands. */
+static void remove_files(Op *op, const Snapshot *snapshot, gboolean released)
+{
+    if (!released)
+        plan_unlink(op, "memory", &snapshot->memory_file);
+    plan_unlink(op, "nvram", &snapshot->nvram);
+    plan_unlink(op, "screenshot", &snapshot->screenshot);
+}
+
 /* Take one snapshot out; @adopted: the snapshots that have another parent now. */
 static void remove_one(Op *op, Snapshot *snapshot, GHashTable *adopted)
 {
@@ -88,6 +105,7 @@ gboolean delete_names(Op *op, Snapshot *snapshot, DeleteFlags flags, GError **er
             release(op->domain, chosen->pdata[i]);
         else
             collect_tags(chosen->pdata[i], tags);
+        remove_files(op, chosen->pdata[i], (flags & DELETE_METADATA) != 0);
         remove_one(op, chosen->pdata[i], adopted);
     }
     GHashTableIter iter;
@@ -105,7 +123,7 @@ gboolean delete_names(Op *op, Snapshot *snapshot, DeleteFlags flags, GError **er
 static gboolean delete (Op *op, Snapshot *snapshot, DeleteFlags flags, GError **error)
 {
     g_autofree char *name = g_strdup(snapshot->name);
-    if (!(flags & DELETE_METADATA) && !op_require_off(op, error))
+    if (!(flags & DELETE_METADATA) && !op_find_machine(op, error))
         return FALSE;
     undo_forget(op);
     if (!delete_names(op, snapshot, flags, error))

@@ -108,7 +108,7 @@ typedef struct {
      */
     int (*open_layer)(Engine *engine, EngineId layer, GError **error);
 
-    /* Is there such a file in the snapshot? From memory; and a descriptor to read it, which the caller closes, or -1. */
+    /* Is there such a file in the snapshot? One lstat; and a descriptor to read it, which the caller closes, or -1. */
     gboolean (*stat_file)(Engine *engine, EngineId snapshot, EngineFile file, EngineStat *ret_stat);
     int (*open_file)(Engine *engine, EngineId snapshot, EngineFile file, GError **error);
 

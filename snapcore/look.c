@@ -419,13 +419,49 @@ GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
     return g_bytes_new_take(made, strlen(made));
 }
 
+/* Which file that is now, and who it was when it was made. Under the lock. NULL: there is none. */
+static char *side_file_of(Core *core, EngineId id, EngineFile file, FileId *ret_id)
+{
+    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    const SideFile *side = !snapshot                    ? NULL
+                           : file == ENGINE_FILE_MEMORY ? &snapshot->memory_file
+                                                        : &snapshot->screenshot;
+    if (!side || !side->path || (file == ENGINE_FILE_MEMORY && snapshot->memory != MODE_EXTERNAL))
+        return NULL;
+    *ret_id = side->id;
+    return store_side_file(core->store, snapshot->domain->name, side);
+}
+
+static char *find_side_file(Core *core, EngineId id, EngineFile file, FileLook *ret_look)
+{
+    FileId was;
+    g_mutex_lock(&core->lock);
+    g_autofree char *path = side_file_of(core, id, file, &was);
+    g_mutex_unlock(&core->lock);
+    return path && file_look(path, ret_look, NULL) && file_id_same(&ret_look->id, &was)
+               ? g_steal_pointer(&path)
+               : NULL;
+}
+
 gboolean core_stat_file(Engine *engine, EngineId id, EngineFile file, EngineStat *ret_stat)
 {
-    return FALSE;
+    FileLook look;
+    g_autofree char *path = find_side_file((Core *)engine, id, file, &look);
+    if (!path)
+        return FALSE;
+    *ret_stat = (EngineStat){.size = look.stamp.size,
+                             .blocks = look.blocks,
+                             .mtime = {look.stamp.mtime_sec, look.stamp.mtime_nsec},
+                             .nlink = 1};
+    return TRUE;
 }
 
 int core_open_file(Engine *engine, EngineId id, EngineFile file, GError **error)
 {
+    FileLook look;
+    g_autofree char *path = find_side_file((Core *)engine, id, file, &look);
+    if (path)
+        return file_open_image(path, O_RDONLY, error);
     snap_set_error(error, ENOENT, "it is gone");
     return -1;
 }

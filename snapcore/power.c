@@ -19,30 +19,6 @@ typedef struct {
 
 /* --- starting --- */
 
-/* Has the guest written since the memory was saved? It would find other disks than it remembers, and ruin them. */
-static gboolean check_disks_unchanged(const Op *op, const char *file, GError **error)
-{
-    const Domain *domain = op->domain;
-    FileLook saved, look;
-    if (!file_look(file, &saved, error))
-        return FALSE;
-    for (guint i = 0; i < domain->def->disks->len; i++) {
-        const DiskDef *disk = domain->def->disks->pdata[i];
-        const Layer *layer = domain_active_layer(domain, disk);
-        if (!layer || !layer_is_local(layer) || disk->readonly || !file_look(layer->path, &look, NULL) ||
-            look.block)
-            continue;
-        if (look.stamp.mtime_sec < saved.stamp.mtime_sec || (look.stamp.mtime_sec == saved.stamp.mtime_sec &&
-                                                             look.stamp.mtime_nsec <= saved.stamp.mtime_nsec))
-            continue;
-        snap_set_error(error, EPERM,
-                       "disk '%s' has changed since its memory was saved: they do not fit any more",
-                       disk->target);
-        return FALSE;
-    }
-    return TRUE;
-}
-
 static gboolean finish_start(Op *op, gboolean paused, GError **error)
 {
     g_autofree char *what = g_strdup(op->job->what);
@@ -97,7 +73,7 @@ static gboolean restore(Op *op, const char *file, GError **error)
         snap_set_error(error, EPERM, "it has a managed save, which would be lost (managedsave-remove)");
         return FALSE;
     }
-    return check_disks_unchanged(op, file, error) && start_from(op, file, FALSE, FALSE, error);
+    return power_check_disks(op, file, error) && start_from(op, file, FALSE, FALSE, error);
 }
 
 /* --- a machine that runs --- */

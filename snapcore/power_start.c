@@ -79,6 +79,29 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
     return op_write_live(op, error);
 }
 
+gboolean power_check_disks(const Op *op, const char *file, GError **error)
+{
+    const Domain *domain = op->domain;
+    FileLook saved, look;
+    if (!file_look(file, &saved, error))
+        return FALSE;
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *layer = domain_active_layer(domain, disk);
+        if (!layer || !layer_is_local(layer) || disk->readonly || !file_look(layer->path, &look, NULL) ||
+            look.block)
+            continue;
+        if (look.stamp.mtime_sec < saved.stamp.mtime_sec || (look.stamp.mtime_sec == saved.stamp.mtime_sec &&
+                                                             look.stamp.mtime_nsec <= saved.stamp.mtime_nsec))
+            continue;
+        snap_set_error(error, EPERM,
+                       "disk '%s' has changed since its memory was saved: they do not fit any more",
+                       disk->target);
+        return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean power_let_run(Op *op, gboolean paused, GError **error)
 {
     if (!paused && !op->machine->ops->resume(op->machine, error))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Going back to a snapshot of a domain that is off.
+ * Going back to a snapshot: what becomes of the disks, which are those of a domain that is off by then (comeback.h).
  *
  * External state: a new overlay on the frozen layer; no old layer is touched. Internal state: applied in place, if the
  * file holding it is nobody's frozen layer; the state before is kept in a tag of its own until the commit, so that a
@@ -12,9 +12,9 @@
 #include "admit.h"
 #include "after.h"
 #include "chain.h"
+#include "comeback.h"
 #include "delete.h"
 #include "error.h"
-#include "machines.h"
 #include "overlay.h"
 #include "undo.h"
 
@@ -30,8 +30,9 @@ typedef struct {
     const char *name;   /* what new layers are named after */
     gboolean undoing;
     gboolean delete_children;
-    Snapshot *undo;  /* what is thrown away now; NULL: nothing is to be kept */
-    DomainDef *def;  /* the definition that comes */
+    Snapshot *undo; /* what is thrown away now; NULL: nothing is to be kept */
+    DomainDef *def; /* the definition that comes */
+    Comeback comeback;
     GArray *targets; /* of Target */
 } Revert;
 
@@ -244,13 +245,9 @@ static gboolean plan_disk(Revert *revert, DiskDef *disk, GError **error)
     return TRUE;
 }
 
-/* The definition of then, under today's name and uuid (DESIGN 3). */
-static DomainDef *definition_of(Op *op, const Snapshot *snapshot, gboolean force, GError **error)
+/* The definition of then, under today's name and uuid (DESIGN 3): of a machine that ran, what was defined beside it. */
+static DomainDef *definition_of(Op *op, SnapshotDef *def, gboolean force, GError **error)
 {
-    g_autoptr(SnapshotDef) def =
-        store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
-    if (!def)
-        return NULL;
     if (!def->domain) {
         if (force)
             return domain_def_copy(op->domain->def);
@@ -259,23 +256,13 @@ static DomainDef *definition_of(Op *op, const Snapshot *snapshot, gboolean force
                        "present definition");
         return NULL;
     }
-    g_autoptr(DomainDef) domain = g_steal_pointer(&def->domain);
+    g_autoptr(DomainDef) domain = def->inactive_domain ? domain_def_parse_node(def->inactive_domain, error)
+                                                       : domain_def_copy(def->domain);
+    if (!domain)
+        return NULL;
     domain_def_set_name(domain, op->domain->name);
     domain_def_set_uuid(domain, op->domain->def->uuid);
     return g_steal_pointer(&domain);
-}
-
-static gboolean check_request(const Snapshot *snapshot, const RevertRequest *request, GError **error)
-{
-    if (request->running || request->paused) {
-        snap_set_error(error, EOPNOTSUPP, "this version cannot start a domain: leave out %s",
-                       request->running ? "--running" : "--paused");
-        return FALSE;
-    }
-    if (snapshot->memory != MODE_INTERNAL && snapshot->memory != MODE_EXTERNAL)
-        return TRUE;
-    snap_set_error(error, EOPNOTSUPP, "it has a memory state: this version cannot start a domain");
-    return FALSE;
 }
 
 /* All disks planned: do it, and let the definition and what is current be those of then. */
@@ -315,9 +302,26 @@ static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
 static void revert_clear(Revert *revert)
 {
     domain_def_free(revert->def);
+    comeback_clear(&revert->comeback);
     g_array_unref(revert->targets);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Revert, revert_clear)
+
+/* The NVRAM comes back as it was; with reset_nvram it goes, and the next start makes it anew from the template. */
+static gboolean plan_nvram(Op *op, const Snapshot *snapshot, const RevertRequest *request, GError **error)
+{
+    const char *path = op->domain->def->nvram;
+    FileLook look;
+    if (!path || (!request->reset_nvram && !snapshot->nvram.path))
+        return TRUE;
+    Step *step = plan_step(op->plan, STEP_PUT, 0, "nvram", path);
+    if (!request->reset_nvram)
+        step->source = store_side_file(op->core->store, op->domain->name, &snapshot->nvram);
+    step->like = g_strdup(path);
+    step->keep = step_temp_name(path);
+    step->mode = file_look(path, &look, NULL) ? look.mode : 0600;
+    return TRUE;
+}
 
 static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
 {
@@ -331,17 +335,21 @@ static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
         snap_set_error(error, ENOENT, "there is no such snapshot");
         return FALSE;
     }
-    if (!check_request(snapshot, request, error) || !op_require_off(op, error) ||
-        !(revert.def = definition_of(op, snapshot, request->force, error)))
+    g_autoptr(SnapshotDef) def =
+        store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
+    if (!def || !(revert.def = definition_of(op, def, request->force, error)) ||
+        !op_find_machine(op, error) || !comeback_check(&revert.comeback, op, snapshot, def, request, error) ||
+        !comeback_end(&revert.comeback, error) || !plan_nvram(op, snapshot, request, error))
         return FALSE;
     if (request->discard)
         undo_forget(op);
     else if (!(revert.undo = undo_begin(op, error)))
         return FALSE;
-    return carry_out(&revert, snapshot, error) &&
+    return carry_out(&revert, snapshot, error) && comeback_begin(&revert.comeback, error) &&
            op_commit(op, error, "revert to '%s'%s%s", request->name,
                      request->delete_children ? ", its descendants deleted" : "",
-                     request->discard ? ", nothing kept" : "");
+                     request->discard ? ", nothing kept" : "") &&
+           comeback_run(&revert.comeback, error);
 }
 
 static gboolean revert_undo(Op *op, GError **error)

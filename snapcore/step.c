@@ -78,8 +78,11 @@ static gboolean new_file_finish(const Step *step, Backend *backend, GError **err
 static gboolean put_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
     gboolean there = file_exists(step->path);
-    return (!there || file_exists(step->keep) || file_publish(step->path, step->keep, error)) &&
-           file_make_like(step->temp, there ? step->path : step->like, step->mode, error) &&
+    if (there && !file_exists(step->keep) && !file_publish(step->path, step->keep, error))
+        return FALSE;
+    if (!step->source)
+        return file_remove(step->path, error);
+    return file_make_like(step->temp, there ? step->path : step->like, step->mode, error) &&
            file_copy_into(step->source, step->temp, error) && file_rename_over(step->temp, step->path, error);
 }
 
@@ -259,7 +262,7 @@ static const StepClass classes[] = {
     [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE, 0},
     [STEP_FILE] = {"file", file_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY] = {"copy", copy_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE | NEEDS_SOURCE},
-    [STEP_PUT] = {"put", put_do, put_undo, put_finish, FALSE, NEEDS_FILE | NEEDS_SOURCE | NEEDS_KEEP},
+    [STEP_PUT] = {"put", put_do, put_undo, put_finish, FALSE, NEEDS_FILE | NEEDS_KEEP},
     [STEP_CHECKPOINT] = {"checkpoint", checkpoint_do, tag_undo, NULL, TRUE, NEEDS_TAG},
     [STEP_TAG] = {"tag", tag_do, tag_undo, NULL, TRUE, NEEDS_TAG},
     [STEP_KEEP] = {"keep", tag_do, tag_undo, tag_undo, TRUE, NEEDS_TAG},

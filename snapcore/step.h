@@ -17,7 +17,7 @@ typedef enum {
     STEP_FREEZE, /* take the write bits of path; undo: set mode again */
     STEP_FILE,   /* make the empty file path by way of temp; undo: take both away; finish: temp */
     STEP_COPY,   /* the same, with what is in source */
-    STEP_PUT, /* let the content of path be that of source, by way of temp; keep: the old file, for the undo */
+    STEP_PUT, /* let the content of path be that of source, by way of temp (NULL: remove it); keep: the old file, for the undo */
     STEP_CHECKPOINT, /* a running machine is going to take internal snapshot tag of path; undo: delete it */
     STEP_TAG,        /* take internal snapshot tag of path; undo: delete it */
     STEP_KEEP,       /* the same, only for the time of the operation: undo and finish delete it */
