@@ -22,6 +22,6 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec);
 gboolean online_find(Backend *backend, const MachineSpec *spec, GCancellable *cancel, Machine **ret_machine,
                      GError **error);
 
-/* MachineBackend.start. start.c */
+/* MachineBackend.start. machine_start.c */
 gboolean online_start(Backend *backend, const MachineStart *start, GCancellable *cancel,
                       Machine **ret_machine, DomainDef **ret_def, GPtrArray **ret_notes, GError **error);

@@ -124,6 +124,36 @@ START_TEST(test_it_outlives_who_started_it)
 }
 END_TEST
 
+/* As snapcore does it. */
+START_TEST(test_as_a_machine)
+{
+    g_auto(StartWorld) w = WORLD("machine");
+    g_autoptr(DomainDef) def = NULL;
+    g_autoptr(GPtrArray) notes = NULL;
+    GError *error = NULL;
+    RunState state = RUN_UNKNOWN;
+    Backend *backend = online_backend_new(NULL, w.run);
+    Machine *machine = NULL;
+    ASSERT_OK(backend->machines->start(backend, &w.start, NULL, &machine, &def, &notes, &error), error);
+    ASSERT_OK(machine->ops->run_state(machine, &state, &error), error);
+    ck_assert_int_eq(state, RUN_RUNNING);
+    machine_free(machine); /* a connection, no more */
+    g_autoptr(Guest) guest = world_guest(&w);
+    guest_wait(guest, 2);
+    g_clear_pointer(&guest, guest_free);
+    MachineDisk disks[] = {{"vda", w.disks.vda, FALSE}, {"vdb", w.disks.vdb, FALSE}};
+    g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof *disks);
+    g_array_append_vals(all, disks, 2);
+    MachineSpec spec = {.name = def->name, .uuid = def->uuid, .disks = all};
+    ASSERT_OK(backend->machines->find(backend, &spec, NULL, &machine, &error), error);
+    ck_assert_ptr_nonnull(machine);
+    ASSERT_OK(machine->ops->destroy(machine, NULL, &error), error);
+    machine_free(machine);
+    backend->ops->free(backend);
+    expect_nothing_left(&w);
+}
+END_TEST
+
 /* --- memory --- */
 
 /* As `save` does: the memory into a save image, the machine's end. */
@@ -459,6 +489,7 @@ int main(void)
     tcase_add_test(tcase, test_the_definition_is_pinned);
     tcase_add_test(tcase, test_paused_does_nothing);
     tcase_add_test(tcase, test_it_outlives_who_started_it);
+    tcase_add_test(tcase, test_as_a_machine);
     tcase_add_loop_test(tcase, test_memory_goes_on, 0, 2);
     tcase_add_test(tcase, test_memory_that_does_not_fit);
     tcase_add_test(tcase, test_a_checkpoint);
