@@ -153,7 +153,7 @@ const CommandSpec ctl_commands[] = {
      "FILE",
      TRUE,
      DOCUMENT_NEVER,
-     "start the machine where save, or virsh save, left it; FILE goes then",
+     "start the machine where save, or virsh save, left it, as long as its disks are as they were then",
      "restore /var/tmp/fedora.save",
      {{0}},
      .power = POWER_RESTORE},

@@ -39,7 +39,8 @@ static Spec spec_of(const Domain *domain, const Plan *plan)
         const Layer *layer = domain_active_layer(domain, disk);
         if (!layer || !layer_is_local(layer))
             continue;
-        const MachineDisk each = {disk->target, switched(plan, disk->target, layer->path), disk->readonly};
+        const MachineDisk each = {disk->target, switched(plan, disk->target, layer->path),
+                                  disk->readonly || disk->transient};
         g_array_append_val(spec.disks, each);
     }
     spec.spec = (MachineSpec){.name = domain->def->name,

@@ -214,7 +214,7 @@ START_TEST(image_in_use)
     const char *before = fingerprint(w, w->images);
     Holder writer = hold(w, image(w, "web-vdb.qcow2"), "qcow2", FALSE);
     command_fails(w, "web", EBUSY, "create two");
-    ck_has(text_of(w, "web/log"), "running");
+    ck_has(text_of(w, "web/log"), "a program writes its image");
     command_fails(w, "web", EBUSY, "revert one");
     command_fails(w, "web", EBUSY, "delete one");
     command_fails(w, "web", EBUSY,
