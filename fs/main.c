@@ -51,13 +51,8 @@ static Engine *open_engine(const Options *options, const char *store, const char
         .backing_dirs = options->backing,
         .mountpoint = mountpoint,
     };
-<<<<<<< HEAD
-    g_autofree char *qmp = options_qmp(options);
-    return core_engine_new(&core, online_backend_new(NULL, qmp), error);
-=======
     g_autofree char *sockets = options_qmp(options);
     return core_engine_new(&core, online_backend_new(NULL, sockets), error);
->>>>>>> fsx
 }
 
 typedef struct {
