@@ -139,7 +139,7 @@ static Snapshot *add_snapshot(Import *import, const ImportNode *node, GError **e
     Snapshot *snapshot = domain_add_snapshot(domain, def->name, def->creation_time);
     snapshot->description = g_strdup(def->description);
     snapshot->state = def->state;
-    snapshot->memory = def->memory;
+    snapshot_set_memory(snapshot, def->memory, def->memory_file);
     snapshot->parent = import_node_parent(node);
     g_autofree char *xml =
         take_states(import, snapshot, def, error) ? op_snapshot_text(snapshot, def, error) : NULL;

@@ -24,6 +24,15 @@ static void snapshot_free(Snapshot *snapshot)
     g_free(snapshot);
 }
 
+void snapshot_set_memory(Snapshot *snapshot, SnapMode mode, const char *file)
+{
+    FileLook look;
+    snapshot->memory = mode;
+    if (mode == MODE_EXTERNAL && g_strcmp0(file, snapshot->memory_file.path) != 0)
+        side_file_set(&snapshot->memory_file, file, file && file_look(file, &look, NULL) ? &look.id : NULL,
+                      FALSE);
+}
+
 void side_file_set(SideFile *file, const char *path, const FileId *id, gboolean made)
 {
     char *copy = g_strdup(path);

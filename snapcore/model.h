@@ -151,6 +151,8 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time);
 void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag);
 void snapshot_clear_disks(Snapshot *snapshot);
 /* Let @file be the file at @path (NULL: none) with that identity. */
+/* The memory state that the snapshot's document speaks of: @file NULL, or a save image that is there, or will be, and is its user's. */
+void snapshot_set_memory(Snapshot *snapshot, SnapMode mode, const char *file);
 void side_file_set(SideFile *file, const char *path, const FileId *id, gboolean made);
 void domain_add_leftover(Domain *domain, const char *path, const FileId *id);
 /* Make an empty undo state, in the place of another one; its disks are added with snapshot_add_disk. */

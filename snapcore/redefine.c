@@ -144,7 +144,7 @@ static void take_fields(Snapshot *snapshot, const SnapshotDef *def, Domain *doma
     g_free(snapshot->description);
     snapshot->description = g_strdup(def->description);
     snapshot->state = def->state;
-    snapshot->memory = def->memory;
+    snapshot_set_memory(snapshot, def->memory, def->memory_file);
     snapshot->time = def->creation_time;
     snapshot->parent = def->parent ? domain_find_snapshot(domain, def->parent) : NULL;
     domain_sort_snapshots(domain);
