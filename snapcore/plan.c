@@ -18,8 +18,9 @@ struct Plan {
     GPtrArray *switches; /* of PlanSwitch */
     gboolean has_machine;
     PlanMachine machine;
-    gboolean asked;     /* a machine may have been told to switch */
-    gboolean found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
+    gboolean asked; /* a machine may have been told to switch */
+    gboolean
+        found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
     gboolean prepared;  /* the journal is there, steps may have been done */
     gboolean cut_short; /* a child was ended in the middle of a step */
     gboolean committed;
