@@ -55,24 +55,6 @@ static gboolean outcome_is_known(const GError *why)
     return code != ECONNRESET && code != EPROTO && code != EINTR && code != ETIMEDOUT;
 }
 
-/* The machine as it is now, the old connection being of no use; *ret_happened. */
-static gboolean ask_again(Taking *taking, gboolean *ret_happened, GError **error)
-{
-    Op *op = taking->op;
-    Core *core = op->core;
-    Machine *machine = NULL;
-    g_mutex_lock(&core->lock);
-    g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
-    g_mutex_unlock(&core->lock);
-    if (!machines_answer(core, shown, op->plan, &machine, error))
-        return FALSE;
-    machine_free(op->machine);
-    op->machine = machine;
-    taking->machine = machine;
-    *ret_happened = plan_committed(op->plan);
-    return TRUE;
-}
-
 static gboolean change_disks(Taking *taking, GError **error)
 {
     g_autoptr(GError) why = NULL;
@@ -86,8 +68,9 @@ static gboolean change_disks(Taking *taking, GError **error)
         (void)plan_answer_no(op->plan, NULL); /* if that fails the plan is stuck, and asks later */
     } else {
         g_autoptr(GError) unknown = NULL;
-        if (!ask_again(taking, &happened, &unknown))
+        if (!op_ask_again(op, &happened, &unknown))
             g_prefix_error(&why, "whether it has happened is not known (%s): ", unknown->message);
+        taking->machine = op->machine;
     }
     if (happened)
         return TRUE;
