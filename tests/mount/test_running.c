@@ -12,7 +12,7 @@
 #include "guest_look.h"
 #include "machine.h"
 
-enum { SECONDS = 60, MIB = 8, RING = 70 /* steps after which nothing of before is left on a disk */ };
+enum { SECONDS = 20, MIB = 8, RING = 70 /* steps after which nothing of before is left on a disk */ };
 
 /* The domain @name with the guest on two disks; @devices: more elements of it, or NULL. */
 static void define_guest(const World *w, const char *name, const char *devices)
