@@ -39,10 +39,10 @@ static World *web(void)
     return web_with(NULL, NULL);
 }
 
-/* The QEMU of the machine @name, by the socket that is not the daemon's. */
+/* The QEMU of the machine @name. The daemon follows it at the other socket, and works at this one only when asked to. */
 static Guest *join(const World *w, const char *name)
 {
-    return guest_join(in_dir(w, "run/%s.monitor", name));
+    return guest_join(in_dir(w, "run/%s.qmp", name));
 }
 
 static void moves(const World *w, const char *name, guint steps)
