@@ -108,6 +108,37 @@ static guint count_tags(const json_t *info, const char *key, const char *value)
     return n;
 }
 
+gboolean node_has_file(const json_t *info, const char *path)
+{
+    g_autofree char *file = node_path(info);
+    return file && is_same_file(file, path);
+}
+
+gboolean node_is_file(const json_t *info)
+{
+    static const char *const drivers[] = {"file", "host_device", NULL};
+    const char *driver = json_string_value(json_object_get(info, "drv"));
+    return driver && g_strv_contains(drivers, driver);
+}
+
+const char *running_layer(json_t *nodes, const char *path, GError **error)
+{
+    const char *found = NULL, *name;
+    json_t *info;
+    json_object_foreach (nodes, name, info) {
+        if (node_is_file(info) || !node_has_file(info, path))
+            continue;
+        if (found) {
+            snap_set_error(error, EBUSY, "the running QEMU has '%s' open more than once", path);
+            return NULL;
+        }
+        found = name;
+    }
+    if (!found)
+        snap_set_error(error, ENODEV, "the running QEMU does not have '%s' open", path);
+    return found;
+}
+
 guint node_count_tags(const json_t *info, const char *tag)
 {
     return count_tags(info, "name", tag);

@@ -44,8 +44,15 @@ RunningDisk *running_disk_of(const Running *running, const char *path);
 /* All block nodes: name -> what QEMU says of it. What that costs grows with the depth of chains, slowly. */
 json_t *running_nodes(Running *running, const QmpWait *wait, GError **error);
 
+/* The node among @nodes, their own string, that has the image @path. EBUSY: several have; ENODEV: none. */
+const char *running_layer(json_t *nodes, const char *path, GError **error);
+
 /* The local file below the node that @info tells about. Caller frees; NULL: none. */
 char *node_path(const json_t *info);
+
+/* Is it the file @path; is it one without an image format on it? */
+gboolean node_has_file(const json_t *info, const char *path);
+gboolean node_is_file(const json_t *info);
 
 /* How many internal snapshots called @tag the image of the node has. */
 guint node_count_tags(const json_t *info, const char *tag);
@@ -81,3 +88,6 @@ gboolean running_tag_delete(Backend *backend, const char *path, const char *tag,
 gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_thaw(Machine *machine, GError **error);
 gboolean running_screenshot(Machine *machine, const char *path, GError **error);
+gboolean running_merge(Machine *machine, const MachineMerge *merge, GCancellable *cancel, GError **error);
+gboolean running_merge_stop(Machine *machine, GError **error);
+gboolean running_close_images(Machine *machine, const GPtrArray *paths, GError **error);
