@@ -226,7 +226,16 @@ static gboolean record(const Capture *capture, const SideFile *from, SideFile *t
     return TRUE;
 }
 
-/* Without a display, or a picture, the empty file goes with the plan's temporary ones. */
+/* Into the file that the plan has made, and takes away again if it is undone. */
+static gboolean draw(const Op *op, const char *path, GError **error)
+{
+    g_autofree char *drawn = g_strconcat(path, ".new", NULL);
+    gboolean ok =
+        op->machine->ops->screenshot(op->machine, drawn, error) && file_copy_into(drawn, path, error);
+    return file_remove(drawn, NULL) && ok;
+}
+
+/* Without a display, or a picture, there is no such file. */
 static void take_picture(Capture *capture)
 {
     Op *op = capture->op;
@@ -234,7 +243,7 @@ static void take_picture(Capture *capture)
     if (!capture->screenshot.path)
         return;
     g_autofree char *path = store_side_file(op->core->store, op->domain->name, &capture->screenshot);
-    if (op->machine->ops->screenshot(op->machine, path, &why))
+    if (draw(op, path, &why))
         return;
     if (snap_errno(why) != ENOENT)
         core_log(op->core, op->domain->name, "no picture: %s", why->message);
