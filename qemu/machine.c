@@ -6,9 +6,17 @@
 #include "error.h"
 #include "machine_parts.h"
 
+#define SETTLE_MS 20
+
 static Running *running_of(Machine *machine)
 {
     return (Running *)machine;
+}
+
+gboolean is_unknown(const GError *error)
+{
+    return error->code == ECONNRESET || error->code == EPROTO || error->code == EINTR ||
+           error->code == ETIMEDOUT;
 }
 
 gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error)
@@ -44,11 +52,30 @@ gboolean running_pause(Machine *machine, GError **error)
     return command(machine, "stop", error);
 }
 
-/* To one that runs it would be a stop as well: others are told of one. */
+/* QEMU's word when a migration has ended in name, and takes some moments to let go. */
+static gboolean await_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
+{
+    guint64 seen = 0;
+    g_autofree char *status = NULL;
+    do {
+        g_clear_pointer(&status, g_free);
+        if (!running_status(running, &status, wait, error))
+            return FALSE;
+        if (strcmp(status, "finish-migrate") != 0) {
+            *ret_status = g_steal_pointer(&status);
+            return TRUE;
+        }
+    } while (qmp_wait_event(running->qmp, &seen, SETTLE_MS, wait, error));
+    return FALSE;
+}
+
+/* `cont` to one that runs would tell others of a stop. */
 gboolean running_resume(Machine *machine, GError **error)
 {
-    RunState state;
-    return do_run_state(machine, &state, error) && (state == RUN_RUNNING || command(machine, "cont", error));
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    g_autofree char *status = NULL;
+    return await_settled(running_of(machine), &status, &wait, error) &&
+           (strcmp(status, "running") == 0 || command(machine, "cont", error));
 }
 
 static gboolean do_shutdown(Machine *machine, GError **error)
@@ -97,12 +124,16 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .destroy = running_destroy,
         .active_path = do_active_path,
         .change = running_change,
+        .memory_save = running_memory_save,
+        .checkpoint_save = running_checkpoint_save,
+        .checkpoint_load = running_checkpoint_load,
         .free = do_free,
     };
     Running *running = g_new0(Running, 1);
     running->offline = online->offline;
     running->ops = *online->offline->ops;
     running->ops.free = free_backend;
+    running->ops.tag_delete = running_tag_delete;
     running->machine.backend = (Backend){.ops = &running->ops, .self = online->offline->self};
     running->machine.ops = &ops;
     running->qmp = qmp;

@@ -102,13 +102,6 @@ static gboolean add_item(Change *change, const MachineChange *item, GError **err
     return FALSE;
 }
 
-/* Was something sent that may have been done or not? */
-static gboolean is_unknown(const GError *error)
-{
-    return error->code == ECONNRESET || error->code == EPROTO || error->code == EINTR ||
-           error->code == ETIMEDOUT;
-}
-
 /* Nothing was changed: let go of the overlays. If that cannot be, it is not known any more. */
 static void take_back(Change *change, GError **why)
 {

@@ -98,14 +98,24 @@ char *node_path(const json_t *info)
     return filename ? qmp_block_path(filename) : NULL;
 }
 
-guint node_count_tags(const json_t *info, const char *tag)
+static guint count_tags(const json_t *info, const char *key, const char *value)
 {
     json_t *tags = json_object_get(json_object_get(info, "image"), "snapshots"), *each;
     guint n = 0;
     size_t i;
     json_array_foreach (tags, i, each)
-        n += g_strcmp0(json_string_value(json_object_get(each, "name")), tag) == 0;
+        n += g_strcmp0(json_string_value(json_object_get(each, key)), value) == 0;
     return n;
+}
+
+guint node_count_tags(const json_t *info, const char *tag)
+{
+    return count_tags(info, "name", tag);
+}
+
+gboolean node_has_tag_id(const json_t *info, const char *id)
+{
+    return count_tags(info, "id", id) > 0;
 }
 
 /* Is it the one that we would have made for @disk; else, is it the one with this disk's file? */

@@ -50,6 +50,9 @@ char *node_path(const json_t *info);
 /* How many internal snapshots called @tag the image of the node has. */
 guint node_count_tags(const json_t *info, const char *tag);
 
+/* Has it one with this id? QEMU takes an id for a name. */
+gboolean node_has_tag_id(const json_t *info, const char *id);
+
 /* Name of the node on top of @disk now. Caller frees. */
 char *running_node(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error);
 
@@ -59,6 +62,9 @@ char *running_top(Running *running, RunningDisk *disk, const json_t *nodes, cons
 
 /* --- the operations --- */
 
+/* Was something sent that may have been done or not? machine.c */
+gboolean is_unknown(const GError *error);
+
 /* *ret_status: QEMU's word ("running", "paused", "postmigrate", ...); caller frees. machine.c */
 gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error);
 
@@ -66,3 +72,9 @@ gboolean running_pause(Machine *machine, GError **error);
 gboolean running_resume(Machine *machine, GError **error);
 gboolean running_change(Machine *machine, const GArray *changes, GError **error);
 gboolean running_destroy(Machine *machine, GCancellable *cancel, GError **error);
+gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what, GError **error);
+gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error);
+gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
+                             GCancellable *cancel, GError **error);
+gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                            GError **error);

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Checkpoints: memory and disks together, inside the images (facts/qemu.md B3), and the deletion of any tag of an image that
+ * only this QEMU can write.
+ *
+ * QEMU takes a tag's id for its name, replaces what is there already, and stops the guest before it looks whether there is
+ * something to load: so it is looked at here, before. The jobs have no time limit: QEMU answers nobody while they work,
+ * however much memory there is.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "error.h"
+#include "machine_parts.h"
+#include "qmp_job.h"
+
+#define FILE_NODE "domsnapfs-memory" /* of a file of its own that holds the memory */
+
+typedef struct {
+    Running *running;
+    const MachineCheckpoint *what;
+    QmpWait wait;
+    json_t *nodes;   /* that QEMU has */
+    json_t *devices; /* names of the nodes that take part, the first one holds the memory */
+} Checkpoint;
+
+static void checkpoint_clear(Checkpoint *checkpoint)
+{
+    json_decref(checkpoint->nodes);
+    json_decref(checkpoint->devices);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Checkpoint, checkpoint_clear)
+
+static void remove_file_node(Checkpoint *checkpoint)
+{
+    (void)qmp_do(checkpoint->running->qmp, "blockdev-del", json_pack("{s:s}", "node-name", FILE_NODE),
+                 &checkpoint->wait, NULL);
+}
+
+/* One that a daemon has left when it died would be in the way. */
+static gboolean add_file_node(Checkpoint *checkpoint, GError **error)
+{
+    json_t *options = json_pack("{s:s, s:s, s:n, s:{s:s, s:s}}", "driver", "qcow2", "node-name", FILE_NODE,
+                                "backing", "file", "driver", "file", "filename", checkpoint->what->file);
+    remove_file_node(checkpoint);
+    if (!qmp_do(checkpoint->running->qmp, "blockdev-add", options, &checkpoint->wait, error))
+        return FALSE;
+    json_array_append_new(checkpoint->devices, json_string(FILE_NODE));
+    return TRUE;
+}
+
+static gboolean add_disks(Checkpoint *checkpoint, GError **error)
+{
+    const char *const *targets = checkpoint->what->targets;
+    for (guint i = 0; targets && targets[i]; i++) {
+        RunningDisk *disk = running_disk(checkpoint->running, targets[i], error);
+        g_autofree char *top =
+            disk ? running_top(checkpoint->running, disk, checkpoint->nodes, &checkpoint->wait, error) : NULL;
+        if (!top)
+            return FALSE;
+        json_array_append_new(checkpoint->devices, json_string(top));
+    }
+    if (json_array_size(checkpoint->devices) > 0)
+        return TRUE;
+    snap_set_error(error, EINVAL, "nothing takes part in the checkpoint");
+    return FALSE;
+}
+
+/* Each image that takes part must have the tag as often as @n says, and none with that for its id. */
+static gboolean check_tags(Checkpoint *checkpoint, guint n, GError **error)
+{
+    const char *tag = checkpoint->what->tag;
+    size_t i;
+    json_t *each;
+    json_array_foreach (checkpoint->devices, i, each) {
+        const json_t *info = json_object_get(checkpoint->nodes, json_string_value(each));
+        const char *file = json_string_value(json_object_get(info, "file"));
+        guint found = node_count_tags(info, tag);
+        if (found != n)
+            snap_set_error(error,
+                           n == 0       ? EEXIST
+                           : found == 0 ? ENOENT
+                                        : EINVAL,
+                           "'%s' has %u internal snapshots called '%s' instead of %u", file, found, tag, n);
+        else if (node_has_tag_id(info, tag))
+            snap_set_error(error, EINVAL, "'%s' has an internal snapshot with the id '%s', which is no name",
+                           file, tag);
+        else
+            continue;
+        return FALSE;
+    }
+    return TRUE;
+}
+
+static gboolean prepare(Checkpoint *checkpoint, guint n_tags, GError **error)
+{
+    if (checkpoint->what->file && !add_file_node(checkpoint, error))
+        return FALSE;
+    checkpoint->nodes = running_nodes(checkpoint->running, &checkpoint->wait, error);
+    return checkpoint->nodes && add_disks(checkpoint, error) && check_tags(checkpoint, n_tags, error);
+}
+
+static gboolean run_job(Checkpoint *checkpoint, const char *command, gboolean memory, GError **error)
+{
+    g_autofree char *uuid = g_uuid_string_random(), *id = g_strconcat("domsnapfs-", uuid, NULL);
+    QmpWait wait = qmp_wait(0, NULL);
+    json_t *arguments = json_pack("{s:s, s:O}", "tag", checkpoint->what->tag, "devices", checkpoint->devices);
+    if (arguments && memory)
+        json_object_set(arguments, "vmstate", json_array_get(checkpoint->devices, 0));
+    return qmp_job_run(checkpoint->running->qmp, command, arguments, &(QmpJobSpec){.id = id}, &wait, error);
+}
+
+/* It was seen that no image had the tag, so whoever has it now got it from us. */
+static void take_back(Checkpoint *checkpoint, GError **why)
+{
+    g_autoptr(GError) left = NULL;
+    if (!is_unknown(*why) && (*why)->code != EEXIST && !run_job(checkpoint, "snapshot-delete", FALSE, &left))
+        g_prefix_error(why, "%s, after: ", left->message);
+}
+
+static gboolean save(Checkpoint *checkpoint, GError **error)
+{
+    GError *why = NULL;
+    if (!prepare(checkpoint, 0, error))
+        return FALSE;
+    if (run_job(checkpoint, "snapshot-save", TRUE, &why))
+        return TRUE;
+    take_back(checkpoint, &why);
+    g_propagate_error(error, why);
+    return FALSE;
+}
+
+gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what, GError **error)
+{
+    g_auto(Checkpoint)
+        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), NULL, json_array()};
+    gboolean ok = save(&checkpoint, error);
+    checkpoint.wait = qmp_wait(COMMAND_MS, NULL);
+    if (what->file)
+        remove_file_node(&checkpoint);
+    return ok;
+}
+
+gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error)
+{
+    g_auto(Checkpoint)
+        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), NULL, json_array()};
+    gboolean ok = prepare(&checkpoint, 1, error) && run_job(&checkpoint, "snapshot-load", TRUE, error);
+    checkpoint.wait = qmp_wait(COMMAND_MS, NULL);
+    if (what->file)
+        remove_file_node(&checkpoint);
+    return ok;
+}
+
+static gboolean delete_tag(Running *running, RunningDisk *disk, const char *tag, GError **error)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    g_autoptr(json_t) nodes = running_nodes(running, &wait, error);
+    g_autofree char *top = nodes ? running_top(running, disk, nodes, &wait, error) : NULL;
+    if (!top)
+        return FALSE;
+    guint found = node_count_tags(json_object_get(nodes, top), tag);
+    if (found > 1)
+        snap_set_error(error, EINVAL, "'%s' has more than one internal snapshot called '%s'", disk->path,
+                       tag);
+    if (found != 1)
+        return found == 0;
+    return qmp_do(running->qmp, "blockdev-snapshot-delete-internal-sync",
+                  json_pack("{s:s, s:s}", "device", top, "name", tag), &wait, error);
+}
+
+gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
+                            GError **error)
+{
+    Running *running = (Running *)backend;
+    RunningDisk *disk = running_disk_of(running, path);
+    if (disk)
+        return delete_tag(running, disk, tag, error);
+    return running->offline->ops->tag_delete(running->offline, path, tag, cancel, error);
+}
