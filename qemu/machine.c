@@ -123,10 +123,13 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .shutdown = do_shutdown,
         .destroy = running_destroy,
         .active_path = do_active_path,
+        .freeze = running_freeze,
+        .thaw = running_thaw,
         .change = running_change,
         .memory_save = running_memory_save,
         .checkpoint_save = running_checkpoint_save,
         .checkpoint_load = running_checkpoint_load,
+        .screenshot = running_screenshot,
         .free = do_free,
     };
     Running *running = g_new0(Running, 1);

@@ -78,3 +78,6 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
                              GCancellable *cancel, GError **error);
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                             GError **error);
+gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
+gboolean running_thaw(Machine *machine, GError **error);
+gboolean running_screenshot(Machine *machine, const char *path, GError **error);

@@ -138,6 +138,18 @@ gboolean qmp_getfd(Qmp *qmp, const char *name, int fd, const QmpWait *wait, GErr
     return answer != NULL;
 }
 
+gboolean qmp_add_fd(Qmp *qmp, int fd, gint64 *ret_set, const QmpWait *wait, GError **error)
+{
+    g_autoptr(json_t) answer = run(qmp, "add-fd", json_object(), fd, wait, error);
+    const json_t *set = json_object_get(answer, "fdset-id");
+    if (answer && !json_is_integer(set))
+        snap_set_error(error, EPROTO, "QEMU add-fd: its answer has no number");
+    if (!json_is_integer(set))
+        return FALSE;
+    *ret_set = json_integer_value(set);
+    return TRUE;
+}
+
 static gboolean wait_event_locked(Qmp *qmp, guint64 *seen, guint ms, const QmpWait *wait, GError **error)
 {
     static const char *const what = "waiting for QEMU";

@@ -80,6 +80,12 @@ gboolean qmp_do(Qmp *qmp, const char *command, json_t *arguments, const QmpWait 
  */
 gboolean qmp_getfd(Qmp *qmp, const char *name, int fd, const QmpWait *wait, GError **error);
 
+/*
+ * The same as a set of its own, *ret_set, for commands that open "/dev/fdset/SET": until `remove-fd`. It must be open in the
+ * mode in which the command opens it.
+ */
+gboolean qmp_add_fd(Qmp *qmp, int fd, gint64 *ret_set, const QmpWait *wait, GError **error);
+
 /* QEMU's version, major * 10000 + minor * 100 + micro. */
 guint qmp_version(const Qmp *qmp);
 

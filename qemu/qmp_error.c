@@ -35,6 +35,8 @@ static const Meaning texts[] = {
     {"Cannot find", ENOENT},
     {"No block device node", ENOENT},
     {"Failed to find", ENOENT},
+    {"no console", ENOENT}, /* a machine without a display */
+    {"no surface", ENOENT},
 };
 
 static int code_of(const char *class, const char *text)

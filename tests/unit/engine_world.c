@@ -20,7 +20,8 @@ World *world_new(char *dir)
 void world_open(World *world)
 {
     g_autoptr(GError) error = NULL;
-    world->engine = core_engine_new(&world->options, spy_new(offline_backend_new(NULL)), &error);
+    Backend *backend = world->run ? online_backend_new(NULL, world->run) : offline_backend_new(NULL);
+    world->engine = core_engine_new(&world->options, spy_new(backend), &error);
     ck_assert_msg(world->engine != NULL, "open: %s", error ? error->message : "?");
     Core *core = (Core *)world->engine;
     g_mutex_lock(&core->lock);
@@ -48,6 +49,7 @@ void world_free(World *world)
     remove_tree(world->dir);
     g_free((char *)world->options.store);
     g_free(world->images);
+    g_free(world->run);
     g_free(world->dir);
     g_free(world);
 }

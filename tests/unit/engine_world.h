@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the tests of the engine share: a world, that is a store and images in one directory, an engine over the real
- * offline backend, and ways to look at everything that a state consists of.
+ * backend, and ways to look at everything that a state consists of. (running_world.h: with machines that run.)
  *
  * Between the engine and the backend stands a spy that only passes calls on. It can be told to end the process, to
  * fail, or to wait at the n-th point; the file operations by which the store and new layers change (rename, link,
- * unlink, chmod, pwrite) are such points too, because this program's own definitions of them come before the C library's.
+ * unlink, chmod, pwrite) and commands to a QEMU (sendmsg) are such points too, because this program's own definitions of
+ * them come before the C library's.
  */
 #pragma once
 
@@ -13,11 +14,13 @@
 #include "core.h"
 #include "images.h"
 #include "offline.h"
+#include "online.h"
 #include "op.h"
 
 typedef struct {
     char *dir;    /* everything is below it: store/, img/ */
     char *images; /* dir/img */
+    char *run;    /* directory of the machines' sockets; NULL: the offline backend, no machine runs */
     CoreOptions options;
     Engine *engine; /* NULL: closed */
 } World;
