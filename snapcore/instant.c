@@ -73,14 +73,35 @@ static gboolean ask_again(Taking *taking, gboolean *ret_happened, GError **error
     return TRUE;
 }
 
-static gboolean change_disks(Taking *taking, GError **error)
+/* Those of the changes that take internal snapshots; or, if not @tags, those that switch to overlays. */
+static GArray *changes_of(const Instant *instant, gboolean tags)
+{
+    GArray *some = g_array_new(FALSE, FALSE, sizeof(MachineChange));
+    for (guint i = 0; i < instant->changes->len; i++) {
+        const MachineChange *change = &g_array_index(instant->changes, MachineChange, i);
+        if ((change->tag != NULL) == tags)
+            g_array_append_val(some, *change);
+    }
+    return some;
+}
+
+/* Tags alone can be taken back at any time: nothing is asked. */
+static gboolean take_tags(const Taking *taking, GError **error)
+{
+    g_autoptr(GArray) tags = changes_of(taking->instant, TRUE);
+    return tags->len == 0 || taking->machine->ops->change(taking->machine, tags, error);
+}
+
+static gboolean change_disks(Taking *taking, const GArray *changes, GError **error)
 {
     g_autoptr(GError) why = NULL;
     Op *op = taking->op;
     gboolean happened = FALSE;
+    if (changes->len == 0)
+        return TRUE;
     if (!plan_ask(op->plan, error))
         return FALSE;
-    if (taking->machine->ops->change(taking->machine, taking->instant->changes, &why))
+    if (taking->machine->ops->change(taking->machine, changes, &why))
         return TRUE;
     if (outcome_is_known(why)) {
         (void)plan_answer_no(op->plan, NULL); /* if that fails the plan is stuck, and asks later */
@@ -97,27 +118,55 @@ static gboolean change_disks(Taking *taking, GError **error)
 
 /* --- all of it --- */
 
-static gboolean stands_still(const Instant *instant)
+static gboolean freeze(Taking *taking, GError **error)
 {
-    return instant->memory == MODE_INTERNAL && instant->changes->len > 0;
+    if (taking->instant->quiesce && !taking->machine->ops->freeze(taking->machine, taking->op->cancel, error))
+        return FALSE;
+    taking->frozen = taking->instant->quiesce;
+    return TRUE;
+}
+
+/* All disks in one transaction. */
+static gboolean take_disks(Taking *taking, GError **error)
+{
+    return freeze(taking, error) && change_disks(taking, taking->instant->changes, error);
+}
+
+/* While the machine stands: memory and internal disks, then the others. */
+static gboolean take_checkpoint(Taking *taking, GError **error)
+{
+    const GArray *changes = taking->instant->changes;
+    return (changes->len == 0 || taking->machine->ops->pause(taking->machine, error)) &&
+           save_checkpoint(taking, error) && change_disks(taking, changes, error);
+}
+
+/*
+ * Once its memory is written the machine has given its images away and can take no internal snapshots any more, only switch
+ * to overlays: those come first, and the machine stands from then on.
+ */
+static gboolean take_memory(Taking *taking, GError **error)
+{
+    Machine *machine = taking->machine;
+    g_autoptr(GArray) overlays = changes_of(taking->instant, FALSE);
+    gboolean has_tags = overlays->len < taking->instant->changes->len;
+    if (has_tags && taking->instant->live) {
+        snap_set_error(error, EOPNOTSUPP, "live: disks that are internal need a machine that stands");
+        return FALSE;
+    }
+    return (!has_tags || (machine->ops->pause(machine, error) && take_tags(taking, error))) &&
+           save_memory(taking, error) && change_disks(taking, overlays, error);
 }
 
 static gboolean take(Taking *taking, GError **error)
 {
-    const Instant *instant = taking->instant;
-    Machine *machine = taking->machine;
-    if (instant->quiesce) {
-        if (!machine->ops->freeze(machine, taking->op->cancel, error))
-            return FALSE;
-        taking->frozen = TRUE;
+    switch (taking->instant->memory) {
+    case MODE_EXTERNAL:
+        return take_memory(taking, error);
+    case MODE_INTERNAL:
+        return take_checkpoint(taking, error);
+    default:
+        return take_disks(taking, error);
     }
-    if (stands_still(instant) && !machine->ops->pause(machine, error))
-        return FALSE;
-    if (instant->memory == MODE_EXTERNAL && !save_memory(taking, error))
-        return FALSE;
-    if (instant->memory == MODE_INTERNAL && !save_checkpoint(taking, error))
-        return FALSE;
-    return instant->changes->len == 0 || change_disks(taking, error);
 }
 
 /* As it was before, or ended. What fails here cannot take the snapshot back: the log says it. */
@@ -148,7 +197,14 @@ gboolean instant_take(Op *op, const Instant *instant, GError **error)
         snap_set_error(error, EBUSY, "quiesce: the machine is paused, its agent cannot answer");
         return FALSE;
     }
-    gboolean ok = take(&taking, error);
+    g_autoptr(GError) why = NULL;
+    gboolean ok = take(&taking, &why);
+    if (!ok && !outcome_is_known(why) && !plan_asked(op->plan)) {
+        op_find_machine_again(op); /* what is to be undone is undone by who has the images now */
+        taking.machine = op->machine;
+    }
     go_on(&taking, ok);
+    if (why)
+        g_propagate_error(error, g_steal_pointer(&why));
     return ok;
 }
