@@ -70,6 +70,11 @@ static gboolean check_flags(const Capture *capture, const CreateRequest *request
                        "quiesce goes with disk-only: a memory state needs no frozen file systems");
     else if (request->live && capture->instant.memory != MODE_EXTERNAL)
         snap_set_error(error, EOPNOTSUPP, "live needs a running domain and external memory");
+    else if (request->live && has_mode(disks, MODE_INTERNAL))
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "live goes with external disks: an internal state is of a machine that stands while its "
+            "memory is written");
     else
         return TRUE; /* of a domain that is off there is nothing to freeze, and nothing to halt */
     return FALSE;
@@ -277,4 +282,9 @@ gboolean capture_take(Capture *capture, const DomainDef *before, GError **error)
     instant->targets = capture->targets;
     instant->changes = capture->changes;
     return instant_take(capture->op, instant, error);
+}
+
+void capture_end(Capture *capture, gboolean committed)
+{
+    instant_end(capture->op, &capture->instant, committed);
 }

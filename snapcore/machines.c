@@ -86,29 +86,6 @@ void op_forget_machine(Op *op)
     g_clear_pointer(&op->machine, machine_free);
 }
 
-#define ANEW_TRIES 100
-#define ANEW_PAUSE (G_USEC_PER_SEC / 20)
-
-void op_find_machine_again(Op *op)
-{
-    Core *core = op->core;
-    Machine *machine = NULL;
-    gboolean known = FALSE;
-    g_mutex_lock(&core->lock);
-    g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
-    g_mutex_unlock(&core->lock);
-    op_forget_machine(op);
-    for (guint i = 0; !known && i < ANEW_TRIES; i++) {
-        known = machines_find(core, shown, NULL, &machine, NULL);
-        if (!known)
-            g_usleep(ANEW_PAUSE);
-    }
-    if (!machine)
-        return;
-    op->machine = machine;
-    plan_use(op->plan, &machine->backend);
-}
-
 gboolean op_require_off(Op *op, GError **error)
 {
     g_autoptr(Machine) machine = NULL;

@@ -22,12 +22,6 @@ gboolean op_find_machine(Op *op, GError **error);
 /* The machine has ended: steps act on the images themselves again. */
 void op_forget_machine(Op *op);
 
-/*
- * The connection to the machine is of no use any more: connect anew, or, once it has gone, act on the images. Waits some
- * seconds for its end; if nothing is known then, what is to be undone is left to a later operation.
- */
-void op_find_machine_again(Op *op);
-
 /* EBUSY "domain is running" unless it is off. */
 gboolean op_require_off(Op *op, GError **error);
 

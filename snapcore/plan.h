@@ -87,6 +87,9 @@ const GPtrArray *plan_switches(const Plan *plan);
 gboolean plan_ask(Plan *plan, GError **error);
 gboolean plan_asked(const Plan *plan);
 
+/* The machine has died with it under way: what it wrote is mended before anything is undone. */
+void plan_cut_short(Plan *plan);
+
 /* It is known that it has not happened: the plan can be undone. */
 gboolean plan_answer_no(Plan *plan, GError **error);
 
