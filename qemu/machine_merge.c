@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "error.h"
-#include "machine_parts.h"
+#include "machine_nodes.h"
 #include "qmp_job.h"
 
 #define JOB_PREFIX "domsnapfs-merge-" /* and a uuid */
@@ -32,7 +32,7 @@ static gboolean find_nodes(Running *running, Nodes *nodes, const QmpWait *wait, 
     const MachineMerge *merge = nodes->merge;
     RunningDisk *disk = running_disk(running, merge->target, error);
     nodes->nodes = disk ? running_nodes(running, wait, error) : NULL;
-    nodes->root = nodes->nodes ? running_top(running, disk, nodes->nodes, wait, error) : NULL;
+    nodes->root = nodes->nodes ? running_top(running, disk, wait, error) : NULL;
     nodes->top = nodes->root ? running_layer(nodes->nodes, merge->top, error) : NULL;
     if (!nodes->top)
         return FALSE;

@@ -264,25 +264,42 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
     return TRUE;
 }
 
+#define ANSWER_TRIES 100
+#define ANSWER_PAUSE (G_USEC_PER_SEC / 20)
+
+/* A process that dies keeps its images for a moment. */
+static gboolean wait_for_answer(Op *op, const Domain *shown, GError **error)
+{
+    for (guint try = 1;; try++) {
+        g_autoptr(GError) why = NULL;
+        if (machines_answer(op->core, shown, op->plan, &op->machine, &why))
+            return TRUE;
+        if (snap_errno(why) != EBUSY || try >= ANSWER_TRIES) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        g_usleep(ANSWER_PAUSE);
+    }
+}
+
 gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
 {
     Core *core = op->core;
-    Machine *machine = NULL;
     RunState state;
-    if (plan_join(op->plan) &&
-        op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
+    if (plan_join(op->plan) && op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
         if (!decide(core, op->plan, op->machine, FALSE, error))
             return FALSE;
         *ret_happened = plan_committed(op->plan);
         return TRUE;
     }
+    op_forget_machine(op); /* it would keep the next one waiting */
     g_mutex_lock(&core->lock);
     g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
-    if (!machines_answer(core, shown, op->plan, &machine, error))
+    if (!wait_for_answer(op, shown, error))
         return FALSE;
-    machine_free(op->machine);
-    op->machine = machine;
+    if (!op->machine)
+        plan_cut_short(op->plan);
     *ret_happened = plan_committed(op->plan);
     return TRUE;
 }

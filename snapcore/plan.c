@@ -23,7 +23,7 @@ struct Plan {
     gboolean
         found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
     gboolean prepared;  /* the journal is there, steps may have been done */
-    gboolean cut_short; /* a child was ended in the middle of a step */
+    gboolean cut_short; /* a child, or the machine, was ended in the middle of a step */
     gboolean committed;
     gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
@@ -530,6 +530,11 @@ gboolean plan_ask(Plan *plan, GError **error)
         return TRUE;
     (void)plan_answer_no(plan, NULL);
     return FALSE;
+}
+
+void plan_cut_short(Plan *plan)
+{
+    plan->cut_short = TRUE;
 }
 
 gboolean plan_answer_no(Plan *plan, GError **error)

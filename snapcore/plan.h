@@ -102,6 +102,9 @@ const PlanJoin *plan_join(const Plan *plan);          /* NULL: it joins nothing 
 gboolean plan_ask(Plan *plan, GError **error);
 gboolean plan_asked(const Plan *plan);
 
+/* The machine has died with it under way: what it wrote is mended before anything is undone. */
+void plan_cut_short(Plan *plan);
+
 /* It is known that it has not happened: the plan can be undone. */
 gboolean plan_answer_no(Plan *plan, GError **error);
 

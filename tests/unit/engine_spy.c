@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The spy between engine and backend, and this program's own rename, link, unlink and chmod (engine_world.h). */
+/* The spy between engine and backend, and this program's own rename, link, unlink, chmod and sendmsg (engine_world.h). */
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include "engine_world.h"
+#include "machine.h"
 
 static struct {
     GMutex lock;
@@ -140,6 +142,7 @@ static gboolean leave(gboolean ok, const char *path, GError **error)
 
 typedef struct {
     Backend base;
+    MachineBackend machines;
     Backend *real;
 } Spy;
 
@@ -283,7 +286,14 @@ static void spy_let_go(Backend *backend, int fd)
     real->ops->let_go(real, fd);
 }
 
-/* --- its machines --- */
+static void spy_free(Backend *backend)
+{
+    Backend *real = real_of(backend);
+    real->ops->free(real);
+    g_free(backend);
+}
+
+/* --- machines: found and started by the real one, and used without the spy, but for what is sent to them --- */
 
 static gboolean spy_find(Backend *backend, const MachineSpec *spec, GCancellable *cancel,
                          Machine **ret_machine, GError **error)
@@ -299,11 +309,35 @@ static gboolean spy_start(Backend *backend, const MachineStart *start, GCancella
     return real->machines->start(real, start, cancel, ret_machine, ret_def, ret_notes, error);
 }
 
-static void spy_free(Backend *backend)
+static void spy_watch(Backend *backend, const MachineSpec *spec)
 {
     Backend *real = real_of(backend);
-    real->ops->free(real);
-    g_free(backend);
+    real->machines->watch(real, spec);
+}
+
+static void spy_unwatch(Backend *backend, const char *uuid)
+{
+    Backend *real = real_of(backend);
+    real->machines->unwatch(real, uuid);
+}
+
+static void spy_set_told(Backend *backend, MachineTold told, gpointer user)
+{
+    Backend *real = real_of(backend);
+    real->machines->set_told(real, told, user);
+}
+
+static void pass_machines_on(Spy *made)
+{
+    const MachineBackend *real = made->real->machines;
+    if (!real)
+        return;
+    made->machines = (MachineBackend){.find = spy_find,
+                                      .start = spy_start,
+                                      .watch = real->watch ? spy_watch : NULL,
+                                      .unwatch = real->unwatch ? spy_unwatch : NULL,
+                                      .set_told = real->set_told ? spy_set_told : NULL};
+    made->base.machines = &made->machines;
 }
 
 Backend *spy_new(Backend *real)
@@ -330,11 +364,10 @@ Backend *spy_new(Backend *real)
         .set_backing = spy_set_backing,
         .free = spy_free,
     };
-    static const MachineBackend machines = {.find = spy_find, .start = spy_start};
     Spy *made = g_new0(Spy, 1);
     made->base.ops = &ops;
-    made->base.machines = real->machines ? &machines : NULL;
     made->real = real;
+    pass_machines_on(made);
     return &made->base;
 }
 
@@ -388,6 +421,25 @@ ssize_t pwrite(int fd, const void *data, size_t len, off_t offset)
         return -1;
     ssize_t n = syscall(SYS_pwrite64, fd, data, len, offset);
     if (n >= 0)
+        (void)point();
+    return n;
+}
+
+/* Each command to a QEMU; not what GLib sends on sockets of its own. One that fails has broken the connection. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    static const char begin[] = "{\"execute\"";
+    const struct iovec *first = message->msg_iovlen > 0 ? message->msg_iov : NULL;
+    gboolean command =
+        first && first->iov_len >= strlen(begin) && !memcmp(first->iov_base, begin, strlen(begin));
+    int err = command ? point() : 0;
+    if (err) {
+        (void)shutdown(fd, SHUT_RDWR);
+        errno = EPIPE;
+        return -1;
+    }
+    ssize_t n = syscall(SYS_sendmsg, fd, message, flags);
+    if (command && n >= 0)
         (void)point();
     return n;
 }

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the tests of the engine share: a world, that is a store and images in one directory, an engine over the real
- * offline backend, and ways to look at everything that a state consists of.
+ * backend, and ways to look at everything that a state consists of. (running_world.h: with machines that run.)
  *
  * Between the engine and the backend stands a spy that only passes calls on. It can be told to end the process, to
  * fail, or to wait at the n-th point; the file operations by which the store and new layers change (rename, link,
- * unlink, chmod, pwrite) are such points too, because this program's own definitions of them come before the C library's.
+ * unlink, chmod, pwrite) and commands to a QEMU (sendmsg) are such points too, because this program's own definitions of
+ * them come before the C library's.
  */
 #pragma once
 
@@ -13,20 +14,19 @@
 #include "core.h"
 #include "images.h"
 #include "offline.h"
+#include "online.h"
 #include "op.h"
 
 typedef struct {
     char *dir;    /* everything is below it: store/, img/ */
     char *images; /* dir/img */
-    char *run;    /* sockets of machines, over the online backend; NULL: the offline one */
+    char *run;    /* directory of the machines' sockets; NULL: the offline backend, no machine runs */
     CoreOptions options;
     Engine *engine; /* NULL: closed */
 } World;
 
 /* An empty world, open, in the directory @dir (made; the text is taken over). Asserts. */
 World *world_new(char *dir);
-/* One whose machines can run: sockets in @dir/run. */
-World *world_new_online(char *dir);
 void world_free(World *world);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 
@@ -92,7 +92,6 @@ gboolean world_try_delete(World *world, const char *domain, const char *name, De
 void world_delete(World *world, const char *domain, const char *name);
 gboolean world_try_undo(World *world, const char *domain, GError **error);
 void world_undo(World *world, const char *domain);
-void world_power(World *world, const char *domain, PowerAction action);
 /* Let everything be merged that can be, now: without this nothing is. */
 void world_merge(World *world, const char *domain);
 gboolean world_try_rename(World *world, const char *domain, const char *name, const char *to, GError **error);
@@ -160,10 +159,7 @@ void world_assert_define_taken(World *world, const char *xml);
 
 /* --- the spy --- */
 
-/*
- * A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. Its machines are the
- * real ones: nothing is spied on there.
- */
+/* A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. */
 Backend *spy_new(Backend *real);
 
 typedef enum { TRAP_OFF, TRAP_EXIT, TRAP_FAIL, TRAP_FAIL_FROM, TRAP_CALL } TrapKind;

@@ -484,7 +484,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("start");
-    TCase *tcase = start_case(suite, "start");
+    TCase *tcase = machines_case(suite, "start");
     tcase_add_test(tcase, test_it_runs);
     tcase_add_test(tcase, test_the_definition_is_pinned);
     tcase_add_test(tcase, test_paused_does_nothing);
