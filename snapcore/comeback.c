@@ -103,7 +103,7 @@ static gboolean find_memory(Comeback *comeback, const Snapshot *snapshot, const 
 
 static gboolean check_memory_alone(const Comeback *comeback, const Snapshot *snapshot, GError **error)
 {
-    if (!comeback->image || snapshot->disks->len > 0)
+    if ((!comeback->image && !comeback->tag_file) || snapshot->disks->len > 0)
         return TRUE;
     if (!comeback->op->machine)
         return power_check_disks(comeback->op, snapshot->memory_file.path, error);
