@@ -13,7 +13,8 @@ static void online_free(Backend *backend)
 
 Backend *online_backend_new(const char *qemu_img, const char *directory)
 {
-    static const MachineBackend machines = {.find = online_find, .start = online_start};
+    static const MachineBackend machines = {
+        .find = online_find, .check = online_check, .start = online_start};
     Online *online = g_new0(Online, 1);
     online->offline = offline_backend_new(qemu_img);
     online->directory = g_strdup(directory);
