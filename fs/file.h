@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Open files: layers, texts, scratch files. Each function answers @req; what acts does so from a job. */
+/* Open files: images, texts, scratch files. Each function answers @req; what acts does so from a job. */
 #pragma once
 
 #include "fs.h"
@@ -12,10 +12,3 @@ void file_write(Fs *fs, fuse_req_t req, fuse_ino_t ino, const char *data, gsize 
 void file_flush(Fs *fs, fuse_req_t req, const struct fuse_file_info *fi);
 void file_release(Fs *fs, fuse_req_t req, const struct fuse_file_info *fi);
 void file_seek(Fs *fs, fuse_req_t req, off_t offset, int whence, const struct fuse_file_info *fi);
-
-/* @fi: of the open file, or NULL. An open layer is told of as it was opened, also when it is gone. */
-void file_getattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi);
-
-/* chmod, chown, utimens, truncate. @fi: of the open file, or NULL. */
-void file_setattr(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct stat *attr, int to_set,
-                  const struct fuse_file_info *fi);

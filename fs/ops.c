@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "attr.h"
 #include "daemon.h"
 #include "dir.h"
 #include "file.h"
@@ -38,13 +39,13 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-    file_getattr(fs_of(req), req, ino, fi);
+    attr_get(fs_of(req), req, ino, fi);
 }
 
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
                        struct fuse_file_info *fi)
 {
-    file_setattr(fs_of(req), req, ino, attr, to_set, fi);
+    attr_set(fs_of(req), req, ino, attr, to_set, fi);
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t ino)

@@ -13,59 +13,6 @@
 
 #define DEFAULT_UMASK 027
 
-static const char help[] =
-    "Usage: domsnapfs [STORE] MOUNTPOINT [-o OPTIONS] [-f] [-d]\n"
-    "       domsnapfs --import-libvirt [DIR [STORE]] [-o backing=DIR]\n"
-    "       domsnapfs --check [STORE] [--repair]\n"
-    "\n"
-    "Shows virtual machines as directories and their snapshots as subdirectories: mkdir takes a snapshot,\n"
-    "ln -sfn SNAPSHOT current reverts, rmdir deletes.\n"
-    "\n"
-    "STORE is the directory of what is known about the machines. Default: /var/lib/domsnapfs, for a user\n"
-    "$XDG_STATE_HOME/domsnapfs (~/.local/state/domsnapfs); also when it is called none or domsnapfs.\n"
-    "\n"
-    "  -f               stay in the foreground, log to stderr\n"
-    "  -d               print what the kernel asks (implies -f)\n"
-    "  -h, --help       print this\n"
-    "  -V, --version    print the version\n"
-    "  --print-rules    print the table of which combinations of disks and memory can be snapshots\n"
-    "  --import-libvirt read what libvirt defines, with its snapshots, into STORE. No daemon may use it\n"
-    "                   then. DIR: the root of a host's files, or a libvirt directory in somebody's\n"
-    "                   configuration; without it (or '') this host's, for a user his session's. Nothing\n"
-    "                   of libvirt's changes, and the domains stay read-only until libvirt defines them\n"
-    "                   no more. Again: brings them up to date.\n"
-    "  --check          compare STORE, which no daemon may use then, with its images. A line for each "
-    "finding: what\n"
-    "                   is wrong, and what can be done. Nothing is changed\n"
-    "  --repair         with --check: mend what can be mended without a doubt, and say so\n"
-    "  -o OPTIONS       words separated by commas:\n"
-    "    ro                                 nothing can be changed\n"
-    "    libvirt[=DIR]                      with ro, and no STORE: show libvirt's snapshots where they are\n"
-    "    snapshot=auto|internal|external    what mkdir does where the domain's XML does not say it\n"
-    "    disk_only                          mkdir of a running machine takes its disks, not its memory\n"
-    "    qmp=DIR                            where the sockets of running machines are: NAME.qmp. Default:\n"
-    "                                       /run/domsnapfs, for a user $XDG_RUNTIME_DIR/domsnapfs\n"
-    "    backing=DIR[:DIR]                  directories whose files may be backing files\n"
-    "    merge_idle=MS                      layers that no snapshot needs any more are joined when nothing\n"
-    "                                       was done to their domain for so many milliseconds (3000)\n"
-    "    uid=USER gid=GROUP umask=OCTAL     who owns what is shown, what of its mode is masked (027)\n"
-    "    allow_other                        other users may come in, as owner and modes allow\n"
-    "    config=FILE                        more of these words, one a line; # begins a comment\n"
-    "    and the usual words of mount(8)\n"
-    "\n"
-    "Unmount with fusermount3 -u MOUNTPOINT, umount, or SIGTERM.\n"
-    "\n"
-    "Exit codes: 0 success; 1 wrong usage; 2 the store (another daemon has it, say) or libvirt's\n"
-    "directory cannot be used; 3 the mount failed; 4 imported, but something was left out, which is said.\n"
-    "Of --check, as fsck: 0 nothing is wrong; 1 all that was wrong is mended; 4 something is wrong still; 8 "
-    "it\n"
-    "could not be checked (a daemon uses the store, say); 16 wrong usage.\n";
-
-const char *options_help(void)
-{
-    return help;
-}
-
 typedef struct Word Word;
 typedef gboolean (*WordTake)(Options *options, const char *value, GError **error);
 

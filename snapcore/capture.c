@@ -70,6 +70,11 @@ static gboolean check_flags(const Capture *capture, const CreateRequest *request
                        "quiesce goes with disk-only: a memory state needs no frozen file systems");
     else if (request->live && capture->instant.memory != MODE_EXTERNAL)
         snap_set_error(error, EOPNOTSUPP, "live needs a running domain and external memory");
+    else if (request->live && has_mode(disks, MODE_INTERNAL))
+        snap_set_error(
+            error, EOPNOTSUPP,
+            "live goes with external disks: an internal state is of a machine that stands while its "
+            "memory is written");
     else
         return TRUE; /* of a domain that is off there is nothing to freeze, and nothing to halt */
     return FALSE;
@@ -226,7 +231,16 @@ static gboolean record(const Capture *capture, const SideFile *from, SideFile *t
     return TRUE;
 }
 
-/* Without a display, or a picture, the empty file goes with the plan's temporary ones. */
+/* Into the file that the plan has made, and takes away again if it is undone. */
+static gboolean draw(const Op *op, const char *path, GError **error)
+{
+    g_autofree char *drawn = g_strconcat(path, ".new", NULL);
+    gboolean ok =
+        op->machine->ops->screenshot(op->machine, drawn, error) && file_copy_into(drawn, path, error);
+    return file_remove(drawn, NULL) && ok;
+}
+
+/* Without a display, or a picture, there is no such file. */
 static void take_picture(Capture *capture)
 {
     Op *op = capture->op;
@@ -234,7 +248,7 @@ static void take_picture(Capture *capture)
     if (!capture->screenshot.path)
         return;
     g_autofree char *path = store_side_file(op->core->store, op->domain->name, &capture->screenshot);
-    if (op->machine->ops->screenshot(op->machine, path, &why))
+    if (draw(op, path, &why))
         return;
     if (snap_errno(why) != ENOENT)
         core_log(op->core, op->domain->name, "no picture: %s", why->message);
@@ -268,4 +282,9 @@ gboolean capture_take(Capture *capture, const DomainDef *before, GError **error)
     instant->targets = capture->targets;
     instant->changes = capture->changes;
     return instant_take(capture->op, instant, error);
+}
+
+void capture_end(Capture *capture, gboolean committed)
+{
+    instant_end(capture->op, &capture->instant, committed);
 }

@@ -48,3 +48,6 @@ gboolean capture_record(Capture *capture, GError **error);
 
 /* After all has been said to the plan: the moment itself. @before: the definition until now. Nothing for a machine that is off. */
 gboolean capture_take(Capture *capture, const DomainDef *before, GError **error);
+
+/* And after the commit, or a commit that has failed. */
+void capture_end(Capture *capture, gboolean committed);

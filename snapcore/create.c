@@ -376,8 +376,10 @@ static gboolean create(Creation *creation, EngineId *ret_snapshot, GError **erro
         return FALSE;
     EngineId id = creation->snapshot ? creation->snapshot->object.id : 0;
     say_memory(creation);
-    if (!op_commit(op, error, "create '%s'%s%s", creation->name,
-                   creation->snapshot ? "" : " without metadata", creation->done->str))
+    gboolean ok = op_commit(op, error, "create '%s'%s%s", creation->name,
+                            creation->snapshot ? "" : " without metadata", creation->done->str);
+    capture_end(capture, ok);
+    if (!ok)
         return FALSE;
     if (ret_snapshot)
         *ret_snapshot = id;

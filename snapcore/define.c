@@ -204,6 +204,9 @@ gboolean core_undefine(Engine *engine, EngineId id, UndefineFlags flags, GCancel
     guint n = op->domain->snapshots->len;
     if (n > 0 && !(flags & UNDEFINE_SNAPSHOTS))
         snap_set_error(error, ENOTEMPTY, "it has %u snapshot%s", n, n == 1 ? "" : "s");
+    else if (op->domain->saved.path && !(flags & UNDEFINE_MANAGED_SAVE))
+        snap_set_error(error, EPERM,
+                       "its managed save would be lost (undefine --managed-save, managedsave-remove)");
     else if (op->domain->libvirt || op_require_off(op, error)) {
         clear_marks(core, op->domain);
         if (!store_remove_domain(core->store, name, error))

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "power.h"
 #include "saveimage.h"
 
 typedef struct {
@@ -49,57 +50,109 @@ static gboolean save_checkpoint(const Taking *taking, GError **error)
 
 /* --- disks --- */
 
+/* Those of the changes that put an overlay on a disk, or those that take an internal state of it. */
+static GArray *select_changes(const GArray *changes, gboolean overlays)
+{
+    GArray *selected = g_array_new(FALSE, FALSE, sizeof(MachineChange));
+    for (guint i = 0; i < changes->len; i++)
+        if ((g_array_index(changes, MachineChange, i).overlay != NULL) == overlays)
+            g_array_append_val(selected, g_array_index(changes, MachineChange, i));
+    return selected;
+}
+
 static gboolean outcome_is_known(const GError *why)
 {
     int code = snap_errno(why);
     return code != ECONNRESET && code != EPROTO && code != EINTR && code != ETIMEDOUT;
 }
 
-/* The machine as it is now, the old connection being of no use; *ret_happened. */
+/* It is recorded before that it may happen. */
+static gboolean switch_disks(const Taking *taking, const GArray *changes, GError **error)
+{
+    Plan *plan = taking->op->plan;
+    GError *why = NULL;
+    if (changes->len == 0)
+        return TRUE;
+    if (!plan_ask(plan, error))
+        return FALSE;
+    if (taking->machine->ops->change(taking->machine, changes, &why))
+        return TRUE;
+    if (outcome_is_known(why))
+        (void)plan_answer_no(plan, NULL); /* if that fails the plan is stuck, and asks later */
+    g_propagate_error(error, why);
+    return FALSE;
+}
+
+/*
+ * The memory in a file, and the disks. A migration takes the images away from QEMU until it goes on, so internal states must be
+ * taken before, by a machine that stands: as with a checkpoint, it is the plan that takes them back.
+ */
+static gboolean save_with_memory(const Taking *taking, GError **error)
+{
+    g_autoptr(GArray) tags = select_changes(taking->instant->changes, FALSE);
+    g_autoptr(GArray) overlays = select_changes(taking->instant->changes, TRUE);
+    return (tags->len == 0 || taking->machine->ops->change(taking->machine, tags, error)) &&
+           save_memory(taking, error) && switch_disks(taking, overlays, error);
+}
+
+#define ANSWER_TRIES 100
+#define ANSWER_PAUSE (G_USEC_PER_SEC / 20)
+
+/* A process that dies keeps its images for a moment. */
+static gboolean wait_for_answer(Op *op, const Domain *shown, Machine **ret_machine, GError **error)
+{
+    for (guint try = 1;; try++) {
+        g_autoptr(GError) why = NULL;
+        if (machines_answer(op->core, shown, op->plan, ret_machine, &why))
+            return TRUE;
+        if (snap_errno(why) != EBUSY || try >= ANSWER_TRIES) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        g_usleep(ANSWER_PAUSE);
+    }
+}
+
+/*
+ * The connection is of no use any more, or it is not known what has happened: the machine as it is now decides, which may be
+ * none. *ret_happened: the plan has committed.
+ */
 static gboolean ask_again(Taking *taking, gboolean *ret_happened, GError **error)
 {
     Op *op = taking->op;
     Core *core = op->core;
     Machine *machine = NULL;
+    op_forget_machine(op); /* it would keep the next one waiting */
+    taking->machine = NULL;
     g_mutex_lock(&core->lock);
     g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
-    if (!machines_answer(core, shown, op->plan, &machine, error))
+    if (!wait_for_answer(op, shown, &machine, error))
         return FALSE;
-    machine_free(op->machine);
+    if (!machine)
+        plan_cut_short(op->plan);
     op->machine = machine;
     taking->machine = machine;
     *ret_happened = plan_committed(op->plan);
     return TRUE;
 }
 
-static gboolean change_disks(Taking *taking, GError **error)
+/* --- all of it --- */
+
+static gboolean has_tags(const GArray *changes)
 {
-    g_autoptr(GError) why = NULL;
-    Op *op = taking->op;
-    gboolean happened = FALSE;
-    if (!plan_ask(op->plan, error))
-        return FALSE;
-    if (taking->machine->ops->change(taking->machine, taking->instant->changes, &why))
-        return TRUE;
-    if (outcome_is_known(why)) {
-        (void)plan_answer_no(op->plan, NULL); /* if that fails the plan is stuck, and asks later */
-    } else {
-        g_autoptr(GError) unknown = NULL;
-        if (!ask_again(taking, &happened, &unknown))
-            g_prefix_error(&why, "whether it has happened is not known (%s): ", unknown->message);
-    }
-    if (happened)
-        return TRUE;
-    g_propagate_error(error, g_steal_pointer(&why));
+    for (guint i = 0; i < changes->len; i++)
+        if (g_array_index(changes, MachineChange, i).tag)
+            return TRUE;
     return FALSE;
 }
 
-/* --- all of it --- */
-
-static gboolean stands_still(const Instant *instant)
+/* For more than one thing to be of one instant. A migration stops the machine by itself, at its beginning or its end. */
+static gboolean must_stand(const Instant *instant)
 {
-    return instant->memory == MODE_INTERNAL && instant->changes->len > 0;
+    if (instant->memory == MODE_EXTERNAL)
+        return has_tags(instant->changes);
+    return instant->halt || (instant->memory == MODE_INTERNAL && instant->changes->len > 0);
 }
 
 static gboolean take(Taking *taking, GError **error)
@@ -107,48 +160,58 @@ static gboolean take(Taking *taking, GError **error)
     const Instant *instant = taking->instant;
     Machine *machine = taking->machine;
     if (instant->quiesce) {
+        taking->frozen = TRUE; /* or perhaps: who says no may have done it in part */
         if (!machine->ops->freeze(machine, taking->op->cancel, error))
             return FALSE;
-        taking->frozen = TRUE;
     }
-    if (stands_still(instant) && !machine->ops->pause(machine, error))
+    if (must_stand(instant) && !machine->ops->pause(machine, error))
         return FALSE;
-    if (instant->memory == MODE_EXTERNAL && !save_memory(taking, error))
-        return FALSE;
+    if (instant->memory == MODE_EXTERNAL)
+        return save_with_memory(taking, error);
     if (instant->memory == MODE_INTERNAL && !save_checkpoint(taking, error))
         return FALSE;
-    return instant->changes->len == 0 || change_disks(taking, error);
+    return switch_disks(taking, instant->changes, error);
 }
 
-/* As it was before, or ended. What fails here cannot take the snapshot back: the log says it. */
-static void go_on(Taking *taking, gboolean ok)
+/* As it was before. What fails here cannot take the snapshot back: the log says it. */
+static void go_on(Op *op, Machine *machine, const Instant *instant, gboolean frozen)
 {
-    Machine *machine = taking->machine;
-    Core *core = taking->op->core;
-    const char *name = taking->op->job->domain;
     g_autoptr(GError) why = NULL;
-    if (!machine)
-        return;
-    gboolean halt = ok && taking->instant->halt;
-    if (halt ? !machine->ops->destroy(machine, NULL, &why)
-             : taking->instant->before == RUN_RUNNING && !machine->ops->resume(machine, &why))
-        core_log(core, name, "the machine %s: %s", halt ? "could not be ended" : "does not go on",
-                 why->message);
+    if (instant->before == RUN_RUNNING && !machine->ops->resume(machine, &why))
+        core_log(op->core, op->job->domain, "the machine does not go on: %s", why->message);
     g_clear_error(&why);
-    if (taking->frozen && !halt && !machine->ops->thaw(machine, &why))
-        core_log(core, name, "the guest's file systems could not be thawed: %s", why->message);
-    if (halt)
-        op_forget_machine(taking->op);
+    if (frozen && !machine->ops->thaw(machine, &why))
+        core_log(op->core, op->job->domain, "the guest's file systems could not be thawed: %s", why->message);
 }
 
 gboolean instant_take(Op *op, const Instant *instant, GError **error)
 {
     Taking taking = {.op = op, .instant = instant, .machine = op->machine};
+    g_autoptr(GError) why = NULL;
     if (instant->quiesce && instant->before != RUN_RUNNING) {
         snap_set_error(error, EBUSY, "quiesce: the machine is paused, its agent cannot answer");
         return FALSE;
     }
-    gboolean ok = take(&taking, error);
-    go_on(&taking, ok);
+    gboolean ok = take(&taking, &why);
+    if (!ok && !outcome_is_known(why) && (plan_asked(op->plan) || why->code != EINTR)) {
+        g_autoptr(GError) unknown = NULL;
+        if (!ask_again(&taking, &ok, &unknown))
+            g_prefix_error(&why, "what has happened is not known (%s): ", unknown->message);
+    }
+    if (taking.machine && !(ok && instant->halt))
+        go_on(op, taking.machine, instant, taking.frozen);
+    if (!ok)
+        g_propagate_error(error, g_steal_pointer(&why));
     return ok;
+}
+
+void instant_end(Op *op, const Instant *instant, gboolean committed)
+{
+    g_autoptr(GError) why = NULL;
+    if (!op->machine || !instant->halt)
+        return;
+    if (!committed)
+        go_on(op, op->machine, instant, instant->quiesce);
+    else if (!power_end(op, &why))
+        core_log(op->core, op->job->domain, "the machine could not be ended: %s", why->message);
 }

@@ -354,8 +354,8 @@ static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text
 }
 
 /*
- * The state of a machine whose monitor is known is told; of one without, whether somebody writes an active layer is asked of
- * the images each time.
+ * The state of a machine whose monitor is known is told. Without one it is off, unless somebody writes an active layer, and not
+ * we: that is asked of the images each time.
  */
 static char *read_state(Core *core, EngineId id)
 {
@@ -364,7 +364,8 @@ static char *read_state(Core *core, EngineId id)
     const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
     gboolean saved = domain && domain->saved.path;
     RunState state = domain ? GPOINTER_TO_INT(g_hash_table_lookup(core->states, domain->def->uuid)) : RUN_OFF;
-    for (guint i = 0; domain && i < domain->def->disks->len; i++) {
+    gboolean ours = domain && g_hash_table_contains(core->busy, domain->name);
+    for (guint i = 0; domain && !ours && i < domain->def->disks->len; i++) {
         const DiskDef *disk = domain->def->disks->pdata[i];
         const Layer *layer = domain_active_layer(domain, disk);
         if (layer && layer_is_local(layer) && !disk->readonly)
@@ -376,7 +377,7 @@ static char *read_state(Core *core, EngineId id)
     for (guint i = 0; i < paths->len; i++) {
         ImageUse use;
         if (core->backend->ops->in_use(core->backend, paths->pdata[i], &use, NULL) && use == USE_WRITER)
-            return g_strdup("running\n");
+            return g_strdup("unknown\n");
     }
     return g_strdup(saved ? "saved\n" : "shutoff\n");
 }

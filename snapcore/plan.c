@@ -18,9 +18,11 @@ struct Plan {
     GPtrArray *switches; /* of PlanSwitch */
     gboolean has_machine;
     PlanMachine machine;
-    gboolean asked;     /* a machine may have been told to switch */
+    gboolean asked; /* a machine may have been told to switch */
+    gboolean
+        found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
     gboolean prepared;  /* the journal is there, steps may have been done */
-    gboolean cut_short; /* a child was ended in the middle of a step */
+    gboolean cut_short; /* a child, or the machine, was ended in the middle of a step */
     gboolean committed;
     gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
@@ -138,6 +140,8 @@ const GPtrArray *plan_afters(const Plan *plan)
 
 gboolean plan_owes(const Plan *plan)
 {
+    if (plan->found_asked)
+        return TRUE;
     for (guint i = 0; i < plan->after->len; i++)
         if (step_is_needed(plan->after->pdata[i]))
             return TRUE;
@@ -308,7 +312,7 @@ static Plan *parse_journal(const Store *store, Backend *backend, const char *dom
         !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error))
         return NULL;
     plan->committed = committed;
-    plan->asked = asked && !committed;
+    plan->asked = plan->found_asked = asked && !committed;
     read_machine(plan, json_object_get(json, "machine"));
     return g_steal_pointer(&plan);
 }
@@ -468,6 +472,11 @@ gboolean plan_ask(Plan *plan, GError **error)
         return TRUE;
     (void)plan_answer_no(plan, NULL);
     return FALSE;
+}
+
+void plan_cut_short(Plan *plan)
+{
+    plan->cut_short = TRUE;
 }
 
 gboolean plan_answer_no(Plan *plan, GError **error)

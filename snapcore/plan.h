@@ -90,6 +90,9 @@ const GPtrArray *plan_switches(const Plan *plan);
 gboolean plan_ask(Plan *plan, GError **error);
 gboolean plan_asked(const Plan *plan);
 
+/* The machine has died with it under way: what it wrote is mended before anything is undone. */
+void plan_cut_short(Plan *plan);
+
 /* It is known that it has not happened: the plan can be undone. */
 gboolean plan_answer_no(Plan *plan, GError **error);
 
@@ -121,7 +124,10 @@ gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
 const char *plan_what(const Plan *plan);
 const char *plan_domain(const Plan *plan);
 gboolean plan_committed(const Plan *plan);
-/* Is there a step after the commit that must be done before the store may say what it is going to say? */
+/*
+ * Has the plan not yet been what the store says when that was read: is there a step after the commit that must be done
+ * first, or was it only found out since, from the machine, that it has committed?
+ */
 gboolean plan_owes(const Plan *plan);
 /* The steps of plan_step and of plan_after (of Step). */
 const GPtrArray *plan_steps(const Plan *plan);

@@ -94,7 +94,7 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
     if (!def || !check_backend(backend, error) ||
         !backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error))
         return FALSE;
-    plan_use(op->plan, &op->machine->backend);
+    plan_use(op->plan, &op->machine->backend); /* the images are its own from now on */
     log_notes(op, notes);
     domain_def_free(domain->live);
     domain->live = g_steal_pointer(&live);

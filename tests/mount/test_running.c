@@ -12,7 +12,7 @@
 #include "guest_look.h"
 #include "machine.h"
 
-enum { SECONDS = 60, MIB = 8, RING = 70 /* steps after which nothing of before is left on a disk */ };
+enum { SECONDS = 20, MIB = 8, RING = 70 /* steps after which nothing of before is left on a disk */ };
 
 /* The domain @name with the guest on two disks; @devices: more elements of it, or NULL. */
 static void define_guest(const World *w, const char *name, const char *devices)
@@ -39,10 +39,10 @@ static World *web(void)
     return web_with(NULL, NULL);
 }
 
-/* The QEMU of the machine @name, by the socket that is not the daemon's. */
+/* The QEMU of the machine @name. The daemon follows it at the other socket, and works at this one only when asked to. */
 static Guest *join(const World *w, const char *name)
 {
-    return guest_join(in_dir(w, "run/%s.monitor", name));
+    return guest_join(in_dir(w, "run/%s.qmp", name));
 }
 
 static void moves(const World *w, const char *name, guint steps)
@@ -109,8 +109,8 @@ START_TEST(start_pause_resume_destroy)
 {
     g_autoptr(World) w = web();
     check_state(w, "shutoff");
-    command_fails(w, "web", EBUSY, "destroy");
-    command_fails(w, "web", EBUSY, "pause");
+    command_fails(w, "web", ESRCH, "destroy");
+    command_fails(w, "web", ESRCH, "pause");
     start(w);
     command_fails(w, "web", EBUSY, "start");
     ck_has(text_of(w, "web/log"), "FAILED start");
@@ -119,16 +119,16 @@ START_TEST(start_pause_resume_destroy)
     guint32 stood = counter(w);
     all_agree(w);
     ck_assert_uint_eq(counter(w), stood);
-    command_fails(w, "web", EBUSY, "pause");
+    command(w, "web", "pause"); /* that is what was asked for */
     sh_ok(w, "echo resume > web/ctl");
     check_state(w, "running");
     moves(w, "web", 5);
     ck_assert_uint_gt(counter(w), stood);
-    command_fails(w, "web", EBUSY, "resume");
+    command(w, "web", "resume");
     pid_t pid = pid_of(w);
     sh_ok(w, "echo destroy > web/ctl");
     check_state(w, "shutoff");
-    ck_assert(kill(pid, 0) < 0 && errno == ESRCH);
+    ck_assert(process_gone(pid));
     disks_agree(w, image(w, "web-vda.qcow2"), image(w, "web-vdb.qcow2"), NULL);
     start(w); /* and once more */
 }
@@ -166,10 +166,10 @@ START_TEST(killed_machine)
     run_ok(w, "mkdir", "web/s1");
     pid_t pid = pid_of(w);
     ck_works(kill(pid, SIGKILL));
-    ck_eventually(kill(pid, 0) < 0, SECONDS);
+    ck_eventually(process_gone(pid), SECONDS);
     ck_eventually(strcmp(text_of(w, "web/state"), "shutoff\n") == 0, SECONDS);
     ck_assert(exists(w, "web/s1"));
-    command_fails(w, "web", EBUSY, "resume");
+    command_fails(w, "web", ESRCH, "resume");
     start(w);
 }
 END_TEST
@@ -393,7 +393,7 @@ START_TEST(managed_save)
 {
     g_autoptr(World) w = web();
     command_fails(w, "web", ENOENT, "managedsave-remove");
-    command_fails(w, "web", EBUSY, "managedsave");
+    command_fails(w, "web", ESRCH, "managedsave");
     start(w);
     guint32 before = counter(w);
     command(w, "web", "managedsave");

@@ -271,6 +271,16 @@ static void remove_tree(const char *path)
     g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL);
 }
 
+gboolean process_gone(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
+    g_autofree char *text = NULL;
+    if (!g_file_get_contents(path, &text, NULL, NULL))
+        return TRUE;
+    const char *name_end = strrchr(text, ')');
+    return name_end == NULL || g_str_has_prefix(name_end, ") Z");
+}
+
 /* End the machines whose sockets are in @dir/run: they outlive the daemon. By the pids that QEMU noted, if they are still it. */
 static void end_machines(const char *dir)
 {
@@ -289,7 +299,7 @@ static void end_machines(const char *dir)
             memmem(line, len, run, strlen(run)) == NULL)
             continue;
         kill(pid, SIGKILL);
-        for (int i = 0; i < 500 && kill(pid, 0) == 0; i++)
+        for (int i = 0; i < 500 && !process_gone(pid); i++)
             g_usleep(10000);
     }
 }

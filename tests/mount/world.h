@@ -63,6 +63,9 @@ const char *image(const World *w, const char *name);
 const char *keep(const World *w, const char *text);
 const char *keepf(const World *w, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
+/* Has the process @pid ended? Who has it as a child need not have taken note. */
+gboolean process_gone(pid_t pid);
+
 /* What the paths of the worlds of this program begin with. Caller frees. */
 char *world_prefix(void);
 
