@@ -8,7 +8,7 @@
 
 /* --- the guest agent --- */
 
-typedef enum { GOOD, STALE, SILENT, REFUSES, NONSENSE, LEAVES } Manner;
+typedef enum { GOOD, STALE, SILENT, REFUSES, NONSENSE, LEAVES, TALKS } Manner;
 
 /* An agent that answers as one in a guest does, in some manner, to one client after the other. */
 typedef struct {
@@ -35,7 +35,7 @@ static void answer_freeze(Agent *agent, gboolean freeze)
     if (freeze && agent->cancel)
         g_cancellable_cancel(agent->cancel);
     else if (freeze && agent->manner == REFUSES)
-        say(agent, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"failed to freeze /: Device or "
+        say(agent, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"failed to freeze\\n/: Device or "
                    "resource busy\"}}\n");
     else if (freeze && agent->manner == NONSENSE)
         say(agent, "[]\n");
@@ -52,6 +52,12 @@ static void answer(Agent *agent, const char *line)
     if (agent->manner == STALE && strcmp(name, "guest-sync") == 0)
         say(agent, "\"half of an answer\"}\n{\"return\": 17}\n{\"return\": {}}\n"
                    "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Invalid JSON\"}}\n");
+    while (agent->manner == TALKS && send(agent->client, "{}\n", 3, MSG_NOSIGNAL) == 3)
+        ;
+    if (agent->manner == TALKS) {
+        json_decref(json);
+        return;
+    }
     if (strcmp(name, "guest-sync") == 0) {
         g_autofree char *text =
             g_strdup_printf("{\"return\": %" JSON_INTEGER_FORMAT "}\n",
@@ -157,6 +163,7 @@ START_TEST(not_frozen)
         {REFUSES, EBUSY, "failed to freeze /", 1},
         {NONSENSE, EIO, "makes no sense", 1},
         {LEAVES, ECONNRESET, NULL, 0},
+        {TALKS, ETIMEDOUT, NULL, 0},
     };
     g_autoptr(Vm) vm = VM(NULL);
     Agent agent;
