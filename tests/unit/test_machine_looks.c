@@ -201,6 +201,22 @@ END_TEST
 
 /* --- the display --- */
 
+/* Has QEMU the file open? */
+static gboolean has_open(Vm *vm, const char *path)
+{
+    g_autofree char *dir = g_strdup_printf("/proc/%d/fd", vm->guest->pid);
+    g_autoptr(GDir) list = g_dir_open(dir, 0, NULL);
+    const char *name = NULL;
+    ck_assert_ptr_nonnull(list);
+    while ((name = g_dir_read_name(list))) {
+        g_autofree char *entry = g_build_filename(dir, name, NULL);
+        g_autofree char *to = g_file_read_link(entry, NULL);
+        if (g_strcmp0(to, path) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* The same picture that QEMU itself writes at that instant, with the counter that is in memory. */
 START_TEST(picture)
 {
@@ -226,6 +242,10 @@ START_TEST(picture)
     expect_error(&error, ENOENT, missing);
     ASSERT_OK(ops->resume(vm->machine, &error), error);
     vm_runs(vm);
+    g_clear_pointer(&vm->machine, machine_free); /* at the latest then it is let go of */
+    for (guint i = 0; i < 1000 && has_open(vm, path); i++)
+        g_usleep(5000);
+    ck_assert(!has_open(vm, path));
 }
 END_TEST
 
