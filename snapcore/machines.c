@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "chain.h"
 #include "error.h"
 
 /* --- which machine --- */
@@ -78,7 +79,7 @@ gboolean op_find_machine(Op *op, GError **error)
         return op_require_unwritten(op, error);
     op->machine = machine;
     plan_use(op->plan, &machine->backend);
-    return TRUE;
+    return machine->ops->merge_stop(machine, error);
 }
 
 void op_forget_machine(Op *op)
@@ -166,6 +167,84 @@ static gboolean find_either(Core *core, const Domain *domain, const Plan *plan, 
     return TRUE;
 }
 
+/* --- joins --- */
+
+/* @path (NULL: none) and @other, both real: the same file? */
+static gboolean is_same_file(const char *path, const char *other)
+{
+    FileLook a, b;
+    return g_strcmp0(path, other) == 0 || (path && other && file_look(path, &a, NULL) &&
+                                           file_look(other, &b, NULL) && file_id_same(&a.id, &b.id));
+}
+
+/* The disk that was to switch writes the one or the other. */
+static gboolean ask_active(const Plan *plan, Machine *machine, gboolean *ret_happened, GError **error)
+{
+    const PlanSwitch *each = plan_switches(plan)->pdata[0];
+    g_autofree char *path = NULL;
+    if (!machine->ops->active_path(machine, each->disk, &path, error))
+        return FALSE;
+    *ret_happened = is_same_file(path, each->to);
+    if (*ret_happened || is_same_file(path, each->from))
+        return TRUE;
+    snap_set_error(error, EBUSY, "disk '%s': the machine writes '%s', neither '%s' nor '%s'", each->disk,
+                   path, each->from, each->to);
+    return FALSE;
+}
+
+static gboolean ask_header(Core *core, const PlanJoin *join, gboolean *ret_happened, GError **error)
+{
+    Backend *backend = core->backend;
+    g_autoptr(ImageInfo) info = NULL;
+    g_autofree char *backing = NULL;
+    if (!backend->ops->inspect(backend, join->path, join->format, &info, error))
+        return FALSE;
+    if (info->backing_name) {
+        backing = chain_backing_path(core, join->path, info->backing_name, error);
+        if (!backing)
+            return FALSE;
+    }
+    *ret_happened = is_same_file(backing, join->to);
+    if (*ret_happened || is_same_file(backing, join->from))
+        return TRUE;
+    snap_set_error(error, EIO, "'%s' stands on '%s', neither on '%s' nor on '%s'", join->path,
+                   backing ? backing : "nothing", join->from ? join->from : "nothing",
+                   join->to ? join->to : "nothing");
+    return FALSE;
+}
+
+gboolean machines_sync_join(const Plan *plan, GError **error)
+{
+    const PlanJoin *join = plan_join(plan);
+    return file_sync(join->into, error) && (!join->path || file_sync(join->path, error));
+}
+
+/* Has it come to an end before it was told to? Without a header the guest has stood still since: both views are the same. */
+static gboolean ask_join(Core *core, const Plan *plan, Machine *machine, gboolean *ret_happened,
+                         GError **error)
+{
+    const PlanJoin *join = plan_join(plan);
+    *ret_happened = FALSE;
+    if (join->path ? !ask_header(core, join, ret_happened, error)
+                   : machine && !ask_active(plan, machine, ret_happened, error))
+        return FALSE;
+    return !*ret_happened || machines_sync_join(plan, error);
+}
+
+/* QEMU has images open still that are about to go. */
+static gboolean close_joined(const Plan *plan, Machine *machine, GError **error)
+{
+    g_autoptr(GPtrArray) gone = g_ptr_array_new();
+    for (guint i = 0; i < plan_afters(plan)->len; i++) {
+        const Step *step = plan_afters(plan)->pdata[i];
+        if (step->kind == STEP_UNLINK)
+            g_ptr_array_add(gone, step->path);
+    }
+    return machine->ops->close_images(machine, gone, error);
+}
+
+/* --- both --- */
+
 void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine)
 {
     const PlanMachine *was = plan_machine(plan);
@@ -181,6 +260,21 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
     } else if (was->running && !machine->ops->resume(machine, &why)) {
         core_log(core, domain->name, "the machine does not go on: %s", why->message);
     }
+}
+
+/* @machine (NULL: it is off) is how it is; of a plan that is no join, @switched says on which layers. */
+static gboolean decide(Core *core, Plan *plan, Machine *machine, gboolean switched, GError **error)
+{
+    if (machine && !machine->ops->merge_stop(machine, error))
+        return FALSE;
+    if (plan_asked(plan)) {
+        if (plan_join(plan) ? !ask_join(core, plan, machine, &switched, error)
+                            : !machine && !has_all_tags(core, plan, &switched, error))
+            return FALSE;
+        if (switched ? !plan_commit(plan, error) : !plan_answer_no(plan, error))
+            return FALSE;
+    }
+    return !machine || !plan_join(plan) || !plan_committed(plan) || close_joined(plan, machine, error);
 }
 
 /*
@@ -214,18 +308,56 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
         *ret_machine = NULL;
         return TRUE;
     }
-    if (!find_either(core, domain, plan, &machine, &switched, error))
+    if (!find_either(core, domain, plan, &machine, &switched, error) ||
+        !decide(core, plan, machine, switched, error))
         return FALSE;
-    if (plan_asked(plan)) {
-        if (!machine && !has_all_tags(core, plan, &switched, error))
-            return FALSE;
-        if (switched ? !plan_commit(plan, error) : !plan_answer_no(plan, error))
-            return FALSE;
-    }
     if (plan_machine(plan)->begins && !plan_committed(plan) && !end_begun(plan, &machine, switched, error))
         return FALSE;
     plan_use(plan, machine ? &machine->backend : core->backend);
     *ret_machine = g_steal_pointer(&machine);
+    return TRUE;
+}
+
+#define ANSWER_TRIES 100
+#define ANSWER_PAUSE (G_USEC_PER_SEC / 20)
+
+/* A process that dies keeps its images for a moment. */
+static gboolean wait_for_answer(Op *op, const Domain *shown, Machine **ret_machine, GError **error)
+{
+    for (guint try = 1;; try++) {
+        g_autoptr(GError) why = NULL;
+        if (machines_answer(op->core, shown, op->plan, ret_machine, &why))
+            return TRUE;
+        if (snap_errno(why) != EBUSY || try >= ANSWER_TRIES) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        g_usleep(ANSWER_PAUSE);
+    }
+}
+
+gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
+{
+    Core *core = op->core;
+    Machine *machine = NULL;
+    RunState state;
+    if (plan_join(op->plan) &&
+        op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
+        if (!decide(core, op->plan, op->machine, FALSE, error))
+            return FALSE;
+        *ret_happened = plan_committed(op->plan);
+        return TRUE;
+    }
+    g_mutex_lock(&core->lock);
+    g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
+    g_mutex_unlock(&core->lock);
+    op_forget_machine(op); /* it would keep the next one waiting */
+    if (!wait_for_answer(op, shown, &machine, error))
+        return FALSE;
+    if (!machine)
+        plan_cut_short(op->plan);
+    op->machine = machine;
+    *ret_happened = plan_committed(op->plan);
     return TRUE;
 }
 

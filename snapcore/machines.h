@@ -14,8 +14,8 @@ gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, M
                        GError **error);
 
 /*
- * The same for an op, into op->machine, whose steps act through the machine from now on. Where it is off, it is made sure
- * that nobody writes its images or what lies below them.
+ * The same for an op, into op->machine, whose steps act through the machine from now on. A merge that a daemon which died
+ * has begun there is ended first. Where it is off, it is made sure that nobody writes its images or what lies below them.
  */
 gboolean op_find_machine(Op *op, GError **error);
 
@@ -38,9 +38,19 @@ gboolean op_require_off(Op *op, GError **error);
  * @plan, of @domain as its documents say, was cut short. If it is about a running machine, find that, let the plan act through
  * it (*ret_machine, NULL where it is off; to be freed after the plan), and if the machine was asked, find out whether it
  * has happened: the plan has committed then, or can be undone. A machine that is gone: it has, unless a tag that it was to take
- * is missing, for QEMU may have written the overlays. One that a plan without a commit has begun is ended. EBUSY: it is not known.
+ * is missing, for QEMU may have written the overlays; of a join (plan.h) the headers tell. One that
+ * a plan without a commit has begun is ended. EBUSY: it is not known.
  */
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error);
+
+/*
+ * op->plan has asked, and the answer got lost, or does not say enough: ask again. On success op->machine is the machine as it
+ * is now, or NULL. *ret_happened: the plan has committed; else it can be undone.
+ */
+gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error);
+
+/* What @plan's machine has joined is on stable storage, before anything that it was made from goes. */
+gboolean machines_sync_join(const Plan *plan, GError **error);
 
 /* And once the plan is at its end: let the machine go on, or end it, as the plan says. What fails is logged. */
 void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine);

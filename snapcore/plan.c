@@ -18,6 +18,7 @@ struct Plan {
     GPtrArray *switches; /* of PlanSwitch */
     gboolean has_machine;
     PlanMachine machine;
+    PlanJoin *join;
     gboolean asked; /* a machine may have been told to switch */
     gboolean
         found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
@@ -34,6 +35,17 @@ static void switch_free(PlanSwitch *each)
     g_free(each->from);
     g_free(each->to);
     g_free(each);
+}
+
+static void join_free(PlanJoin *join)
+{
+    if (!join)
+        return;
+    g_free(join->into);
+    g_free(join->path);
+    g_free(join->from);
+    g_free(join->to);
+    g_free(join);
 }
 
 Plan *plan_new(const Store *store, Backend *backend, const char *domain, const char *what)
@@ -106,6 +118,19 @@ void plan_add_switch(Plan *plan, const char *disk, const char *from, const char 
 const GPtrArray *plan_switches(const Plan *plan)
 {
     return plan->switches;
+}
+
+void plan_set_join(Plan *plan, const PlanJoin *join)
+{
+    join_free(plan->join);
+    plan->join = g_new0(PlanJoin, 1);
+    *plan->join = (PlanJoin){g_strdup(join->into), g_strdup(join->path), join->format, g_strdup(join->from),
+                             g_strdup(join->to)};
+}
+
+const PlanJoin *plan_join(const Plan *plan)
+{
+    return plan->join;
 }
 
 gboolean plan_asked(const Plan *plan)
@@ -210,13 +235,21 @@ static json_t *machine_to_json(const Plan *plan)
                      machine->freezes, "begins", machine->begins);
 }
 
+static json_t *join_to_json(const PlanJoin *join)
+{
+    if (!join)
+        return json_null();
+    return json_pack("{s:s, s:s*, s:s, s:s*, s:s*}", "into", join->into, "path", join->path, "format",
+                     image_format_to_string(join->format), "from", join->from, "to", join->to);
+}
+
 static gboolean write_journal(const Plan *plan, GError **error)
 {
-    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
+    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
                              plan->what, "committed", (int)plan->committed, "asked", (int)plan->asked,
                              "machine", machine_to_json(plan), "switches", switches_to_json(plan->switches),
-                             "steps", steps_to_json(plan->steps), "after", steps_to_json(plan->after),
-                             "writes", writes_to_json(plan->writes));
+                             "join", join_to_json(plan->join), "steps", steps_to_json(plan->steps), "after",
+                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
         return FALSE;
@@ -279,6 +312,30 @@ static void read_machine(Plan *plan, json_t *json)
     plan_set_machine(plan, &(PlanMachine){running, ends, freezes, begins});
 }
 
+static gboolean is_path_or_null(const char *path)
+{
+    return !path || g_path_is_absolute(path);
+}
+
+static gboolean read_join(Plan *plan, json_t *json, GError **error)
+{
+    const char *into = NULL, *path = NULL, *format = NULL, *from = NULL, *to = NULL;
+    PlanJoin join = {0};
+    if (!json || json_is_null(json))
+        return TRUE;
+    if (json_unpack(json, "{s:s, s?s, s:s, s?s, s?s}", "into", &into, "path", &path, "format", &format,
+                    "from", &from, "to", &to) < 0 ||
+        !g_path_is_absolute(into) || !is_path_or_null(path) || !is_path_or_null(from) ||
+        !is_path_or_null(to)) {
+        snap_set_error(error, EINVAL, "a join that is not as the format says");
+        return FALSE;
+    }
+    join = (PlanJoin){(char *)into, (char *)path, FORMAT_NONE, (char *)from, (char *)to};
+    (void)image_format_from_string(format, &join.format);
+    plan_set_join(plan, &join);
+    return TRUE;
+}
+
 static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
 {
     size_t i;
@@ -309,7 +366,8 @@ static Plan *parse_journal(const Store *store, Backend *backend, const char *dom
     }
     g_autoptr(Plan) plan = plan_new(store, backend, domain, what);
     if (!read_steps(plan->steps, steps, error) || !read_steps(plan->after, after, error) ||
-        !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error))
+        !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error) ||
+        !read_join(plan, json_object_get(json, "join"), error))
         return NULL;
     plan->committed = committed;
     plan->asked = plan->found_asked = asked && !committed;
@@ -576,8 +634,8 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
 {
     plan->prepared = TRUE;
     g_autoptr(GError) why = NULL;
-    gboolean intends = plan->steps->len > 0 || plan->has_machine;
-    if ((!intends || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
+    gboolean silent = plan->steps->len == 0 && !plan->has_machine; /* nothing is touched before the commit */
+    if ((silent || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
     plan->cut_short = step_was_cut_short(why);
     g_propagate_error(error, g_steal_pointer(&why));
@@ -611,6 +669,7 @@ void plan_free(Plan *plan)
     g_ptr_array_unref(plan->after);
     g_ptr_array_unref(plan->writes);
     g_ptr_array_unref(plan->switches);
+    join_free(plan->join);
     g_free(plan->domain);
     g_free(plan->what);
     g_free(plan->stuck);

@@ -84,6 +84,21 @@ void plan_add_switch(Plan *plan, const char *disk, const char *from, const char 
 const GPtrArray *plan_switches(const Plan *plan);
 
 /*
+ * The machine is going to join layers (merge_online.h): what it has open is written into @into, and then the header of @path
+ * says that it stands on @to, and no longer on @from. That is what tells whether it has happened. Without a @path there is
+ * none: the switches tell, and where the machine is gone it has not. Paths are real ones; NULL, of the last two: on nothing.
+ */
+typedef struct {
+    char *into;
+    char *path;
+    ImageFormat format; /* of path */
+    char *from;
+    char *to;
+} PlanJoin;
+void plan_set_join(Plan *plan, const PlanJoin *join); /* is copied */
+const PlanJoin *plan_join(const Plan *plan);          /* NULL: it joins nothing */
+
+/*
  * The machine is about to be told. Until plan_commit or plan_answer nothing is undone, whatever becomes of the plan: it is
  * stuck then, and the journal remembers.
  */
