@@ -16,10 +16,10 @@
 
 typedef struct {
     const char *name;
-    void (*setup)(World *world);                   /* once */
-    void (*again)(World *world);                   /* before each trial: the state before */
-    gboolean (*act)(World *world, GError **error); /* what is cut short */
-    gboolean (*happened)(World *world);            /* else it has not */
+    void (*setup)(World *world);                                    /* once */
+    void (*again)(World *world);                                    /* before each trial: the state before */
+    gboolean (*act)(World *world, GError **error);                  /* what is cut short */
+    gboolean (*happened)(World *world);                             /* else it has not */
     void (*expect)(World *world, gboolean happened, gboolean died); /* died: QEMU was killed */
 } Scenario;
 
@@ -92,7 +92,8 @@ static void expect_reverted(World *world, gboolean happened, const char *state, 
         ck_assert_msg(!happened || died, "the machine that was begun is gone");
         guint32 now = power_disks(world);
         if (!happened)
-            ck_assert_uint_ge(now, counter_before); /* the old one ended as with a power cut, with all it has written */
+            ck_assert_uint_ge(
+                now, counter_before); /* the old one ended as with a power cut, with all it has written */
         return;
     }
     EXPECT_STATE(world, happened ? state : "running");
