@@ -44,7 +44,7 @@ static gboolean open_image(Comeback *comeback, const Snapshot *snapshot, GError 
         image = saveimage_open(snapshot->memory_file.path, error);
     if (image && !comeback->live)
         comeback->live = domain_def_copy(image->def);
-    if (image && abi_check(comeback->live, image->def, error))
+    if (image && saveimage_fits(image, comeback->live, error))
         comeback->image = g_steal_pointer(&image);
     if (!comeback->image)
         g_prefix_error(error, "memory: ");

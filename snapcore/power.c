@@ -97,20 +97,9 @@ static gboolean end(Op *op, const char *file, GError **error)
     return power_end(op, error) && log_done(op);
 }
 
-/* EBUSY: it is so already. */
-static gboolean check_state(Op *op, RunState already, GError **error)
-{
-    RunState state;
-    if (!op->machine->ops->run_state(op->machine, &state, error))
-        return FALSE;
-    if (state == already)
-        snap_set_error(error, EBUSY, "domain is %s already", already == RUN_PAUSED ? "paused" : "running");
-    return state != already;
-}
-
 static gboolean pause_it(Op *op, const char *file, GError **error)
 {
-    if (!check_state(op, RUN_PAUSED, error) || !op->machine->ops->pause(op->machine, error))
+    if (!op->machine->ops->pause(op->machine, error))
         return FALSE;
     machines_note(op->core, op->uuid, RUN_PAUSED);
     return log_done(op);
@@ -119,8 +108,6 @@ static gboolean pause_it(Op *op, const char *file, GError **error)
 /* A managed save of a machine that goes on is worth nothing. */
 static gboolean resume(Op *op, const char *file, GError **error)
 {
-    if (!check_state(op, RUN_RUNNING, error))
-        return FALSE;
     if (op->domain->saved.path) {
         power_forget_saved(op);
         if (!op_commit(op, error, "the managed save is forgotten: the machine goes on"))
