@@ -321,12 +321,12 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
 #define ANSWER_TRIES 100
 #define ANSWER_PAUSE (G_USEC_PER_SEC / 20)
 
-/* A process that dies keeps its images for a moment. */
-static gboolean wait_for_answer(Op *op, const Domain *shown, Machine **ret_machine, GError **error)
+gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine,
+                              GError **error)
 {
     for (guint try = 1;; try++) {
         g_autoptr(GError) why = NULL;
-        if (machines_answer(op->core, shown, op->plan, ret_machine, &why))
+        if (machines_answer(core, domain, plan, ret_machine, &why))
             return TRUE;
         if (snap_errno(why) != EBUSY || try >= ANSWER_TRIES) {
             g_propagate_error(error, g_steal_pointer(&why));
@@ -352,7 +352,7 @@ gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
     g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
     op_forget_machine(op); /* it would keep the next one waiting */
-    if (!wait_for_answer(op, shown, &machine, error))
+    if (!machines_answer_soon(core, shown, op->plan, &machine, error))
         return FALSE;
     if (!machine)
         plan_cut_short(op->plan);

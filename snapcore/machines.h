@@ -43,6 +43,10 @@ gboolean op_require_off(Op *op, GError **error);
  */
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error);
 
+/* The same, and EBUSY only after some seconds: a process that dies keeps its images for a moment, and its monitor. */
+gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine,
+                              GError **error);
+
 /*
  * op->plan has asked, and the answer got lost, or does not say enough: ask again. On success op->machine is the machine as it
  * is now, or NULL. *ret_happened: the plan has committed; else it can be undone.

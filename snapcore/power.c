@@ -43,7 +43,7 @@ static gboolean start_from(Op *op, const char *file, gboolean forget, gboolean p
     }
     const PowerFrom from = {.def = image->def, .memory = image->fd};
     paused = paused || !image->running;
-    if (!power_check_disks(op, file, error) || !begin(op, &from, paused, error))
+    if (!begin(op, &from, paused, error))
         return FALSE;
     if (forget)
         power_forget_saved(op);
@@ -76,7 +76,7 @@ static gboolean restore(Op *op, const char *file, GError **error)
         snap_set_error(error, EPERM, "it has a managed save, which would be lost (managedsave-remove)");
         return FALSE;
     }
-    return start_from(op, file, FALSE, FALSE, error);
+    return power_check_disks(op, file, error) && start_from(op, file, FALSE, FALSE, error);
 }
 
 /* --- a machine that runs --- */

@@ -286,22 +286,6 @@ static void spy_let_go(Backend *backend, int fd)
     real->ops->let_go(real, fd);
 }
 
-/* --- its machines --- */
-
-static gboolean spy_find(Backend *backend, const MachineSpec *spec, GCancellable *cancel,
-                         Machine **ret_machine, GError **error)
-{
-    Backend *real = real_of(backend);
-    return real->machines->find(real, spec, cancel, ret_machine, error);
-}
-
-static gboolean spy_start(Backend *backend, const MachineStart *start, GCancellable *cancel,
-                          Machine **ret_machine, DomainDef **ret_def, GPtrArray **ret_notes, GError **error)
-{
-    Backend *real = real_of(backend);
-    return real->machines->start(real, start, cancel, ret_machine, ret_def, ret_notes, error);
-}
-
 static void spy_free(Backend *backend)
 {
     Backend *real = real_of(backend);
@@ -387,10 +371,8 @@ Backend *spy_new(Backend *real)
         .set_backing = spy_set_backing,
         .free = spy_free,
     };
-    static const MachineBackend machines = {.find = spy_find, .start = spy_start};
     Spy *made = g_new0(Spy, 1);
     made->base.ops = &ops;
-    made->base.machines = real->machines ? &machines : NULL;
     made->real = real;
     pass_machines_on(made);
     return &made->base;

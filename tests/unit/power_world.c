@@ -75,6 +75,14 @@ const char *power_state(World *world)
     return state;
 }
 
+void power_becomes(World *world, const char *state)
+{
+    gint64 end = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
+    while (strcmp(power_state(world), state) != 0 && g_get_monotonic_time() < end)
+        g_usleep(5000);
+    EXPECT_STATE(world, state);
+}
+
 Guest *power_join(World *world)
 {
     g_autofree char *socket = g_build_filename(world->run, DOMAIN ".test", NULL);

@@ -36,6 +36,8 @@ gboolean try_revert(World *world, const char *name, RevertAs as, gboolean force,
 
 /* "running", "paused", "shutoff"... Static text. */
 const char *power_state(World *world);
+/* It becomes that, without anything being done: the machine is followed. */
+void power_becomes(World *world, const char *state);
 #define EXPECT_STATE(world, state) ck_assert_str_eq(power_state(world), (state))
 
 Guest *power_join(World *world);
