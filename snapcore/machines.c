@@ -339,24 +339,21 @@ gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Mach
 gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
 {
     Core *core = op->core;
-    Machine *machine = NULL;
     RunState state;
-    if (plan_join(op->plan) &&
-        op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
+    if (plan_join(op->plan) && op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
         if (!decide(core, op->plan, op->machine, FALSE, error))
             return FALSE;
         *ret_happened = plan_committed(op->plan);
         return TRUE;
     }
+    op_forget_machine(op); /* it would keep the next one waiting */
     g_mutex_lock(&core->lock);
     g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
-    op_forget_machine(op); /* it would keep the next one waiting */
-    if (!machines_answer_soon(core, shown, op->plan, &machine, error))
+    if (!machines_answer_soon(core, shown, op->plan, &op->machine, error))
         return FALSE;
-    if (!machine)
+    if (!op->machine)
         plan_cut_short(op->plan);
-    op->machine = machine;
     *ret_happened = plan_committed(op->plan);
     return TRUE;
 }

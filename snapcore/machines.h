@@ -48,8 +48,8 @@ gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Mach
                               GError **error);
 
 /*
- * op->plan has asked, and the answer got lost, or does not say enough: ask again. On success op->machine is the machine as it
- * is now, or NULL. *ret_happened: the plan has committed; else it can be undone.
+ * op->plan has asked, or its steps may have, and the answer got lost or does not say enough: ask again. op->machine is the
+ * machine as it is now, or NULL. *ret_happened: the plan has committed; else it can be undone.
  */
 gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error);
 

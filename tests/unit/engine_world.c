@@ -3,31 +3,18 @@
 
 #include <sys/wait.h>
 
-#include "online.h"
-
 /* --- opening and closing --- */
 
-static World *make(char *dir, char *run)
+World *world_new(char *dir)
 {
     World *world = g_new0(World, 1);
     world->dir = dir;
-    world->run = run;
     world->images = g_build_filename(dir, "img", NULL);
     world->options.merge_idle_ms = 24 * 3600 * 1000; /* only when a test says so */
     world->options.store = g_build_filename(dir, "store", NULL);
     ck_assert_int_eq(g_mkdir_with_parents(world->images, 0755), 0);
     world_open(world);
     return world;
-}
-
-World *world_new(char *dir)
-{
-    return make(dir, NULL);
-}
-
-World *world_new_online(char *dir)
-{
-    return make(dir, g_build_filename(dir, "run", NULL));
 }
 
 void world_open(World *world)
@@ -431,14 +418,6 @@ void world_undo(World *world, const char *domain)
 {
     g_autoptr(GError) error = NULL;
     ck_assert_msg(world_try_undo(world, domain, &error), "undo: %s", error ? error->message : "?");
-}
-
-void world_power(World *world, const char *domain, PowerAction action)
-{
-    g_autoptr(GError) error = NULL;
-    ASSERT_OK(
-        world->engine->ops->power(world->engine, world_domain(world, domain), action, NULL, NULL, &error),
-        error);
 }
 
 void world_merge(World *world, const char *domain)

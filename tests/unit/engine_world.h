@@ -27,8 +27,6 @@ typedef struct {
 
 /* An empty world, open, in the directory @dir (made; the text is taken over). Asserts. */
 World *world_new(char *dir);
-/* One whose machines can run: sockets in @dir/run. */
-World *world_new_online(char *dir);
 void world_free(World *world);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 
@@ -94,7 +92,6 @@ gboolean world_try_delete(World *world, const char *domain, const char *name, De
 void world_delete(World *world, const char *domain, const char *name);
 gboolean world_try_undo(World *world, const char *domain, GError **error);
 void world_undo(World *world, const char *domain);
-void world_power(World *world, const char *domain, PowerAction action);
 /* Let everything be merged that can be, now: without this nothing is. */
 void world_merge(World *world, const char *domain);
 gboolean world_try_rename(World *world, const char *domain, const char *name, const char *to, GError **error);
@@ -162,10 +159,7 @@ void world_assert_define_taken(World *world, const char *xml);
 
 /* --- the spy --- */
 
-/*
- * A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. Its machines are the
- * real ones: nothing is spied on there.
- */
+/* A backend that passes calls on to @real, which it takes over. World has one; for tests without a world. */
 Backend *spy_new(Backend *real);
 
 typedef enum { TRAP_OFF, TRAP_EXIT, TRAP_FAIL, TRAP_FAIL_FROM, TRAP_CALL } TrapKind;

@@ -3,51 +3,51 @@
 #include "runner.h"
 #include "story.h"
 
-#include "start_world.h"
-
-/* --- the machine --- */
-
-static Guest *join(World *world)
-{
-    g_autofree char *socket = g_build_filename(world->run, "web.monitor", NULL);
-    return guest_join(socket);
-}
-
-static void moves(World *world, guint steps)
-{
-    g_autoptr(Guest) guest = join(world);
-    guest_wait(guest, steps);
-}
+#include "end_machines.h"
+#include "running_world.h"
 
 /* "web" with the guest on two disks; it runs. */
-static World *running_web(const char *test, guint i)
+typedef struct {
+    World *world;
+    Live *live;
+} Web;
+
+static Web web_new(const char *test, guint i)
 {
     g_autofree char *name = g_strdup_printf("%u", i);
-    World *world = world_new_online(in_scratch(test, name));
-    g_autofree char *a = world_path(world, "a.qcow2"), *b = world_path(world, "b.qcow2");
-    guest_disk_make(a, 8);
-    guest_disk_make(b, 8);
-    g_autofree char *xml = guest_domain_xml("web", "qemu", IMAGES(a, b), NULL);
-    g_autoptr(GError) error = NULL;
-    ASSERT_OK(world_try_define(world, xml, &error), error);
-    world_power(world, "web", POWER_START);
-    moves(world, 2);
-    return world;
+    Web web = {.world = running_world_new(in_scratch(test, name))};
+    web.live = live_define(web.world, "web", FILES("a.qcow2", "b.qcow2"), NULL);
+    live_start(web.live);
+    return web;
 }
 
-static void create(World *world, const char *name)
+static void web_clear(Web *web)
+{
+    live_free(web->live);
+    world_free(web->world);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Web, web_clear)
+#define WEB() web_new(__func__, (guint)_i)
+
+static void create(Web *web, const char *name)
 {
     g_autoptr(GError) error = NULL;
     g_autoptr(CreateRequest) request = world_request(name, BOTH_EXTERNAL);
     request->disk_only = TRUE;
-    ASSERT_OK(world_try_request(world, "web", request, &error), error);
+    ASSERT_OK(world_try_request(web->world, "web", request, &error), error);
 }
 
 /* A snapshot, and then the guest makes some steps. */
-static void create_and_go(World *world, const char *name)
+static void create_and_go(Web *web, const char *name)
 {
-    create(world, name);
-    moves(world, 5);
+    create(web, name);
+    guest_wait(web->live->guest, 5);
+}
+
+static void power(Web *web, PowerAction action)
+{
+    g_autoptr(GError) error = NULL;
+    ASSERT_OK(live_power(web->live, action, &error), error);
 }
 
 /* --- what there is --- */
@@ -95,34 +95,22 @@ static void expect_files(World *world, const char *files)
     ck_assert_msg(strcmp(now, files) == 0, "%s instead of %s\n%s", now, files, log);
 }
 
-/* Memory and disks are of one instant; the machine stands afterwards. */
-static void all_agree(World *world)
-{
-    g_autoptr(GError) error = NULL;
-    g_autofree char *a = world_layer(world, "web", NULL, "vda", NULL);
-    g_autofree char *b = world_layer(world, "web", NULL, "vdb", NULL);
-    world_power(world, "web", POWER_PAUSE);
-    g_autoptr(Guest) guest = join(world);
-    LOOK(guest_all_agree(guest, IMAGES(a, b), NULL, &error));
-}
-
 /* QEMU has these image files open, sorted, and no job. Caller frees. */
-static char *open_files(World *world)
+static char *open_files(Web *web)
 {
-    g_autoptr(Guest) guest = join(world);
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) files = g_ptr_array_new_with_free_func(g_free);
-    g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)guest->pid);
-    json_t *jobs = guest_monitor_call(guest->monitor, &error, "query-jobs", NULL);
-    LOOK(jobs);
-    ck_assert_uint_eq(json_array_size(jobs), 0);
+    const char *images = web->world->images;
+    g_autofree char *path = g_strdup_printf("/proc/%d/fd", (int)web->live->guest->pid);
+    json_t *jobs = guest_monitor_call(web->live->guest->monitor, &error, "query-jobs", NULL);
+    ck_assert_msg(jobs && json_array_size(jobs) == 0, "%s", error ? error->message : "there are jobs");
     json_decref(jobs);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     for (const char *name = g_dir_read_name(dir); name; name = g_dir_read_name(dir)) {
         g_autofree char *entry = g_build_filename(path, name, NULL), *file = g_file_read_link(entry, NULL);
-        if (file && g_str_has_prefix(file, world->images) &&
-            !g_ptr_array_find_with_equal_func(files, file + strlen(world->images) + 1, g_str_equal, NULL))
-            g_ptr_array_add(files, g_strdup(file + strlen(world->images) + 1));
+        if (file && g_str_has_prefix(file, images) &&
+            !g_ptr_array_find_with_equal_func(files, file + strlen(images) + 1, g_str_equal, NULL))
+            g_ptr_array_add(files, g_strdup(file + strlen(images) + 1));
     }
     g_ptr_array_sort(files, compare_texts);
     g_ptr_array_add(files, NULL);
@@ -130,54 +118,67 @@ static char *open_files(World *world)
 }
 
 /* The end of every test: the guest goes on, can be ended, its images are whole, and it starts from them again. */
-static void expect_sound(World *world)
+static void expect_sound(Web *web)
 {
+    World *world = web->world;
     g_autofree char *before = states(world, FALSE);
-    moves(world, 5);
-    all_agree(world);
-    world_power(world, "web", POWER_RESUME);
-    moves(world, 2);
-    world_power(world, "web", POWER_DESTROY);
+    live_goes_on(web->live);
+    power(web, POWER_PAUSE);
+    live_agrees(web->live);
+    power(web, POWER_RESUME);
+    live_goes_on(web->live);
+    live_end(web->live);
     world_check_clean(world, "web");
     expect_states(world, before, FALSE);
-    g_autofree char *findings = NULL;
     world_close(world);
-    findings = world_findings(world, FALSE, NULL);
+    g_autofree char *findings = world_findings(world, FALSE, NULL);
     ck_assert_str_eq(findings, "");
     world_open(world);
-    world_power(world, "web", POWER_START);
-    moves(world, 2);
+    live_start(web->live);
     expect_states(world, before, FALSE);
-    world_power(world, "web", POWER_DESTROY);
+    live_end(web->live);
 }
 
 /* --- every kind --- */
 
+/* Merge, with the guest standing if @still: then its present state is compared, too. */
+static void merge(Web *web, gboolean still, const char *commands, const char *files)
+{
+    if (still)
+        power(web, POWER_PAUSE);
+    g_autofree char *before = states(web->world, still);
+    g_free(live_commands(web->live));
+    world_merge(web->world, "web");
+    g_autofree char *said = live_commands(web->live);
+    ck_assert_str_eq(said, commands);
+    expect_states(web->world, before, still);
+    expect_files(web->world, files);
+    g_autofree char *open = open_files(web);
+    expect_files(web->world, open);
+    if (still)
+        power(web, POWER_RESUME);
+}
+
 /* s2 goes: its layer is joined with that of s3, the header above is written by QEMU. */
 START_TEST(middle)
 {
-    g_autoptr(World) world = running_web(__func__, _i);
-    create_and_go(world, "s1");
-    create_and_go(world, "s2");
-    create_and_go(world, "s3");
+    g_auto(Web) web = WEB();
+    create_and_go(&web, "s1");
+    create_and_go(&web, "s2");
+    create_and_go(&web, "s3");
     if (_i == 1)
-        create_and_go(world, "s4"); /* what is above is frozen, too */
-    world_delete(world, "web", "s2");
-    g_autofree char *before = states(world, FALSE);
-    world_merge(world, "web");
-    expect_states(world, before, FALSE);
-    expect_files(world, _i == 1 ? "a.qcow2 a.s1 a.s3 a.s4 b.qcow2 b.s1 b.s3 b.s4"
-                                : "a.qcow2 a.s1 a.s3 b.qcow2 b.s1 b.s3");
-    g_autofree char *open = open_files(world);
-    expect_files(world, open);
-    expect_sound(world);
+        create_and_go(&web, "s4"); /* what is above is frozen, too */
+    world_delete(web.world, "web", "s2");
+    merge(&web, _i == 0, "",
+          _i == 1 ? "a.qcow2 a.s1 a.s3 a.s4 b.qcow2 b.s1 b.s3 b.s4" : "a.qcow2 a.s1 a.s3 b.qcow2 b.s1 b.s3");
+    expect_sound(&web);
 }
 END_TEST
 
 int main(void)
 {
     Suite *suite = suite_create("merge-online");
-    TCase *tcase = start_case(suite, "kinds");
+    TCase *tcase = machines_case(suite, "kinds");
     tcase_add_loop_test(tcase, middle, 0, 2);
     return run_suite(suite);
 }

@@ -66,6 +66,8 @@ static Live *start_web(World *world, const LiveSetup *setup)
 
 static void finish(Live *live)
 {
+    world_reopen(live->world); /* what is recorded of frozen layers is what they are */
+    live_goes_on(live);
     live_end(live);
     world_check_clean(live->world, live->name);
 }

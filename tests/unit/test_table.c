@@ -188,6 +188,8 @@ static Live *start_web(World *world)
 
 static void finish(Live *web)
 {
+    world_reopen(web->world); /* what is recorded of frozen layers is what they are */
+    live_goes_on(web);
     live_end(web);
     world_check_clean(web->world, "web");
 }
