@@ -262,7 +262,7 @@ static gboolean settle(Core *core, Domain *domain, Plan *plan, GError **error)
 gboolean op_settle(Core *core, Domain **domain, Plan *plan, GError **error)
 {
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
-    if (!plan_owes(plan))
+    if (!plan_owes(plan) && !plan_answered(plan))
         return settle(core, *domain, plan, error);
     if (!plan_settle(plan, failed, error))
         return FALSE;

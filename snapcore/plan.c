@@ -19,6 +19,7 @@ struct Plan {
     gboolean has_machine;
     PlanMachine machine;
     gboolean asked;     /* a machine may have been told to switch */
+    gboolean answered;  /* it was asked, and has */
     gboolean prepared;  /* the journal is there, steps may have been done */
     gboolean cut_short; /* a child, or the machine, was ended in the middle of a step */
     gboolean committed;
@@ -109,6 +110,11 @@ const GPtrArray *plan_switches(const Plan *plan)
 gboolean plan_asked(const Plan *plan)
 {
     return plan->asked;
+}
+
+gboolean plan_answered(const Plan *plan)
+{
+    return plan->answered;
 }
 
 const char *plan_what(const Plan *plan)
@@ -421,6 +427,7 @@ gboolean plan_commit(Plan *plan, GError **error)
     gboolean asked = plan->asked;
     plan->committed = TRUE;
     plan->asked = FALSE;
+    plan->answered |= asked;
     if (FAULT_POINT("plan.commit", error) && write_journal(plan, error) &&
         FAULT_POINT("plan.commit.after", error))
         return TRUE;

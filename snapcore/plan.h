@@ -86,6 +86,8 @@ const GPtrArray *plan_switches(const Plan *plan);
  */
 gboolean plan_ask(Plan *plan, GError **error);
 gboolean plan_asked(const Plan *plan);
+/* Has it committed since it was asked? Who has read the store before does not know of it. */
+gboolean plan_answered(const Plan *plan);
 
 /* The machine has died with it under way: what it wrote is mended before anything is undone. */
 void plan_cut_short(Plan *plan);
