@@ -131,7 +131,10 @@ static gboolean run_job(Checkpoint *checkpoint, const char *command, gboolean me
     return qmp_job_run(checkpoint->running->qmp, command, arguments, &(QmpJobSpec){.id = id}, &wait, error);
 }
 
-/* It was seen that no image had the tag, so whoever has it now got it from us. */
+/*
+ * It was seen that no image had the tag, so whoever has it now got it from us. QEMU tries to take it back, too, and does not
+ * say whether it could.
+ */
 static void take_back(Checkpoint *checkpoint, GError **why)
 {
     g_autoptr(GError) left = NULL;

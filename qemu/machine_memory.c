@@ -11,6 +11,7 @@
 #include "qmp_error.h"
 
 #define FD_NAME "domsnapfs-memory"
+#define EXPORT "domsnapfs-none"
 #define BANDWIDTH                                                                                            \
     ((json_int_t)1 << 40) /* bytes a second; as it is, it is for a network that others use too */
 #define LOOK_MS 100       /* between two looks when nothing is heard: progress has no events */
@@ -149,6 +150,25 @@ static gboolean save(Migration *migration, int fd, gboolean live, GError **error
            write_memory(migration, fd, error);
 }
 
+/*
+ * A migration takes the images away from QEMU until it goes on: anybody could write them meanwhile, and that may last, for a
+ * machine that is paused. An image that is to be exported is taken back first; that nobody serves exports is what is
+ * expected, and keeps it from being one.
+ */
+static void take_images_back(Running *running)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    for (guint i = 0; i < running->disks->len; i++) {
+        RunningDisk *disk = running->disks->pdata[i];
+        g_autofree char *node = disk->read_only ? NULL : running_node(running, disk, &wait, NULL);
+        if (node &&
+            qmp_do(running->qmp, "block-export-add",
+                   json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", EXPORT, "node-name", node), &wait, NULL))
+            (void)qmp_do(running->qmp, "block-export-del",
+                         json_pack("{s:s, s:s}", "id", EXPORT, "mode", "hard"), &wait, NULL);
+    }
+}
+
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error)
 {
@@ -165,8 +185,10 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
     QmpWait rest = qmp_wait(COMMAND_MS, NULL);
     if (migration.bandwidth > 0)
         (void)set_bandwidth(&migration, migration.bandwidth, &rest, NULL);
-    if (ok)
+    if (ok) {
+        take_images_back(migration.running);
         return TRUE;
+    }
     g_autoptr(GError) stays = NULL;
     if (before == RUN_RUNNING && !running_resume(machine, &stays) && stays->code != why->code)
         g_prefix_error(&why, "%s, so the machine is stopped, after: ", stays->message);

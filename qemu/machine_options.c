@@ -12,51 +12,79 @@
 #include "launch.h"
 #include "machine_parts.h"
 
+#define DEVICES "/machine/peripheral/"
+
 static const char *const kept[] = {"cache", "discard", "detect-zeroes"};
 static const char *const kept_of_file[] = {"cache", "discard", "aio"};
 
-/* All nodes that were given by -blockdev, in JSON: name -> options. */
-static json_t *nodes_of_process(pid_t pid)
+/* "virtio-blk-pci,drive=NODE,id=ID" as {"drive": NODE, "id": ID}; or it is JSON already. */
+static json_t *read_device(const char *word)
 {
-    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *words = NULL;
-    json_t *nodes = json_object();
-    gsize len = 0;
-    if (pid <= 0 || !g_file_get_contents(path, &words, &len, NULL))
-        return nodes;
-    gboolean is_node = FALSE;
-    for (const char *word = words; word < words + len; word += strlen(word) + 1) {
-        g_autoptr(json_t) node = is_node ? json_loads(word, JSON_REJECT_DUPLICATES, NULL) : NULL;
-        const char *name = json_string_value(json_object_get(node, "node-name"));
-        if (name)
-            json_object_set(nodes, name, node);
-        is_node = strcmp(word, "-blockdev") == 0;
+    if (word[0] == '{')
+        return json_loads(word, JSON_REJECT_DUPLICATES, NULL);
+    json_t *device = json_object();
+    g_auto(GStrv) parts = g_strsplit(word, ",", -1);
+    for (guint i = 0; parts[i]; i++) {
+        char *value = strchr(parts[i], '=');
+        if (!value)
+            continue;
+        *value = '\0';
+        json_object_set_new(device, parts[i], json_string(value + 1));
     }
-    return nodes;
+    return device;
 }
 
-/* The level of @node in the chain of @target, by its name; -1: it has another name. */
-static gint64 level_of(const char *target, const char *node)
+/* What a command line says: nodes by their names, and devices by theirs. */
+typedef struct {
+    json_t *nodes, *devices;
+} Words;
+
+static void words_clear(Words *words)
 {
-    const char *dash = strrchr(node, '-');
-    guint64 level = dash ? g_ascii_strtoull(dash + 1, NULL, 10) : 0;
-    g_autofree char *name = launch_node_name(target, (guint)MIN(level, G_MAXINT));
-    return strcmp(name, node) == 0 ? (gint64)level : -1;
+    json_decref(words->nodes);
+    json_decref(words->devices);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Words, words_clear)
+
+/* Empty where it cannot be read. */
+static Words words_of_process(pid_t pid)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", pid), *text = NULL;
+    Words words = {json_object(), json_object()};
+    gsize len = 0;
+    if (pid <= 0 || !g_file_get_contents(path, &text, &len, NULL))
+        return words;
+    const char *option = "";
+    for (const char *word = text; word < text + len; option = word, word += strlen(word) + 1) {
+        gboolean node = strcmp(option, "-blockdev") == 0;
+        if (!node && strcmp(option, "-device") != 0)
+            continue;
+        g_autoptr(json_t) json = node ? json_loads(word, JSON_REJECT_DUPLICATES, NULL) : read_device(word);
+        const char *name = json_string_value(json_object_get(json, node ? "node-name" : "id"));
+        if (name)
+            json_object_set(node ? words.nodes : words.devices, name, json);
+    }
+    return words;
 }
 
 guint running_next_level(const RunningDisk *disk, const char *top)
 {
-    return (guint)(level_of(disk->target, top) + 1);
+    const char *dash = strrchr(top, '-');
+    guint64 level = dash ? g_ascii_strtoull(dash + 1, NULL, 10) : 0;
+    g_autofree char *name = launch_node_name(disk->target, (guint)MIN(level, G_MAXINT));
+    return strcmp(name, top) == 0 ? (guint)level + 1 : 0;
 }
 
-/* The node itself; an overlay that was put on later was opened as the one that was on top at the beginning. */
-static const json_t *find_node(const json_t *nodes, const RunningDisk *disk, const char *top)
+/* The node itself; an overlay that was put on later was opened as what the device had at the beginning. */
+static const json_t *find_node(const Words *words, const RunningDisk *disk, const char *top)
 {
-    const json_t *node = json_object_get(nodes, top);
-    for (gint64 level = level_of(disk->target, top); !node && level > 0; level--) {
-        g_autofree char *name = launch_node_name(disk->target, (guint)level - 1);
-        node = json_object_get(nodes, name);
-    }
-    return node;
+    const json_t *node = json_object_get(words->nodes, top);
+    if (node || !g_str_has_prefix(disk->device, DEVICES))
+        return node;
+    const char *id = disk->device + strlen(DEVICES);
+    g_autofree char *name = g_strndup(id, strcspn(id, "/"));
+    const char *drive = json_string_value(json_object_get(json_object_get(words->devices, name), "drive"));
+    return drive ? json_object_get(words->nodes, drive) : NULL;
 }
 
 static json_t *copy_options(const json_t *from, const char *const *keys, gsize n)
@@ -95,12 +123,12 @@ static json_t *ask_qemu(Running *running, const char *top, const QmpWait *wait, 
 json_t *running_options(Running *running, const RunningDisk *disk, const char *top, const QmpWait *wait,
                         GError **error)
 {
-    g_autoptr(json_t) nodes = nodes_of_process(qmp_pid(running->qmp));
-    const json_t *node = find_node(nodes, disk, top), *file = json_object_get(node, "file");
+    g_auto(Words) words = words_of_process(qmp_pid(running->qmp));
+    const json_t *node = find_node(&words, disk, top), *file = json_object_get(node, "file");
     if (!node)
         return ask_qemu(running, top, wait, error);
     if (json_is_string(file))
-        file = json_object_get(nodes, json_string_value(file));
+        file = json_object_get(words.nodes, json_string_value(file));
     return json_pack("{s:o, s:o}", "node", copy_options(node, kept, G_N_ELEMENTS(kept)), "file",
                      copy_options(file, kept_of_file, G_N_ELEMENTS(kept_of_file)));
 }

@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "leftovers.h"
+#include "machines.h"
 #include "mark.h"
 #include "strays.h"
 
@@ -404,6 +405,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
     if (!plan_commit(op->plan, error))
         return FALSE;
 
+    op_bring_machine(op);
     let_go(op);
     Domain *domain = g_steal_pointer(&op->domain);
     if (!settle(op->core, domain, op->plan, &why)) { /* it has happened all the same, and will be completed */

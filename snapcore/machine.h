@@ -176,6 +176,12 @@ typedef struct MachineBackend {
                      GError **error);
 
     /*
+     * Could it be started? All that can be known without a process, and without its images: EOPNOTSUPP: an element that is not
+     * supported; EINVAL: it makes no sense; ENOENT: no emulator, no firmware. Memory and tag are not looked at.
+     */
+    gboolean (*check)(Backend *backend, const MachineStart *start, GError **error);
+
+    /*
      * Start one that is off. On success it is set up, its memory loaded, and it runs or is paused; *ret_def is the definition
      * it was really given: completed with addresses, the machine type pinned (caller frees); *ret_notes sentences about what is
      * not as the definition says (of char *). On failure nothing runs, nothing of its images has changed but by what QEMU

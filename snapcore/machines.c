@@ -42,7 +42,8 @@ static Spec spec_of(const Domain *domain, const Plan *plan)
             continue;
         const MachineDisk each = {disk->target, switched(plan, disk->target, layer->path),
                                   disk->readonly || disk->transient};
-        g_array_append_val(spec.disks, each);
+        if (each.path)
+            g_array_append_val(spec.disks, each);
     }
     spec.spec = (MachineSpec){.name = domain->def->name,
                               .uuid = domain->def->uuid,
@@ -85,6 +86,32 @@ void op_forget_machine(Op *op)
 {
     plan_use(op->plan, op->core->backend);
     g_clear_pointer(&op->machine, machine_free);
+}
+
+void op_bring_machine(Op *op)
+{
+    const PlanMachine *will = plan_machine(op->plan);
+    if (!op->machine || !will)
+        return;
+    if (will->ends && op->machine->ops->destroy(op->machine, NULL, NULL)) {
+        op_forget_machine(op);
+        machines_note(op->core, op->uuid, RUN_OFF);
+    } else if (!will->ends && will->begins && will->running && op->machine->ops->resume(op->machine, NULL)) {
+        machines_note(op->core, op->uuid, RUN_RUNNING);
+    }
+}
+
+void op_end_begun(Op *op)
+{
+    const PlanMachine *will = op->plan ? plan_machine(op->plan) : NULL;
+    g_autoptr(GError) why = NULL;
+    if (!op->machine || !will || !will->begins || plan_committed(op->plan))
+        return;
+    if (!op->machine->ops->destroy(op->machine, NULL, &why))
+        core_log(op->core, op->job->domain, "the machine that was begun could not be ended: %s",
+                 why->message);
+    op_forget_machine(op);
+    machines_note(op->core, op->uuid, RUN_OFF);
 }
 
 gboolean op_require_off(Op *op, GError **error)
@@ -225,6 +252,8 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
     if (was->freezes && !machine->ops->thaw(machine, &why))
         core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
     g_clear_error(&why);
+    if (was->begins && !plan_committed(plan))
+        return; /* what runs is the machine from before */
     if (plan_committed(plan) && was->ends) {
         if (!machine->ops->destroy(machine, NULL, &why))
             core_log(core, domain->name, "the machine could not be ended: %s", why->message);
@@ -248,6 +277,29 @@ static gboolean decide(Core *core, Plan *plan, Machine *machine, gboolean switch
     return !machine || !plan_join(plan) || !plan_committed(plan) || close_joined(plan, machine, error);
 }
 
+/*
+ * What an uncommitted plan has begun ends, for it has not run yet. One that runs was let run by somebody else: what it
+ * stands on stays.
+ */
+static gboolean end_begun(const Plan *plan, Machine **machine, gboolean switched, GError **error)
+{
+    RunState state;
+    if (!*machine || (!switched && plan_switches(plan)->len > 0))
+        return TRUE; /* the one from before */
+    if (!(*machine)->ops->run_state(*machine, &state, error))
+        return FALSE;
+    if (state == RUN_RUNNING) {
+        if (plan_steps(plan)->len == 0)
+            return TRUE;
+        snap_set_error(error, EBUSY, "somebody has let the machine run in the middle of it: end it first");
+        return FALSE;
+    }
+    if (!(*machine)->ops->destroy(*machine, NULL, error))
+        return FALSE;
+    g_clear_pointer(machine, machine_free);
+    return TRUE;
+}
+
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error)
 {
     g_autoptr(Machine) machine = NULL;
@@ -259,6 +311,8 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
     if (!find_either(core, domain, plan, &machine, &switched, error) ||
         !decide(core, plan, machine, switched, error))
         return FALSE;
+    if (plan_machine(plan)->begins && !plan_committed(plan) && !end_begun(plan, &machine, switched, error))
+        return FALSE;
     plan_use(plan, machine ? &machine->backend : core->backend);
     *ret_machine = g_steal_pointer(&machine);
     return TRUE;
@@ -267,12 +321,12 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
 #define ANSWER_TRIES 100
 #define ANSWER_PAUSE (G_USEC_PER_SEC / 20)
 
-/* A process that dies keeps its images for a moment. */
-static gboolean wait_for_answer(Op *op, const Domain *shown, GError **error)
+gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine,
+                              GError **error)
 {
     for (guint try = 1;; try++) {
         g_autoptr(GError) why = NULL;
-        if (machines_answer(op->core, shown, op->plan, &op->machine, &why))
+        if (machines_answer(core, domain, plan, ret_machine, &why))
             return TRUE;
         if (snap_errno(why) != EBUSY || try >= ANSWER_TRIES) {
             g_propagate_error(error, g_steal_pointer(&why));
@@ -296,7 +350,7 @@ gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
     g_mutex_lock(&core->lock);
     g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
     g_mutex_unlock(&core->lock);
-    if (!wait_for_answer(op, shown, error))
+    if (!machines_answer_soon(core, shown, op->plan, &op->machine, error))
         return FALSE;
     if (!op->machine)
         plan_cut_short(op->plan);

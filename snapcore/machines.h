@@ -22,6 +22,15 @@ gboolean op_find_machine(Op *op, GError **error);
 /* The machine has ended: steps act on the images themselves again. */
 void op_forget_machine(Op *op);
 
+/*
+ * After the commit, as long as the journal can still bring it there after a crash: the machine ends, or one that was begun
+ * runs, as the plan says. What fails its caller tries again.
+ */
+void op_bring_machine(Op *op);
+
+/* Without a commit: a machine that the plan has begun ends, before its images are what they were. */
+void op_end_begun(Op *op);
+
 /* EBUSY "domain is running" unless it is off. */
 gboolean op_require_off(Op *op, GError **error);
 
@@ -29,9 +38,14 @@ gboolean op_require_off(Op *op, GError **error);
  * @plan, of @domain as its documents say, was cut short. If it is about a running machine, find that, let the plan act through
  * it (*ret_machine, NULL where it is off; to be freed after the plan), and if the machine was asked, find out whether it
  * has happened: the plan has committed then, or can be undone. A machine that is gone: it has, unless a tag that it was to take
- * is missing, for QEMU may have written the overlays; of a join (plan.h) the headers tell. EBUSY: it is not known.
+ * is missing, for QEMU may have written the overlays; of a join (plan.h) the headers tell. One that
+ * a plan without a commit has begun is ended. EBUSY: it is not known.
  */
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error);
+
+/* The same, and EBUSY only after some seconds: a process that dies keeps its images for a moment, and its monitor. */
+gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine,
+                              GError **error);
 
 /*
  * op->plan has asked, or its steps may have, and the answer got lost or does not say enough: ask again. op->machine is the

@@ -217,7 +217,7 @@ static json_t *switches_to_json(const GPtrArray *switches)
     json_t *json = json_array();
     for (guint i = 0; i < switches->len; i++) {
         const PlanSwitch *each = switches->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s}", "disk", each->disk, "from", each->from,
+        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s*}", "disk", each->disk, "from", each->from,
                                                   "to", each->to)) == 0)
             continue;
         json_decref(json);
@@ -231,8 +231,8 @@ static json_t *machine_to_json(const Plan *plan)
     const PlanMachine *machine = &plan->machine;
     if (!plan->has_machine)
         return json_null();
-    return json_pack("{s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
-                     machine->freezes);
+    return json_pack("{s:b, s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
+                     machine->freezes, "begins", machine->begins);
 }
 
 static json_t *join_to_json(const PlanJoin *join)
@@ -305,11 +305,11 @@ static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
 
 static void read_machine(Plan *plan, json_t *json)
 {
-    int running = FALSE, ends = FALSE, freezes = FALSE;
-    if (!json_is_object(json) ||
-        json_unpack(json, "{s:b, s:b, s:b}", "running", &running, "ends", &ends, "freezes", &freezes) < 0)
+    int running = FALSE, ends = FALSE, freezes = FALSE, begins = FALSE;
+    if (!json_is_object(json) || json_unpack(json, "{s:b, s:b, s:b, s?b}", "running", &running, "ends", &ends,
+                                             "freezes", &freezes, "begins", &begins) < 0)
         return;
-    plan_set_machine(plan, &(PlanMachine){running, ends, freezes});
+    plan_set_machine(plan, &(PlanMachine){running, ends, freezes, begins});
 }
 
 static gboolean is_path_or_null(const char *path)
@@ -341,8 +341,8 @@ static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
     size_t i;
     json_t *json;
     json_array_foreach (switches, i, json) {
-        const char *disk, *from, *to;
-        if (json_unpack(json, "{s:s, s:s, s:s}", "disk", &disk, "from", &from, "to", &to) < 0) {
+        const char *disk, *from, *to = NULL;
+        if (json_unpack(json, "{s:s, s:s, s?s}", "disk", &disk, "from", &from, "to", &to) < 0) {
             snap_set_error(error, EINVAL, "a switch that is not as the format says");
             return FALSE;
         }

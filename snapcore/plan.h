@@ -61,17 +61,20 @@ void plan_use(Plan *plan, Backend *backend);
  *   running  it ran, and goes on when all is over
  *   ends     but after a commit it is to be ended
  *   freezes  its file systems may have been frozen
+ *   begins   it is one that the plan starts: as long as nothing is committed it has not run yet, and ends with the undoing;
+ *            after the commit it is to run if @running says so
  */
 typedef struct {
     gboolean running;
     gboolean ends;
     gboolean freezes;
+    gboolean begins;
 } PlanMachine;
 void plan_set_machine(Plan *plan, const PlanMachine *machine);
 /* NULL: it is about images alone. */
 const PlanMachine *plan_machine(const Plan *plan);
 
-/* Disk @disk of the machine, which writes @from, is going to write @to. */
+/* Disk @disk of the machine, which writes @from, is going to write @to; NULL: there is no such disk any more. */
 typedef struct {
     char *disk;
     char *from;

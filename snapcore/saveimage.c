@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "abi.h"
 #include "error.h"
 #include "saveimage_devices.h"
 
@@ -253,4 +254,14 @@ void saveimage_close(SaveImage *image)
         close(image->fd);
     domain_def_free(image->def);
     g_free(image);
+}
+
+/* Compared is @def as it would be read from an image. */
+gboolean saveimage_fits(const SaveImage *image, const DomainDef *def, GError **error)
+{
+    g_autoptr(DomainDef) is = domain_def_copy(image->def);
+    g_autoptr(DomainDef) should = domain_def_copy(def);
+    saveimage_say_none(is);
+    saveimage_say_none(should);
+    return abi_check(should, is, error);
 }

@@ -43,5 +43,8 @@ typedef struct {
  * complete, damaged, or its <domain> is none; EOPNOTSUPP: compressed, or of a version we do not know.
  */
 SaveImage *saveimage_open(const char *path, GError **error);
+
+/* Does @image fit the machine @def? EOPNOTSUPP with the first thing that is otherwise (abi.h). */
+gboolean saveimage_fits(const SaveImage *image, const DomainDef *def, GError **error);
 void saveimage_close(SaveImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SaveImage, saveimage_close)

@@ -228,6 +228,13 @@ char *live_commands(Live *live)
     return g_string_free(out, FALSE);
 }
 
+gboolean live_was_told(const Live *live, const char *command)
+{
+    g_autofree char *record = read_record(live, live->seen);
+    g_autofree char *word = g_strdup_printf("\"%s\"", command);
+    return strstr(record, word) != NULL;
+}
+
 /* --- how it is --- */
 
 static void expect_status(Live *live, const char *const *statuses, const char *state)
@@ -254,7 +261,7 @@ void live_goes_on(Live *live)
 void live_stands(Live *live)
 {
     guint32 before = 0, after = 0;
-    expect_status(live, FILES("paused", "prelaunch"), "paused\n");
+    expect_status(live, FILES("paused", "prelaunch", "postmigrate"), "paused\n");
     ck_assert(guest_look_counter(live->guest, &before, NULL));
     g_usleep(20000);
     ck_assert(guest_look_counter(live->guest, &after, NULL));
@@ -282,6 +289,48 @@ void live_agrees(Live *live)
     g_auto(GStrv) images = live_images(live);
     ck_assert_msg(guest_all_agree(live->guest, (const char *const *)images, NULL, &error), "%s",
                   error ? error->message : "?");
+}
+
+guint32 live_counter(Live *live)
+{
+    guint32 counter = 0;
+    ck_assert(guest_look_counter(live->guest, &counter, NULL));
+    return counter;
+}
+
+void live_proves(Live *live, const char *snapshot, guint32 least, guint32 most)
+{
+    g_autoptr(GError) error = NULL;
+    World *world = live->world;
+    const RevertRequest request = {.name = (char *)snapshot, .paused = TRUE, .discard = TRUE};
+    ASSERT_OK(
+        world->engine->ops->revert(world->engine, world_domain(world, live->name), &request, NULL, &error),
+        error);
+    live_join(live);
+    live_stands(live);
+    live_holds_images(live);
+    live_agrees(live);
+    guint32 counter = live_counter(live);
+    ck_assert_msg(counter >= least && counter <= most, "%s: %u is not between %u and %u", snapshot, counter,
+                  least, most);
+}
+
+void live_resume(Live *live)
+{
+    must_power(live, POWER_RESUME);
+    live_goes_on(live);
+}
+
+void live_holds_images(Live *live)
+{
+    g_auto(GStrv) images = live_images(live);
+    Backend *backend = offline_backend_new(NULL);
+    for (guint i = 0; images[i]; i++) {
+        ImageUse use = USE_NONE;
+        ck_assert(backend->ops->in_use(backend, images[i], &use, NULL));
+        ck_assert_msg(use == USE_WRITER, "'%s' is not locked", images[i]);
+    }
+    backend->ops->free(backend);
 }
 
 void live_snapshot_agrees(Live *live, const char *snapshot, guint32 *ret_counter)

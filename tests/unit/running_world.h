@@ -62,13 +62,26 @@ pid_t live_pid(const Live *live);
  */
 char *live_commands(Live *live);
 
-/* It runs (or, with @paused, stands) and its guest makes steps, the disks take them, and the store says the same. */
+/* Has QEMU been given @command since that call? Others' too. Any thread. */
+gboolean live_was_told(const Live *live, const char *command);
+
+/* It runs, its guest makes steps, the disks take them, and the store says the same. stands: none of it. */
 void live_goes_on(Live *live);
 void live_stands(Live *live);
+/* Nobody else can write what the machine writes. */
+void live_holds_images(Live *live);
 /* Paths of what the guest writes now. Caller frees with g_strfreev. */
 char **live_images(Live *live);
 /* The machine is paused: memory and disks are of one instant. */
 void live_agrees(Live *live);
+/*
+ * Revert to @snapshot, and let it stand: memory and disks are of one instant, and of a step between @least and @most. What
+ * the revert throws away is not kept.
+ */
+void live_proves(Live *live, const char *snapshot, guint32 least, guint32 most);
+/* Let it run: live_goes_on(). */
+void live_resume(Live *live);
+guint32 live_counter(Live *live);
 /* Memory apart: all disks at @snapshot are. *ret_counter may be NULL. */
 void live_snapshot_agrees(Live *live, const char *snapshot, guint32 *ret_counter);
 
