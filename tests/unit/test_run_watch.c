@@ -395,7 +395,7 @@ END_TEST
 int main(void)
 {
     Suite *suite = suite_create("run_watch");
-    TCase *tcase = start_case(suite, "run_watch");
+    TCase *tcase = machines_case(suite, "run_watch");
     tcase_add_test(tcase, test_a_life);
     tcase_add_test(tcase, test_one_that_runs_already);
     tcase_add_test(tcase, test_not_any_more);
