@@ -74,7 +74,8 @@ gboolean running_resume(Machine *machine, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     g_autofree char *status = NULL;
-    return await_settled(running_of(machine), &status, &wait, error) &&
+    return running_end_migration(running_of(machine), &wait, error) &&
+           await_settled(running_of(machine), &status, &wait, error) &&
            (strcmp(status, "running") == 0 || command(machine, "cont", error));
 }
 

@@ -118,6 +118,31 @@ static gboolean stop_migration(Migration *migration, GError *why, GError **error
     return done;
 }
 
+/* TRUE: there is none, or it has ended, one way or the other. */
+static gboolean has_ended(Running *running, const QmpWait *wait, gboolean *ret_ended, GError **error)
+{
+    static const char *const ends[] = {"none", "completed", "failed", "cancelled", NULL};
+    g_autoptr(json_t) info = qmp_run(running->qmp, "query-migrate", json_object(), wait, error);
+    const char *status = json_string_value(json_object_get(info, "status"));
+    *ret_ended = !status || g_strv_contains(ends, status);
+    return info != NULL;
+}
+
+gboolean running_end_migration(Running *running, const QmpWait *wait, GError **error)
+{
+    guint64 seen = 0;
+    gboolean ended;
+    if (!has_ended(running, wait, &ended, error))
+        return FALSE;
+    if (!ended && !qmp_do(running->qmp, "migrate_cancel", json_object(), wait, error))
+        return FALSE;
+    while (!ended)
+        if (!qmp_wait_event(running->qmp, &seen, LOOK_MS, wait, error) ||
+            !has_ended(running, wait, &ended, error))
+            return FALSE;
+    return TRUE;
+}
+
 static gboolean start_migration(Migration *migration, int fd, GError **error)
 {
     Qmp *qmp = migration->running->qmp;

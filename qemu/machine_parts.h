@@ -75,6 +75,9 @@ gboolean running_status(Running *running, char **ret_status, const QmpWait *wait
 
 gboolean running_pause(Machine *machine, GError **error);
 gboolean running_resume(Machine *machine, GError **error);
+
+/* One that a daemon has left at work when it died would stop the machine at its end. machine_memory.c */
+gboolean running_end_migration(Running *running, const QmpWait *wait, GError **error);
 gboolean running_change(Machine *machine, const GArray *changes, GError **error);
 gboolean running_destroy(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what, GError **error);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* What is done to the machine itself: every power command, in order and in the wrong order, and what follows it. */
+#include <sys/file.h>
+
 #include "power_world.h"
 #include "runner.h"
 
@@ -92,6 +94,25 @@ START_TEST(other_hands)
     power_refused(world, POWER_PAUSE, NULL, ESRCH, "not running");
     power_boot(world);
     EXPECT_STATE(world, "running");
+}
+END_TEST
+
+/* A QEMU has its log before it has anything else: where that is locked, it is not known to be off. */
+START_TEST(just_being_started)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    GError *error = NULL;
+    power_boot(world);
+    power(world, POWER_DESTROY, NULL);
+    g_autofree char *log = g_build_filename(world->run, "web.log", NULL);
+    int fd = open(log, O_RDONLY | O_CLOEXEC);
+    ck_assert(fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0);
+    power_refused(world, POWER_START, NULL, EBUSY, "is being started, or ends");
+    ck_assert(!world_try_create(world, "web", "s1", NULL, &error));
+    expect_error(&error, EBUSY, "is being started, or ends");
+    close(fd);
+    power_create(world, "s1", MODE_DEFAULT, NULL);
+    power_boot(world);
 }
 END_TEST
 
@@ -335,6 +356,7 @@ static Suite *suite(void)
     tcase_add_test(on_off, start_paused);
     tcase_add_test(on_off, power_button);
     tcase_add_test(on_off, other_hands);
+    tcase_add_test(on_off, just_being_started);
     tcase_add_test(on_off, reopened);
     tcase_add_test(on_off, what_a_running_machine_keeps);
     TCase *memory = machines_case(suite, "memory in a file");
