@@ -137,6 +137,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
     running->ops = *online->offline->ops;
     running->ops.free = free_backend;
     running->ops.tag_delete = running_tag_delete;
+    running->ops.repair = running_repair;
     running->machine.backend = (Backend){.ops = &running->ops, .self = online->offline->self};
     running->machine.ops = &ops;
     running->qmp = qmp;

@@ -178,3 +178,11 @@ gboolean running_tag_delete(Backend *backend, const char *path, const char *tag,
         return delete_tag(running, disk, tag, error);
     return running->offline->ops->tag_delete(running->offline, path, tag, cancel, error);
 }
+
+gboolean running_repair(Backend *backend, const char *path, GError **error)
+{
+    Running *running = (Running *)backend;
+    if (running_disk_of(running, path))
+        return TRUE;
+    return running->offline->ops->repair(running->offline, path, error);
+}

@@ -81,3 +81,6 @@ gboolean running_tag_delete(Backend *backend, const char *path, const char *tag,
 gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_thaw(Machine *machine, GError **error);
 gboolean running_screenshot(Machine *machine, const char *path, GError **error);
+
+/* Nobody else has worked on what this QEMU has open, and it is alive: there is nothing to mend. */
+gboolean running_repair(Backend *backend, const char *path, GError **error);
