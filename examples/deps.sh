@@ -60,7 +60,7 @@ look()
     library_of check check
     command_of qemu-system-x86 qemu-system-x86_64
     command_of kmod modprobe
-    command_of qemu-system-x86 qemu-system-x86_64
+    command_of dbus-daemon dbus-daemon
     command_of python3 python3
     command_of perl perl
     command_of busybox busybox

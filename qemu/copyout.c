@@ -58,13 +58,15 @@ static gboolean copy_clusters(const char *program, const char *path, const Qcow2
            qemuimg_convert_state(program, path, id, spec, geometry.cluster_size, cancel, error);
 }
 
-/* Delete the tags of the copy: other states are not its business. Each by name, as often as the name is
+/* Delete the tags of the copy but @keep: other states are not its business. Each by name, as often as the name is
  * there. */
-static gboolean delete_tags(const char *program, const Qcow2Image *image, const char *path,
+static gboolean delete_tags(const char *program, const Qcow2Image *image, const char *keep, const char *path,
                             GCancellable *cancel, GError **error)
 {
     for (guint i = 0; i < image->info->tags->len; i++) {
         const ImageTag *tag = g_ptr_array_index(image->info->tags, i);
+        if (g_strcmp0(tag->name, keep) == 0)
+            continue;
         if (!qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, path, tag->name, TRUE, cancel, error))
             return FALSE;
     }
@@ -72,18 +74,19 @@ static gboolean delete_tags(const char *program, const Qcow2Image *image, const 
 }
 
 /*
- * The image was resized since the state was taken. qemu-img shows an old state only with the present size
- * (tried: its end is cut off, or a tail appears), so the whole file is copied, and the state made the present
- * one there.
+ * The whole file is copied, and the state made the present one there. For one with memory, which no conversion carries; and
+ * when the image was resized since: qemu-img shows an old state only with the present size (tried: its end is cut off, or a
+ * tail appears).
  */
-static gboolean copy_whole(const char *program, const char *path, const Qcow2Image *image, const char *id,
-                           const OverlaySpec *spec, GCancellable *cancel, GError **error)
+static gboolean copy_whole(const char *program, const char *path, const Qcow2Image *image,
+                           const ImageTag *tag, const OverlaySpec *spec, GCancellable *cancel, GError **error)
 {
+    const char *keep = tag->vm_state_size > 0 ? tag->name : NULL;
     return copyfile(path, spec->path, cancel, error) &&
            qemuimg_set_backing(program, spec->path, spec->backing_name, spec->backing_format, cancel,
                                error) &&
-           qemuimg_snapshot(program, QEMUIMG_TAG_APPLY, spec->path, id, FALSE, cancel, error) &&
-           delete_tags(program, image, spec->path, cancel, error);
+           qemuimg_snapshot(program, QEMUIMG_TAG_APPLY, spec->path, tag->id, FALSE, cancel, error) &&
+           delete_tags(program, image, keep, spec->path, cancel, error);
 }
 
 gboolean copyout(const char *program, const char *path, const char *tag, const OverlaySpec *spec,
@@ -96,7 +99,7 @@ gboolean copyout(const char *program, const char *path, const char *tag, const O
     guint64 size = qcow2_tag_size(image, found);
     OverlaySpec sized = *spec;
     sized.size = size; /* the state's own, whatever the caller took it to be */
-    return size == image->info->virtual_size
+    return size == image->info->virtual_size && found->vm_state_size == 0
                ? copy_clusters(program, path, image, found->id, &sized, cancel, error)
-               : copy_whole(program, path, image, found->id, &sized, cancel, error);
+               : copy_whole(program, path, image, found, &sized, cancel, error);
 }

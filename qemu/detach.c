@@ -141,7 +141,7 @@ gboolean detach_prepare(const DetachSpec *spec, Detached *ret, GError **error)
         return FALSE;
     }
     Birth birth = {.spec = spec, .environment = environment, .line = line[1]};
-    g_auto(Detached) process = {.pid = 0, .pidfd = -1, .go = line[0]};
+    Detached process = {.pid = 0, .pidfd = -1, .go = line[0]};
     pid_t between = fork_quietly(&birth, line[0]);
     int code = errno;
     close(line[1]);
@@ -157,10 +157,10 @@ gboolean detach_prepare(const DetachSpec *spec, Detached *ret, GError **error)
     }
     if (code != 0) {
         snap_set_errno(error, code, "cannot start '%s'", spec->argv[0]);
+        detach_clear(&process);
         return FALSE;
     }
     *ret = process;
-    process = (Detached)DETACHED_NONE;
     return TRUE;
 }
 

@@ -88,11 +88,7 @@ static gboolean do_active_path(Machine *machine, const char *target, char **ret_
     Running *running = running_of(machine);
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     RunningDisk *disk = running_disk(running, target, error);
-    g_autofree char *node = disk ? running_node(running, disk, &wait, error) : NULL;
-    g_autoptr(json_t) nodes = node ? running_nodes(running, &wait, error) : NULL;
-    char *path = nodes ? node_path(json_object_get(nodes, node)) : NULL;
-    if (nodes && !path)
-        snap_set_error(error, ENOENT, "disk '%s': the running QEMU has no local file for it", target);
+    char *path = disk ? running_file(running, disk, &wait, error) : NULL;
     if (!path)
         return FALSE;
     *ret_path = path;
@@ -129,6 +125,9 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .memory_save = running_memory_save,
         .checkpoint_save = running_checkpoint_save,
         .checkpoint_load = running_checkpoint_load,
+        .merge = running_merge,
+        .merge_stop = running_merge_stop,
+        .close_images = running_close_images,
         .screenshot = running_screenshot,
         .free = do_free,
     };

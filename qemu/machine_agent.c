@@ -20,6 +20,7 @@
 #define FREEZE_MS 60000 /* writing out all that the guest has in its memory */
 #define LOOK_MS 50
 #define LINE_BYTES 65536
+#define WORDS_BYTES 200
 #define FORGET "\xff"
 
 typedef struct {
@@ -56,8 +57,10 @@ static gboolean receive(Agent *agent, GError **error)
         snap_set_error(error, EPROTO, "the guest agent says what is too long for an answer");
         return FALSE;
     }
+    if (!check_time(agent, error)) /* also one that never stops to talk */
+        return FALSE;
     if (poll(&input, 1, LOOK_MS) <= 0)
-        return check_time(agent, error);
+        return TRUE;
     ssize_t len = recv(agent->fd, buffer, sizeof buffer, 0);
     if (len == 0 || (len < 0 && errno != EINTR && errno != EAGAIN)) {
         snap_set_error(error, ECONNRESET, "QEMU has ended, or closed the guest agent's channel");
@@ -110,6 +113,16 @@ static gboolean sync_agent(Agent *agent, GError **error)
     }
 }
 
+/* What a guest says goes into a line of text, and is not to be another one. Caller frees. */
+static char *plain_words(const char *words)
+{
+    g_autofree char *begin = g_strndup(words, WORDS_BYTES), *plain = g_utf8_make_valid(begin, -1);
+    for (char *at = plain; *at; at++)
+        if (g_ascii_iscntrl(*at))
+            *at = ' ';
+    return g_steal_pointer(&plain);
+}
+
 static gboolean run_command(Agent *agent, const char *command, GError **error)
 {
     g_autoptr(json_t) answer = NULL;
@@ -122,8 +135,10 @@ static gboolean run_command(Agent *agent, const char *command, GError **error)
         return TRUE;
     const json_t *failure = json_object_get(answer, "error");
     const char *words = json_string_value(json_object_get(failure, "desc"));
-    qmp_set_error(error, what, json_string_value(json_object_get(failure, "class")),
-                  words ? words : "its answer makes no sense");
+    const char *class = json_string_value(json_object_get(failure, "class"));
+    g_autofree char *plain = plain_words(words ? words : "its answer makes no sense");
+    g_autofree char *plain_class = class ? plain_words(class) : NULL;
+    qmp_set_error(error, what, plain_class, plain);
     return FALSE;
 }
 

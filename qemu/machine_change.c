@@ -13,68 +13,69 @@
 #include "launch.h"
 #include "machine_parts.h"
 
+#define MAX_TAKEN 100 /* names that are not free */
+
 typedef struct {
     Running *running;
     QmpWait wait;
-    json_t *nodes;    /* that QEMU has */
     json_t *actions;  /* of the transaction */
     GPtrArray *added; /* names of the nodes of overlays that QEMU has opened for it */
 } Change;
 
 static void change_clear(Change *change)
 {
-    json_decref(change->nodes);
     json_decref(change->actions);
     g_ptr_array_unref(change->added);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Change, change_clear)
 
-/* The next level whose names nobody has. */
-static void name_nodes(const json_t *nodes, const char *target, char **ret_node, char **ret_file_node)
-{
-    for (guint level = 0;; level++) {
-        g_autofree char *node = launch_node_name(target, level), *file = launch_file_node_name(target, level);
-        if (json_object_get(nodes, node) || json_object_get(nodes, file))
-            continue;
-        *ret_node = g_steal_pointer(&node);
-        *ret_file_node = g_steal_pointer(&file);
-        return;
-    }
-}
-
-/*
- * The overlay as the old top @old was opened, as far as QEMU tells: its cache mode, also for the file (QEMU hands it down),
- * and what becomes of zeroes.
- */
-static json_t *overlay_node(const MachineChange *item, const char *node, const char *file, const json_t *old)
+/* @options: of what it will stand on. */
+static json_t *overlay_node(const MachineChange *item, guint level, const json_t *options)
 {
     struct stat st;
     gboolean block = stat(item->overlay, &st) == 0 && S_ISBLK(st.st_mode);
-    const json_t *cache = json_object_get(old, "cache");
-    const char *zeroes = json_string_value(json_object_get(old, "detect_zeroes"));
-    json_t *options = json_pack("{s:s, s:s, s:n, s:{s:b, s:b}, s:{s:s, s:s, s:s}}", "driver",
-                                image_format_to_string(item->format), "node-name", node, "backing", "cache",
-                                "direct", json_is_true(json_object_get(cache, "direct")), "no-flush",
-                                json_is_true(json_object_get(cache, "no-flush")), "file", "driver",
-                                block ? "host_device" : "file", "node-name", file, "filename", item->overlay);
-    if (options && zeroes)
-        json_object_set_new(options, "detect-zeroes", json_string(zeroes));
-    if (options && g_strcmp0(zeroes, "unmap") == 0) /* is only possible with this */
-        json_object_set_new(options, "discard", json_string("unmap"));
-    return options;
+    g_autofree char *name = launch_node_name(item->target, level),
+                    *file_name = launch_file_node_name(item->target, level);
+    json_t *file = json_pack("{s:s, s:s, s:s}", "driver", block ? "host_device" : "file", "node-name",
+                             file_name, "filename", item->overlay);
+    json_t *node = file ? json_pack("{s:s, s:s, s:n, s:O}", "driver", image_format_to_string(item->format),
+                                    "node-name", name, "backing", "file", file)
+                        : NULL;
+    if (file)
+        json_object_update(file, json_object_get(options, "file"));
+    if (node)
+        json_object_update(node, json_object_get(options, "node"));
+    json_decref(file);
+    return node;
 }
 
-static gboolean add_overlay(Change *change, const MachineChange *item, const char *top, GError **error)
+/* A name may be taken, by what was left of an earlier try: then the next one. */
+static gboolean open_overlay(Change *change, const MachineChange *item, guint level, const json_t *options,
+                             GError **error)
 {
-    g_autofree char *node = NULL, *file = NULL;
-    name_nodes(change->nodes, item->target, &node, &file);
-    json_t *options = overlay_node(item, node, file, json_object_get(change->nodes, top));
-    if (!qmp_do(change->running->qmp, "blockdev-add", options, &change->wait, error))
+    for (guint last = level + MAX_TAKEN;; level++) {
+        g_autoptr(GError) why = NULL;
+        if (qmp_do(change->running->qmp, "blockdev-add", overlay_node(item, level, options), &change->wait,
+                   &why)) {
+            g_ptr_array_add(change->added, launch_node_name(item->target, level));
+            return TRUE;
+        }
+        if (why->code != EEXIST || level == last) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+    }
+}
+
+static gboolean add_overlay(Change *change, const MachineChange *item, const RunningDisk *disk,
+                            const char *top, GError **error)
+{
+    g_autoptr(json_t) options = running_options(change->running, disk, top, &change->wait, error);
+    if (!options || !open_overlay(change, item, running_next_level(disk, top), options, error))
         return FALSE;
-    json_object_set_new(change->nodes, node, json_object());
+    const char *node = change->added->pdata[change->added->len - 1];
     json_array_append_new(change->actions, json_pack("{s:s, s:{s:s, s:s}}", "type", "blockdev-snapshot",
                                                      "data", "node", top, "overlay", node));
-    g_ptr_array_add(change->added, g_steal_pointer(&node));
     return TRUE;
 }
 
@@ -92,11 +93,10 @@ static gboolean add_tag(Change *change, const MachineChange *item, const char *t
 static gboolean add_item(Change *change, const MachineChange *item, GError **error)
 {
     RunningDisk *disk = running_disk(change->running, item->target, error);
-    g_autofree char *top =
-        disk ? running_top(change->running, disk, change->nodes, &change->wait, error) : NULL;
+    g_autofree char *top = disk ? running_top(change->running, disk, &change->wait, error) : NULL;
     if (!top)
         return FALSE;
-    if (item->overlay ? add_overlay(change, item, top, error) : add_tag(change, item, top, error))
+    if (item->overlay ? add_overlay(change, item, disk, top, error) : add_tag(change, item, top, error))
         return TRUE;
     g_prefix_error(error, "disk '%s': ", item->target);
     return FALSE;
@@ -120,9 +120,6 @@ static void take_back(Change *change, GError **why)
 
 static gboolean run_change(Change *change, const GArray *changes, GError **error)
 {
-    change->nodes = running_nodes(change->running, &change->wait, error);
-    if (!change->nodes)
-        return FALSE;
     for (guint i = 0; i < changes->len; i++)
         if (!add_item(change, &g_array_index(changes, MachineChange, i), error))
             return FALSE;
@@ -133,8 +130,8 @@ static gboolean run_change(Change *change, const GArray *changes, GError **error
 gboolean running_change(Machine *machine, const GArray *changes, GError **error)
 {
     Running *running = (Running *)machine;
-    g_auto(Change) change = {running, qmp_wait(COMMAND_MS, NULL), NULL, json_array(),
-                             g_ptr_array_new_with_free_func(g_free)};
+    g_auto(Change)
+        change = {running, qmp_wait(COMMAND_MS, NULL), json_array(), g_ptr_array_new_with_free_func(g_free)};
     GError *why = NULL;
     if (!run_change(&change, changes, &why)) {
         take_back(&change, &why);

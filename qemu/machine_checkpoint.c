@@ -20,13 +20,13 @@ typedef struct {
     Running *running;
     const MachineCheckpoint *what;
     QmpWait wait;
-    json_t *nodes;   /* that QEMU has */
-    json_t *devices; /* names of the nodes that take part, the first one holds the memory */
+    GPtrArray *paths; /* of the images that take part; borrowed */
+    json_t *devices;  /* names of the nodes that take part, the first one holds the memory */
 } Checkpoint;
 
 static void checkpoint_clear(Checkpoint *checkpoint)
 {
-    json_decref(checkpoint->nodes);
+    g_ptr_array_unref(checkpoint->paths);
     json_decref(checkpoint->devices);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Checkpoint, checkpoint_clear)
@@ -46,6 +46,7 @@ static gboolean add_file_node(Checkpoint *checkpoint, GError **error)
     if (!qmp_do(checkpoint->running->qmp, "blockdev-add", options, &checkpoint->wait, error))
         return FALSE;
     json_array_append_new(checkpoint->devices, json_string(FILE_NODE));
+    g_ptr_array_add(checkpoint->paths, (gpointer)checkpoint->what->file);
     return TRUE;
 }
 
@@ -54,11 +55,11 @@ static gboolean add_disks(Checkpoint *checkpoint, GError **error)
     const char *const *targets = checkpoint->what->targets;
     for (guint i = 0; targets && targets[i]; i++) {
         RunningDisk *disk = running_disk(checkpoint->running, targets[i], error);
-        g_autofree char *top =
-            disk ? running_top(checkpoint->running, disk, checkpoint->nodes, &checkpoint->wait, error) : NULL;
+        g_autofree char *top = disk ? running_top(checkpoint->running, disk, &checkpoint->wait, error) : NULL;
         if (!top)
             return FALSE;
         json_array_append_new(checkpoint->devices, json_string(top));
+        g_ptr_array_add(checkpoint->paths, disk->path);
     }
     if (json_array_size(checkpoint->devices) > 0)
         return TRUE;
@@ -66,38 +67,58 @@ static gboolean add_disks(Checkpoint *checkpoint, GError **error)
     return FALSE;
 }
 
-/* Each image that takes part must have the tag as often as @n says, and none with that for its id. */
-static gboolean check_tags(Checkpoint *checkpoint, guint n, GError **error)
+static guint count_tags(const ImageInfo *info, const char *tag)
+{
+    guint n = 0;
+    for (guint i = 0; i < info->tags->len; i++)
+        n += strcmp(((const ImageTag *)info->tags->pdata[i])->name, tag) == 0;
+    return n;
+}
+
+static gboolean has_id(const ImageInfo *info, const char *id)
+{
+    for (guint i = 0; i < info->tags->len; i++)
+        if (strcmp(((const ImageTag *)info->tags->pdata[i])->id, id) == 0)
+            return TRUE;
+    return FALSE;
+}
+
+/* What the file itself says: QEMU keeps none back, and tells of them only together with all that is below. */
+static ImageInfo *read_tags(Running *running, const char *path, GError **error)
+{
+    ImageInfo *info = NULL;
+    (void)running->offline->ops->inspect(running->offline, path, FORMAT_QCOW2, &info, error);
+    return info;
+}
+
+/* The image must have the tag as often as @n says, and none with that for its id. */
+static gboolean check_image(Checkpoint *checkpoint, const char *path, guint n, GError **error)
 {
     const char *tag = checkpoint->what->tag;
-    size_t i;
-    json_t *each;
-    json_array_foreach (checkpoint->devices, i, each) {
-        const json_t *info = json_object_get(checkpoint->nodes, json_string_value(each));
-        const char *file = json_string_value(json_object_get(info, "file"));
-        guint found = node_count_tags(info, tag);
-        if (found != n)
-            snap_set_error(error,
-                           n == 0       ? EEXIST
-                           : found == 0 ? ENOENT
-                                        : EINVAL,
-                           "'%s' has %u internal snapshots called '%s' instead of %u", file, found, tag, n);
-        else if (node_has_tag_id(info, tag))
-            snap_set_error(error, EINVAL, "'%s' has an internal snapshot with the id '%s', which is no name",
-                           file, tag);
-        else
-            continue;
-        return FALSE;
-    }
-    return TRUE;
+    g_autoptr(ImageInfo) info = read_tags(checkpoint->running, path, error);
+    guint found = info ? count_tags(info, tag) : 0;
+    if (info && found != n)
+        snap_set_error(error,
+                       n == 0       ? EEXIST
+                       : found == 0 ? ENOENT
+                                    : EINVAL,
+                       "'%s' has %u internal snapshots called '%s' instead of %u", path, found, tag, n);
+    else if (info && has_id(info, tag))
+        snap_set_error(error, EINVAL, "'%s' has an internal snapshot with the id '%s', which is no name",
+                       path, tag);
+    else
+        return info != NULL;
+    return FALSE;
 }
 
 static gboolean prepare(Checkpoint *checkpoint, guint n_tags, GError **error)
 {
-    if (checkpoint->what->file && !add_file_node(checkpoint, error))
+    if ((checkpoint->what->file && !add_file_node(checkpoint, error)) || !add_disks(checkpoint, error))
         return FALSE;
-    checkpoint->nodes = running_nodes(checkpoint->running, &checkpoint->wait, error);
-    return checkpoint->nodes && add_disks(checkpoint, error) && check_tags(checkpoint, n_tags, error);
+    for (guint i = 0; i < checkpoint->paths->len; i++)
+        if (!check_image(checkpoint, checkpoint->paths->pdata[i], n_tags, error))
+            return FALSE;
+    return TRUE;
 }
 
 static gboolean run_job(Checkpoint *checkpoint, const char *command, gboolean memory, GError **error)
@@ -110,7 +131,10 @@ static gboolean run_job(Checkpoint *checkpoint, const char *command, gboolean me
     return qmp_job_run(checkpoint->running->qmp, command, arguments, &(QmpJobSpec){.id = id}, &wait, error);
 }
 
-/* It was seen that no image had the tag, so whoever has it now got it from us. */
+/*
+ * It was seen that no image had the tag, so whoever has it now got it from us. QEMU tries to take it back, too, and does not
+ * say whether it could.
+ */
 static void take_back(Checkpoint *checkpoint, GError **why)
 {
     g_autoptr(GError) left = NULL;
@@ -133,7 +157,7 @@ static gboolean save(Checkpoint *checkpoint, GError **error)
 gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what, GError **error)
 {
     g_auto(Checkpoint)
-        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), NULL, json_array()};
+        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), g_ptr_array_new(), json_array()};
     gboolean ok = save(&checkpoint, error);
     checkpoint.wait = qmp_wait(COMMAND_MS, NULL);
     if (what->file)
@@ -144,7 +168,7 @@ gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what
 gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error)
 {
     g_auto(Checkpoint)
-        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), NULL, json_array()};
+        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), g_ptr_array_new(), json_array()};
     gboolean ok = prepare(&checkpoint, 1, error) && run_job(&checkpoint, "snapshot-load", TRUE, error);
     checkpoint.wait = qmp_wait(COMMAND_MS, NULL);
     if (what->file)
@@ -155,18 +179,18 @@ gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what
 static gboolean delete_tag(Running *running, RunningDisk *disk, const char *tag, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
-    g_autoptr(json_t) nodes = running_nodes(running, &wait, error);
-    g_autofree char *top = nodes ? running_top(running, disk, nodes, &wait, error) : NULL;
-    if (!top)
+    g_autoptr(ImageInfo) info = read_tags(running, disk->path, error);
+    if (!info)
         return FALSE;
-    guint found = node_count_tags(json_object_get(nodes, top), tag);
+    guint found = count_tags(info, tag);
     if (found > 1)
         snap_set_error(error, EINVAL, "'%s' has more than one internal snapshot called '%s'", disk->path,
                        tag);
     if (found != 1)
         return found == 0;
-    return qmp_do(running->qmp, "blockdev-snapshot-delete-internal-sync",
-                  json_pack("{s:s, s:s}", "device", top, "name", tag), &wait, error);
+    g_autofree char *top = running_top(running, disk, &wait, error);
+    return top && qmp_do(running->qmp, "blockdev-snapshot-delete-internal-sync",
+                         json_pack("{s:s, s:s}", "device", top, "name", tag), &wait, error);
 }
 
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,

@@ -8,6 +8,7 @@
 #include "launch.h"
 #include "machine_parts.h"
 #include "qmp_block.h"
+#include "qmp_online.h"
 
 #define DEVICES "/machine/peripheral/"
 
@@ -75,59 +76,29 @@ RunningDisk *running_disk_of(const Running *running, const char *path)
     return NULL;
 }
 
-json_t *running_nodes(Running *running, const QmpWait *wait, GError **error)
+/* QOM path of what has @block as its `drive`. Caller frees; NULL: nothing has. */
+static char *device_of(const QmpBlock *block)
 {
-    g_autoptr(json_t) list =
-        qmp_run(running->qmp, "query-named-block-nodes", json_pack("{s:b}", "flat", TRUE), wait, error);
-    if (!list)
-        return NULL;
-    g_autoptr(json_t) nodes = json_object();
-    size_t i;
-    json_t *each;
-    json_array_foreach (list, i, each) {
-        const char *name = json_string_value(json_object_get(each, "node-name"));
-        if (name)
-            json_object_set(nodes, name, each);
-    }
-    return g_steal_pointer(&nodes);
+    if (!block->qdev || block->qdev[0] == '/')
+        return g_strdup(block->qdev);
+    return g_strconcat(DEVICES, block->qdev, NULL);
 }
 
-char *node_path(const json_t *info)
+/* The device that it is known to be, or that we would have made for it. */
+static gboolean is_device_of(const QmpBlock *block, const RunningDisk *disk)
 {
-    const char *filename = json_string_value(json_object_get(info, "file"));
-    return filename ? qmp_block_path(filename) : NULL;
+    g_autofree char *device = device_of(block), *id = launch_device_id(disk->target);
+    return disk->device ? g_strcmp0(device, disk->device) == 0
+                        : block->qdev && launch_is_device(block->qdev, id);
 }
 
-static guint count_tags(const json_t *info, const char *key, const char *value)
-{
-    json_t *tags = json_object_get(json_object_get(info, "image"), "snapshots"), *each;
-    guint n = 0;
-    size_t i;
-    json_array_foreach (tags, i, each)
-        n += g_strcmp0(json_string_value(json_object_get(each, key)), value) == 0;
-    return n;
-}
-
-guint node_count_tags(const json_t *info, const char *tag)
-{
-    return count_tags(info, "name", tag);
-}
-
-gboolean node_has_tag_id(const json_t *info, const char *id)
-{
-    return count_tags(info, "id", id) > 0;
-}
-
-/* Is it the one that we would have made for @disk; else, is it the one with this disk's file? */
+/* Else the one with its file. */
 static const QmpBlock *find_block(const GPtrArray *blocks, const RunningDisk *disk)
 {
-    g_autofree char *id = launch_device_id(disk->target);
-    for (guint i = 0; i < blocks->len; i++) {
-        const QmpBlock *block = blocks->pdata[i];
-        if (block->qdev && launch_is_device(block->qdev, id))
-            return block;
-    }
-    for (guint i = 0; i < blocks->len; i++) {
+    for (guint i = 0; i < blocks->len; i++)
+        if (is_device_of(blocks->pdata[i], disk))
+            return blocks->pdata[i];
+    for (guint i = 0; i < blocks->len && !disk->device; i++) {
         const QmpBlock *block = blocks->pdata[i];
         if (block->qdev && block->path && is_same_file(block->path, disk->path))
             return block;
@@ -147,7 +118,7 @@ static char *search_node(Running *running, RunningDisk *disk, const QmpWait *wai
                        disk->path);
         return NULL;
     }
-    disk->device = block->qdev[0] == '/' ? g_strdup(block->qdev) : g_strconcat(DEVICES, block->qdev, NULL);
+    disk->device = device_of(block);
     return g_strdup(block->node);
 }
 
@@ -167,16 +138,27 @@ char *running_node(Running *running, RunningDisk *disk, const QmpWait *wait, GEr
     return node;
 }
 
-char *running_top(Running *running, RunningDisk *disk, const json_t *nodes, const QmpWait *wait,
-                  GError **error)
+char *running_file(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error)
+{
+    const char *known[] = {disk->path, NULL};
+    if (qmp_process_writes(qmp_pid(running->qmp), known))
+        return g_strdup(disk->path);
+    g_autoptr(GPtrArray) blocks = qmp_blocks(running->qmp, wait, error);
+    const QmpBlock *block = blocks ? find_block(blocks, disk) : NULL;
+    if (blocks && (!block || !block->path))
+        snap_set_error(error, ENOENT, "disk '%s': the running QEMU has no local file for it", disk->target);
+    return block ? g_strdup(block->path) : NULL;
+}
+
+char *running_top(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error)
 {
     g_autofree char *node = running_node(running, disk, wait, error);
-    if (!node)
+    g_autofree char *path = node ? running_file(running, disk, wait, error) : NULL;
+    if (!path)
         return NULL;
-    g_autofree char *path = node_path(json_object_get(nodes, node));
-    if (path && is_same_file(path, disk->path))
+    if (is_same_file(path, disk->path))
         return g_steal_pointer(&node);
-    snap_set_error(error, EBUSY, "disk '%s': the running QEMU writes '%s', and not '%s'", disk->target,
-                   path ? path : "(no local file)", disk->path);
+    snap_set_error(error, EBUSY, "disk '%s': the running QEMU writes '%s', and not '%s'", disk->target, path,
+                   disk->path);
     return NULL;
 }

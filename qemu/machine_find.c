@@ -2,8 +2,10 @@
 /* Does a machine run? It has two sockets, so that one who stays at one of them keeps nobody out. */
 #include <errno.h>
 
+#include "error.h"
 #include "machine_parts.h"
 #include "qmp_online.h"
+#include "run_dir.h"
 
 #define FIND_MS 10000
 
@@ -36,6 +38,16 @@ static gboolean ask_at(const Online *online, const char *suffix, const MachineSp
     return qmp_online(socket, &machine, NULL, wait, ret_qmp, error);
 }
 
+/* Nobody listens yet, and no image is open yet. */
+static gboolean check_log(const Online *online, const MachineSpec *spec, GError **error)
+{
+    g_autofree char *log = g_strdup_printf("%s/%s.log", online->directory, spec->name);
+    if (!run_log_is_held(log))
+        return TRUE;
+    snap_set_error(error, EBUSY, "a machine of this name is being started, or ends ('%s' is locked)", log);
+    return FALSE;
+}
+
 gboolean online_find(Backend *backend, const MachineSpec *spec, GCancellable *cancel, Machine **ret_machine,
                      GError **error)
 {
@@ -51,6 +63,8 @@ gboolean online_find(Backend *backend, const MachineSpec *spec, GCancellable *ca
                                                                 : g_steal_pointer(&first));
         return FALSE;
     }
+    if (!qmp && !check_log(online, spec, error))
+        return FALSE;
     *ret_machine = qmp ? qmp_machine_new(online, qmp, spec) : NULL;
     return TRUE;
 }

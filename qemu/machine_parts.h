@@ -41,24 +41,29 @@ RunningDisk *running_disk(const Running *running, const char *target, GError **e
 /* The disk with the active layer @path; NULL: none. */
 RunningDisk *running_disk_of(const Running *running, const char *path);
 
-/* All block nodes: name -> what QEMU says of it. What that costs grows with the depth of chains, slowly. */
-json_t *running_nodes(Running *running, const QmpWait *wait, GError **error);
-
-/* The local file below the node that @info tells about. Caller frees; NULL: none. */
-char *node_path(const json_t *info);
-
-/* How many internal snapshots called @tag the image of the node has. */
-guint node_count_tags(const json_t *info, const char *tag);
-
-/* Has it one with this id? QEMU takes an id for a name. */
-gboolean node_has_tag_id(const json_t *info, const char *id);
-
 /* Name of the node on top of @disk now. Caller frees. */
 char *running_node(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error);
 
-/* The same, if it is one of @nodes and writes the file that we know. EBUSY: somebody else has changed the disk's layers. */
-char *running_top(Running *running, RunningDisk *disk, const json_t *nodes, const QmpWait *wait,
-                  GError **error);
+/*
+ * The local file that @disk writes now. Caller frees. Cheap while it is the one that we know, because this is seen in QEMU's
+ * process; else as qmp_blocks().
+ */
+char *running_file(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error);
+
+/* running_node(), if it writes the file that we know. EBUSY: somebody else has changed the disk's layers. */
+char *running_top(Running *running, RunningDisk *disk, const QmpWait *wait, GError **error);
+
+/* --- machine_options.c --- */
+
+/*
+ * With which options the image of node @top was opened that an overlay on it should have, too: {"node": {...}, "file":
+ * {...}}, both maybe empty.
+ */
+json_t *running_options(Running *running, const RunningDisk *disk, const char *top, const QmpWait *wait,
+                        GError **error);
+
+/* The level (launch.h) of what is put on @top. */
+guint running_next_level(const RunningDisk *disk, const char *top);
 
 /* --- the operations --- */
 
@@ -81,6 +86,9 @@ gboolean running_tag_delete(Backend *backend, const char *path, const char *tag,
 gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_thaw(Machine *machine, GError **error);
 gboolean running_screenshot(Machine *machine, const char *path, GError **error);
+gboolean running_merge(Machine *machine, const MachineMerge *merge, GCancellable *cancel, GError **error);
+gboolean running_merge_stop(Machine *machine, GError **error);
+gboolean running_close_images(Machine *machine, const GPtrArray *paths, GError **error);
 
 /* Nobody else has worked on what this QEMU has open, and it is alive: there is nothing to mend. */
 gboolean running_repair(Backend *backend, const char *path, GError **error);

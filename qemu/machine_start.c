@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* MachineBackend.start: what was started, as a Machine. */
+/* MachineBackend.check, and start: what was started, as a Machine. */
 #include "start.h"
 
 /* What the machine has; strings are those of @def. What is written to a transient disk does not reach its image. */
@@ -12,6 +12,11 @@ static void describe(const DomainDef *def, MachineSpec *spec, GArray *disks)
             g_array_append_val(disks, there);
     }
     *spec = (MachineSpec){.name = def->name, .uuid = def->uuid, .disks = disks, .nvram = def->nvram};
+}
+
+gboolean online_check(Backend *backend, const MachineStart *start, GError **error)
+{
+    return start_check(((Online *)backend)->directory, start, error);
 }
 
 gboolean online_start(Backend *backend, const MachineStart *start, GCancellable *cancel,

@@ -31,6 +31,7 @@ static void online_set_told(Backend *backend, MachineTold told, gpointer user)
 Backend *online_backend_new(const char *qemu_img, const char *directory)
 {
     static const MachineBackend machines = {.find = online_find,
+                                            .check = online_check,
                                             .start = online_start,
                                             .watch = online_watch,
                                             .unwatch = online_unwatch,

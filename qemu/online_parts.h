@@ -22,6 +22,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec);
 gboolean online_find(Backend *backend, const MachineSpec *spec, GCancellable *cancel, Machine **ret_machine,
                      GError **error);
 
-/* MachineBackend.start. machine_start.c */
+/* MachineBackend.check and start. machine_start.c */
+gboolean online_check(Backend *backend, const MachineStart *start, GError **error);
 gboolean online_start(Backend *backend, const MachineStart *start, GCancellable *cancel,
                       Machine **ret_machine, DomainDef **ret_def, GPtrArray **ret_notes, GError **error);

@@ -145,16 +145,16 @@ static gboolean order(Follow *follow, const char *verb, gboolean *done, GError *
     return TRUE;
 }
 
-static gboolean finalize(Follow *follow, GError **error)
+/* Its last step is next. FALSE: it is not to take that, and was told to stop. */
+static gboolean may_end(Follow *follow)
 {
     GError *why = NULL;
     gboolean ask = follow->spec->before_end && !follow->asked;
     follow->asked = TRUE;
-    if (ask && !follow->spec->before_end(follow->spec->user, &why)) {
-        stop(follow, why);
+    if (!ask || follow->spec->before_end(follow->spec->user, &why))
         return TRUE;
-    }
-    return order(follow, "job-finalize", &follow->finalized, error);
+    stop(follow, why);
+    return FALSE;
 }
 
 static void tell(const Follow *follow, double current, double total)
@@ -172,9 +172,9 @@ static gboolean push(Follow *follow, const QmpJob *job, GError **error)
     if (follow->stopping)
         return TRUE;
     if (!follow->completed && strcmp(job->status, "ready") == 0)
-        return order(follow, "job-complete", &follow->completed, error);
+        return !may_end(follow) || order(follow, "job-complete", &follow->completed, error);
     if (!follow->finalized && strcmp(job->status, "pending") == 0)
-        return finalize(follow, error);
+        return !may_end(follow) || order(follow, "job-finalize", &follow->finalized, error);
     return TRUE;
 }
 

@@ -40,9 +40,10 @@ typedef struct {
     const char *id; /* letters, digits, '-', '.', '_', a letter first; one that no other job has or has had */
     /*
      * Block jobs only. Called once, in the calling thread, when all is copied and only the last step (which changes the
-     * chain) is missing; it may use the connection. FALSE: the job is cancelled, and @error is what the call fails with.
-     * The job may fail or be cancelled after it: what it did (`stop`) is to be undone whatever becomes of the job. NULL:
-     * nothing is to be done there.
+     * chain) is missing: the job is pending, or ready, if it copies until it is told to complete (then a machine that is
+     * stopped here lets it come to an end, however much it writes); it may use the connection. FALSE: the job is
+     * cancelled, and @error is what the call fails with. The job may fail or be cancelled after it: what it did (`stop`) is
+     * to be undone whatever becomes of the job. NULL: nothing is to be done there.
      */
     gboolean (*before_end)(gpointer user, GError **error);
     gpointer user;

@@ -152,6 +152,15 @@ int run_log_open(const char *path, GError **error)
     return -1;
 }
 
+gboolean run_log_is_held(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    gboolean held = fd >= 0 && is_ours(fd) && !lock(fd);
+    if (fd >= 0)
+        close(fd);
+    return held;
+}
+
 static char *load_end(const char *path)
 {
     char *text = NULL;

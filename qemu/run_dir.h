@@ -33,6 +33,9 @@ gboolean run_pid_file_is_free(const char *path, GError **error);
  */
 int run_log_open(const char *path, GError **error);
 
+/* A QEMU has it: one that is just being started by somebody who has died since may be silent still. Waits a moment for an end. */
+gboolean run_log_is_held(const char *path);
+
 /* QEMU's messages there, joined to one line without its name in front of each; NULL: none. Caller frees. */
 char *run_log_words(const char *path, const char *program);
 

@@ -254,6 +254,7 @@ static void ask(RunWatcher *watcher, AskKind kind, RunWatched *machine, const ch
     g_mutex_unlock(&watcher->lock);
     ssize_t ignored = write(watcher->wake, &one, sizeof one);
     (void)ignored;
+    /* cppcheck-suppress memleak ; the queue has it */
 }
 
 void run_watcher_watch(RunWatcher *watcher, const MachineSpec *spec)

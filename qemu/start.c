@@ -246,3 +246,9 @@ Qmp *start_machine(Backend *images, const char *directory, const MachineStart *s
     *ret_notes = g_steal_pointer(&s.launch->notes);
     return g_steal_pointer(&s.qmp);
 }
+
+gboolean start_check(const char *directory, const MachineStart *start, GError **error)
+{
+    g_auto(Starting) s = {.start = start, .files = start_files_new(), .log = -1, .process = DETACHED_NONE};
+    return build(&s, directory, error) && start_files_check(s.launch->def, error);
+}

@@ -19,3 +19,6 @@
  */
 Qmp *start_machine(Backend *images, const char *directory, const MachineStart *start, GCancellable *cancel,
                    DomainDef **ret_def, GPtrArray **ret_notes, GError **error);
+
+/* What online_check() does. */
+gboolean start_check(const char *directory, const MachineStart *start, GError **error);

@@ -7,6 +7,7 @@
 #include "copyfile.h"
 #include "error.h"
 #include "files.h"
+#include "xml.h"
 
 StartFiles *start_files_new(void)
 {
@@ -38,6 +39,21 @@ void start_files_remove(StartFiles *files)
     for (guint i = 0; i < files->made->len; i++)
         (void)file_remove(files->made->pdata[i], NULL);
     g_ptr_array_set_size(files->made, 0);
+}
+
+gboolean start_files_check(const DomainDef *def, GError **error)
+{
+    static const char *const elements[] = {"loader", "kernel", "initrd"};
+    const xmlNode *os = xml_child(xmlDocGetRootElement(def->doc), "os");
+    for (guint i = 0; os && i < G_N_ELEMENTS(elements); i++) {
+        g_autofree char *path = xml_text(xml_child(os, elements[i]));
+        if (!path || path[0] != '/' || access(path, R_OK) == 0)
+            continue;
+        int code = errno;
+        snap_set_error(error, code, "<%s>: '%s': %s", elements[i], path, g_strerror(code));
+        return FALSE;
+    }
+    return TRUE;
 }
 
 gboolean start_images_are_free(Backend *images, const DomainDef *def, GError **error)

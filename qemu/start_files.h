@@ -17,6 +17,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(StartFiles, start_files_free)
 /* EBUSY: somebody writes an image that the machine is to have for itself. */
 gboolean start_images_are_free(Backend *images, const DomainDef *def, GError **error);
 
+/* ENOENT, EACCES: what the machine boots from, its firmware or kernel, cannot be read. */
+gboolean start_files_check(const DomainDef *def, GError **error);
+
 /* Make them all. On failure nothing is left. EEXIST: an overlay's name is taken. */
 gboolean start_files_make(StartFiles *files, Backend *images, const Launch *launch, GCancellable *cancel,
                           GError **error);

@@ -140,8 +140,8 @@ typedef struct {
     /*
      * Copy the state @tag of qcow2 @path into @spec->path (an existing, empty file), an overlay on the same
      * backing
-     * (@spec->backing_name; NULL: @path has none), never larger than needed. @path is only read. On stable
-     * storage.
+     * (@spec->backing_name; NULL: @path has none), never larger than needed. @path is only read. A state with memory keeps
+     * its tag in the copy, from which the memory can be loaded. On stable storage.
      */
     gboolean (*copy_out)(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,
                          GCancellable *cancel, GError **error);

@@ -75,8 +75,8 @@ static EntryKind judge_domains(const char *path, const char *entry)
 
 static EntryKind judge_domain(const char *path, const char *entry)
 {
-    static const char *const ours[] = {"domain.xml", "domain.json", "journal.json", "undo.xml", "log",
-                                       "snapshots",  NULL};
+    static const char *const ours[] = {"domain.xml", "domain.json", "journal.json", "undo.xml", "live.xml",
+                                       "log",        "snapshots",   STORE_FILES,    NULL};
     return judge_listed(path, entry, ours);
 }
 

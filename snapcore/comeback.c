@@ -11,6 +11,7 @@ void comeback_clear(Comeback *comeback)
 {
     g_clear_pointer(&comeback->image, saveimage_close);
     domain_def_free(comeback->live);
+    machine_free(comeback->was);
     g_free(comeback->tag);
     g_free(comeback->tag_file);
 }
@@ -41,7 +42,9 @@ static gboolean open_image(Comeback *comeback, const Snapshot *snapshot, GError 
         snap_set_error(error, ENOENT, "its memory file is not known");
     else
         image = saveimage_open(snapshot->memory_file.path, error);
-    if (image && abi_check(comeback->live, image->def, error))
+    if (image && !comeback->live)
+        comeback->live = domain_def_copy(image->def);
+    if (image && saveimage_fits(image, comeback->live, error))
         comeback->image = g_steal_pointer(&image);
     if (!comeback->image)
         g_prefix_error(error, "memory: ");
@@ -85,25 +88,27 @@ static gboolean find_checkpoint(Comeback *comeback, const Snapshot *snapshot, GE
     return FALSE;
 }
 
+/* Of what machine the document does not always say: the memory file does, else it must be the present one. */
 static gboolean find_memory(Comeback *comeback, const Snapshot *snapshot, const SnapshotDef *def,
                             GError **error)
 {
+    const Domain *domain = comeback->op->domain;
     if (!has_memory(snapshot) || comeback->end == RUN_OFF)
         return TRUE;
-    if (!def->domain) {
-        snap_set_error(error, EPERM, "it has memory, and does not say of what machine");
-        return FALSE;
-    }
-    comeback->live = domain_def_copy(def->domain);
-    return snapshot->memory == MODE_EXTERNAL ? open_image(comeback, snapshot, error)
-                                             : find_checkpoint(comeback, snapshot, error);
+    if (def->domain)
+        comeback->live = domain_def_copy(def->domain);
+    if (snapshot->memory == MODE_EXTERNAL)
+        return open_image(comeback, snapshot, error);
+    if (!comeback->live)
+        comeback->live = domain_def_copy(domain->live ? domain->live : domain->def);
+    return find_checkpoint(comeback, snapshot, error);
 }
 
 /* --- what speaks against it --- */
 
 static gboolean check_memory_alone(const Comeback *comeback, const Snapshot *snapshot, GError **error)
 {
-    if ((!comeback->image && !comeback->tag_file) || snapshot->disks->len > 0)
+    if ((!comeback->image && !comeback->tag) || snapshot->disks->len > 0)
         return TRUE;
     if (!comeback->op->machine)
         return power_check_disks(comeback->op, snapshot->memory_file.path, error);
@@ -112,18 +117,27 @@ static gboolean check_memory_alone(const Comeback *comeback, const Snapshot *sna
     return FALSE;
 }
 
-static gboolean check_allowed(const Comeback *comeback, const Snapshot *snapshot, const SnapshotDef *def,
-                              GError **error)
+/* What runs is compared with what ran, and what is defined with what was: a definition leaves open what a start decides. */
+static gboolean check_hardware(const Comeback *comeback, const SnapshotDef *def, const DomainDef *coming,
+                               GError **error)
 {
     const Domain *domain = comeback->op->domain;
-    const DomainDef *is = domain->live ? domain->live : domain->def;
+    if (domain->live && def && def->domain && def->inactive_domain)
+        return abi_check(def->domain, domain->live, error);
+    return abi_check(coming, domain->def, error);
+}
+
+static gboolean check_allowed(const Comeback *comeback, const Snapshot *snapshot, const SnapshotDef *def,
+                              const DomainDef *coming, GError **error)
+{
+    const Domain *domain = comeback->op->domain;
     g_autoptr(GError) why = NULL;
     if (domain->saved.path)
         snap_set_error(error, EPERM, "a managed save would be lost: use --force");
     else if (comeback->op->machine && comeback->end == RUN_OFF)
         snap_set_error(error, EPERM,
                        "the machine runs, and would end stopped: use --force, --running or --paused");
-    else if (comeback->op->machine && comeback->live && def->domain && !abi_check(is, def->domain, &why))
+    else if (comeback->op->machine && !check_hardware(comeback, def, coming, &why))
         snap_set_error(error, EPERM,
                        "it is another machine than the one that runs (--force starts it anew): %s",
                        why->message);
@@ -132,8 +146,19 @@ static gboolean check_allowed(const Comeback *comeback, const Snapshot *snapshot
     return FALSE;
 }
 
+/* From here on all is planned as for a machine that is off. */
+static void set_aside(Comeback *comeback)
+{
+    Op *op = comeback->op;
+    power_forget_saved(op);
+    comeback->was = g_steal_pointer(&op->machine);
+    plan_use(op->plan, op->core->backend);
+    if (comeback->end != RUN_OFF)
+        power_announce(op, comeback->end == RUN_PAUSED);
+}
+
 gboolean comeback_check(Comeback *comeback, Op *op, const Snapshot *snapshot, const SnapshotDef *def,
-                        const RevertRequest *request, GError **error)
+                        const DomainDef *coming, const RevertRequest *request, GError **error)
 {
     comeback->op = op;
     comeback->end = end_state(snapshot, request);
@@ -141,16 +166,28 @@ gboolean comeback_check(Comeback *comeback, Op *op, const Snapshot *snapshot, co
         snap_set_error(error, EINVAL, "running and paused exclude each other");
         return FALSE;
     }
-    return find_memory(comeback, snapshot, def, error) &&
-           (request->force || check_allowed(comeback, snapshot, def, error));
+    if (!find_memory(comeback, snapshot, def, error) ||
+        (!request->force && !check_allowed(comeback, snapshot, def, coming, error)))
+        return FALSE;
+    if (comeback->end != RUN_OFF && !power_check_start(op, comeback->live ? comeback->live : coming, error))
+        return FALSE;
+    set_aside(comeback);
+    return TRUE;
 }
 
 /* --- doing --- */
 
 gboolean comeback_end(Comeback *comeback, GError **error)
 {
-    power_forget_saved(comeback->op);
-    return !comeback->op->machine || power_end(comeback->op, error);
+    Op *op = comeback->op;
+    if (!comeback->was)
+        return TRUE;
+    if (!comeback->was->ops->destroy(comeback->was, NULL, error))
+        return FALSE;
+    g_clear_pointer(&comeback->was, machine_free);
+    comeback->ended = TRUE;
+    machines_note(op->core, op->uuid, RUN_OFF);
+    return TRUE;
 }
 
 gboolean comeback_begin(Comeback *comeback, GError **error)

@@ -4,8 +4,9 @@
  * begins again. The disks are revert.c's business; between end and beginning they are those of a domain that is off.
  *
  *   comeback_check   everything that could speak against it, before anything is touched
- *   comeback_end     the running machine ends
- *   (the disks' plan is prepared, op->domain has the new definition)
+ *   (the disks are planned)
+ *   comeback_end     the running machine ends: as late as can be
+ *   (the plan is prepared, op->domain has the new definition)
  *   comeback_begin   a new machine is set up, with the snapshot's memory if it has one
  *   (commit)
  *   comeback_run     and runs
@@ -18,7 +19,9 @@
 
 typedef struct {
     Op *op;
-    RunState end;     /* off, running, paused */
+    RunState end;   /* off, running, paused */
+    Machine *was;   /* the machine that runs now; the op's is none, for it acts on one that is off by then */
+    gboolean ended; /* there was one */
     SaveImage *image; /* of external memory */
     DomainDef *live;  /* of a snapshot with memory: what its machine was */
     char *tag;        /* of internal memory */
@@ -26,12 +29,13 @@ typedef struct {
 } Comeback;
 
 /*
- * @def: the snapshot's document. EPERM without request->force: a running machine would end stopped; it is another machine
- * than the one that runs; a memory state alone whose disks have changed; a managed save would be lost. EIO, ENOENT, EINVAL: the
- * memory cannot be read.
+ * @def: the snapshot's document; NULL: it is what an undo brings back, which has no memory. @coming: what is going to be
+ * defined. EPERM without request->force: a running machine would end stopped; it is another machine than the one that runs; a
+ * memory state alone whose disks have changed; a managed save would be lost. EIO, ENOENT, EINVAL: the memory cannot be read.
+ * EOPNOTSUPP and others: it could not be started. From then on op->machine is NULL, and a managed save is going to go.
  */
 gboolean comeback_check(Comeback *comeback, Op *op, const Snapshot *snapshot, const SnapshotDef *def,
-                        const RevertRequest *request, GError **error);
+                        const DomainDef *coming, const RevertRequest *request, GError **error);
 gboolean comeback_end(Comeback *comeback, GError **error);
 gboolean comeback_begin(Comeback *comeback, GError **error);
 gboolean comeback_run(Comeback *comeback, GError **error);

@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "leftovers.h"
+#include "machines.h"
 #include "mark.h"
 #include "strays.h"
 
@@ -262,7 +263,7 @@ static gboolean settle(Core *core, Domain *domain, Plan *plan, GError **error)
 gboolean op_settle(Core *core, Domain **domain, Plan *plan, GError **error)
 {
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
-    if (!plan_owes(plan) && !plan_answered(plan))
+    if (!plan_owes(plan))
         return settle(core, *domain, plan, error);
     if (!plan_settle(plan, failed, error))
         return FALSE;
@@ -404,6 +405,7 @@ gboolean op_commit(Op *op, GError **error, const char *format, ...)
     if (!plan_commit(op->plan, error))
         return FALSE;
 
+    op_bring_machine(op);
     let_go(op);
     Domain *domain = g_steal_pointer(&op->domain);
     if (!settle(op->core, domain, op->plan, &why)) { /* it has happened all the same, and will be completed */

@@ -95,30 +95,6 @@ static gboolean save_with_memory(const Taking *taking, GError **error)
            save_memory(taking, error) && switch_disks(taking, overlays, error);
 }
 
-/*
- * The connection is of no use any more, or it is not known what has happened: the machine as it is now decides, which may be
- * none. *ret_happened: the plan has committed.
- */
-static gboolean ask_again(Taking *taking, gboolean *ret_happened, GError **error)
-{
-    Op *op = taking->op;
-    Core *core = op->core;
-    Machine *machine = NULL;
-    op_forget_machine(op); /* it would keep the next one waiting */
-    taking->machine = NULL;
-    g_mutex_lock(&core->lock);
-    g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
-    g_mutex_unlock(&core->lock);
-    if (!machines_answer(core, shown, op->plan, &machine, error))
-        return FALSE;
-    if (!machine)
-        plan_cut_short(op->plan);
-    op->machine = machine;
-    taking->machine = machine;
-    *ret_happened = plan_committed(op->plan);
-    return TRUE;
-}
-
 /* --- all of it --- */
 
 static gboolean has_tags(const GArray *changes)
@@ -177,8 +153,9 @@ gboolean instant_take(Op *op, const Instant *instant, GError **error)
     gboolean ok = take(&taking, &why);
     if (!ok && !outcome_is_known(why) && (plan_asked(op->plan) || why->code != EINTR)) {
         g_autoptr(GError) unknown = NULL;
-        if (!ask_again(&taking, &ok, &unknown))
+        if (!op_ask_again(op, &ok, &unknown))
             g_prefix_error(&why, "what has happened is not known (%s): ", unknown->message);
+        taking.machine = op->machine;
     }
     if (taking.machine && !(ok && instant->halt))
         go_on(op, taking.machine, instant, taking.frozen);

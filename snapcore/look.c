@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "error.h"
+#include "machines.h"
 #include "names.h"
 #include "op.h"
 
@@ -353,32 +354,46 @@ static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text
     return NULL;
 }
 
+static const char *state_word(RunState state)
+{
+    return state == RUN_RUNNING ? "running\n" : "paused\n";
+}
+
+/* Does somebody write an active layer of @domain? */
+static gboolean is_written(Core *core, const Domain *domain)
+{
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        const Layer *layer = domain_active_layer(domain, disk);
+        ImageUse use;
+        if (layer && layer_is_local(layer) && !disk->readonly &&
+            core->backend->ops->in_use(core->backend, layer->path, &use, NULL) && use == USE_WRITER)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /*
- * The state of a machine whose monitor is known is told; of one without, whether somebody writes an active layer is asked of
- * the images each time.
+ * The state of a machine that runs is told; until it is, as long as somebody writes its images, and not we, its monitor is asked.
+ * That may take a moment: whoever reads it is in a thread of its own.
  */
 static char *read_state(Core *core, EngineId id)
 {
-    g_autoptr(GPtrArray) paths = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(Machine) machine = NULL;
     g_mutex_lock(&core->lock);
-    const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
-    gboolean saved = domain && domain->saved.path;
-    RunState state = domain ? GPOINTER_TO_INT(g_hash_table_lookup(core->states, domain->def->uuid)) : RUN_OFF;
-    for (guint i = 0; domain && i < domain->def->disks->len; i++) {
-        const DiskDef *disk = domain->def->disks->pdata[i];
-        const Layer *layer = domain_active_layer(domain, disk);
-        if (layer && layer_is_local(layer) && !disk->readonly)
-            g_ptr_array_add(paths, g_strdup(layer->path));
-    }
+    const Domain *shown = object_of(core, id, ENGINE_DOMAIN);
+    RunState state = shown ? GPOINTER_TO_INT(g_hash_table_lookup(core->states, shown->def->uuid)) : RUN_OFF;
+    gboolean ours = shown && g_hash_table_contains(core->busy, shown->name);
+    g_autoptr(Domain) domain = shown ? domain_copy(shown) : NULL;
     g_mutex_unlock(&core->lock);
     if (state == RUN_RUNNING || state == RUN_PAUSED)
-        return g_strdup(state == RUN_RUNNING ? "running\n" : "paused\n");
-    for (guint i = 0; i < paths->len; i++) {
-        ImageUse use;
-        if (core->backend->ops->in_use(core->backend, paths->pdata[i], &use, NULL) && use == USE_WRITER)
-            return g_strdup("running\n");
-    }
-    return g_strdup(saved ? "saved\n" : "shutoff\n");
+        return g_strdup(state_word(state));
+    if (domain && !ours && is_written(core, domain))
+        return g_strdup(machines_find(core, domain, NULL, &machine, NULL) && machine &&
+                                machine->ops->run_state(machine, &state, NULL)
+                            ? state_word(state)
+                            : "unknown\n");
+    return g_strdup(domain && domain->saved.path ? "saved\n" : "shutoff\n");
 }
 
 /* Secrets are not for a read-only mount's readers (DESIGN 3). */

@@ -62,6 +62,30 @@ typedef struct {
     const char *file; /* no disk takes part: an empty qcow2 file that is to hold the memory; NULL otherwise */
 } MachineCheckpoint;
 
+/*
+ * Layers of one disk's chain are joined by a block job of the machine. No file gets another name.
+ *   down  all from above @base up to @top is written into @base, which then is in the top's place: what stands on the top has
+ *         @base as its backing file then, in its header too; where the top is the active layer, @base is
+ *   up    all between @base and the active layer @top is written into @top, which stands on @base then, in its header too
+ */
+typedef struct {
+    const char *target;
+    gboolean up;
+    const char *top;
+    const char *base;         /* NULL: (up) the top stands on nothing then */
+    const char *backing_name; /* for that header; NULL where none is written, or nothing is stood on */
+    const GPtrArray
+        *gone; /* (char *) the images that the chain has lost then, those above first: QEMU closes them */
+    /*
+     * Called once, in the calling thread, when all is moved, before the chain changes; it may use the machine, and should
+     * pause it, for what is paused has been flushed: killed without that, QEMU takes with it what it has not written of
+     * its tables (facts/qemu.md B6). FALSE: the chain stays as it is, and @error is what the call fails with.
+     */
+    gboolean (*before_end)(gpointer user, GError **error);
+    gpointer user;
+    const BackendProgress *progress; /* may be NULL */
+} MachineMerge;
+
 typedef struct {
     gboolean (*run_state)(Machine *machine, RunState *ret_state, GError **error);
 
@@ -107,6 +131,17 @@ typedef struct {
     gboolean (*checkpoint_save)(Machine *machine, const MachineCheckpoint *checkpoint, GError **error);
     gboolean (*checkpoint_load)(Machine *machine, const MachineCheckpoint *checkpoint, GError **error);
 
+    /*
+     * Join layers. When it fails before @before_end was called, or because of that, the chain is as it was, and nothing works
+     * on it any more; afterwards it is not known whether it has changed (but merge_stop, and a look, tell). What was moved
+     * by then is in @base, which by itself is mixed.
+     */
+    gboolean (*merge)(Machine *machine, const MachineMerge *merge, GCancellable *cancel, GError **error);
+    /* End every merge that somebody has begun here and not seen to its end. EBUSY: it does not end. */
+    gboolean (*merge_stop)(Machine *machine, GError **error);
+    /* Let QEMU close images (of char *, those above first) that no chain of it has any more. What is in use stays. */
+    gboolean (*close_images)(Machine *machine, const GPtrArray *paths, GError **error);
+
     /* A picture of the first display, as PNG, into the new file @path. ENOENT: it has none. */
     gboolean (*screenshot)(Machine *machine, const char *path, GError **error);
 
@@ -139,6 +174,12 @@ typedef struct MachineBackend {
      */
     gboolean (*find)(Backend *backend, const MachineSpec *spec, GCancellable *cancel, Machine **ret_machine,
                      GError **error);
+
+    /*
+     * Could it be started? All that can be known without a process, and without its images: EOPNOTSUPP: an element that is not
+     * supported; EINVAL: it makes no sense; ENOENT: no emulator, no firmware. Memory and tag are not looked at.
+     */
+    gboolean (*check)(Backend *backend, const MachineStart *start, GError **error);
 
     /*
      * Start one that is off. On success it is set up, its memory loaded, and it runs or is paused; *ret_def is the definition

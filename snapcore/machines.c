@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "chain.h"
 #include "error.h"
 
 /* --- which machine --- */
@@ -41,7 +42,8 @@ static Spec spec_of(const Domain *domain, const Plan *plan)
             continue;
         const MachineDisk each = {disk->target, switched(plan, disk->target, layer->path),
                                   disk->readonly || disk->transient};
-        g_array_append_val(spec.disks, each);
+        if (each.path)
+            g_array_append_val(spec.disks, each);
     }
     spec.spec = (MachineSpec){.name = domain->def->name,
                               .uuid = domain->def->uuid,
@@ -77,13 +79,39 @@ gboolean op_find_machine(Op *op, GError **error)
         return op_require_unwritten(op, error);
     op->machine = machine;
     plan_use(op->plan, &machine->backend);
-    return TRUE;
+    return machine->ops->merge_stop(machine, error);
 }
 
 void op_forget_machine(Op *op)
 {
     plan_use(op->plan, op->core->backend);
     g_clear_pointer(&op->machine, machine_free);
+}
+
+void op_bring_machine(Op *op)
+{
+    const PlanMachine *will = plan_machine(op->plan);
+    if (!op->machine || !will)
+        return;
+    if (will->ends && op->machine->ops->destroy(op->machine, NULL, NULL)) {
+        op_forget_machine(op);
+        machines_note(op->core, op->uuid, RUN_OFF);
+    } else if (!will->ends && will->begins && will->running && op->machine->ops->resume(op->machine, NULL)) {
+        machines_note(op->core, op->uuid, RUN_RUNNING);
+    }
+}
+
+void op_end_begun(Op *op)
+{
+    const PlanMachine *will = op->plan ? plan_machine(op->plan) : NULL;
+    g_autoptr(GError) why = NULL;
+    if (!op->machine || !will || !will->begins || plan_committed(op->plan))
+        return;
+    if (!op->machine->ops->destroy(op->machine, NULL, &why))
+        core_log(op->core, op->job->domain, "the machine that was begun could not be ended: %s",
+                 why->message);
+    op_forget_machine(op);
+    machines_note(op->core, op->uuid, RUN_OFF);
 }
 
 gboolean op_require_off(Op *op, GError **error)
@@ -139,6 +167,84 @@ static gboolean find_either(Core *core, const Domain *domain, const Plan *plan, 
     return TRUE;
 }
 
+/* --- joins --- */
+
+/* @path (NULL: none) and @other, both real: the same file? */
+static gboolean is_same_file(const char *path, const char *other)
+{
+    FileLook a, b;
+    return g_strcmp0(path, other) == 0 || (path && other && file_look(path, &a, NULL) &&
+                                           file_look(other, &b, NULL) && file_id_same(&a.id, &b.id));
+}
+
+/* The disk that was to switch writes the one or the other. */
+static gboolean ask_active(const Plan *plan, Machine *machine, gboolean *ret_happened, GError **error)
+{
+    const PlanSwitch *each = plan_switches(plan)->pdata[0];
+    g_autofree char *path = NULL;
+    if (!machine->ops->active_path(machine, each->disk, &path, error))
+        return FALSE;
+    *ret_happened = is_same_file(path, each->to);
+    if (*ret_happened || is_same_file(path, each->from))
+        return TRUE;
+    snap_set_error(error, EBUSY, "disk '%s': the machine writes '%s', neither '%s' nor '%s'", each->disk,
+                   path, each->from, each->to);
+    return FALSE;
+}
+
+static gboolean ask_header(Core *core, const PlanJoin *join, gboolean *ret_happened, GError **error)
+{
+    Backend *backend = core->backend;
+    g_autoptr(ImageInfo) info = NULL;
+    g_autofree char *backing = NULL;
+    if (!backend->ops->inspect(backend, join->path, join->format, &info, error))
+        return FALSE;
+    if (info->backing_name) {
+        backing = chain_backing_path(core, join->path, info->backing_name, error);
+        if (!backing)
+            return FALSE;
+    }
+    *ret_happened = is_same_file(backing, join->to);
+    if (*ret_happened || is_same_file(backing, join->from))
+        return TRUE;
+    snap_set_error(error, EIO, "'%s' stands on '%s', neither on '%s' nor on '%s'", join->path,
+                   backing ? backing : "nothing", join->from ? join->from : "nothing",
+                   join->to ? join->to : "nothing");
+    return FALSE;
+}
+
+gboolean machines_sync_join(const Plan *plan, GError **error)
+{
+    const PlanJoin *join = plan_join(plan);
+    return file_sync(join->into, error) && (!join->path || file_sync(join->path, error));
+}
+
+/* Has it come to an end before it was told to? Without a header the guest has stood still since: both views are the same. */
+static gboolean ask_join(Core *core, const Plan *plan, Machine *machine, gboolean *ret_happened,
+                         GError **error)
+{
+    const PlanJoin *join = plan_join(plan);
+    *ret_happened = FALSE;
+    if (join->path ? !ask_header(core, join, ret_happened, error)
+                   : machine && !ask_active(plan, machine, ret_happened, error))
+        return FALSE;
+    return !*ret_happened || machines_sync_join(plan, error);
+}
+
+/* QEMU has images open still that are about to go. */
+static gboolean close_joined(const Plan *plan, Machine *machine, GError **error)
+{
+    g_autoptr(GPtrArray) gone = g_ptr_array_new();
+    for (guint i = 0; i < plan_afters(plan)->len; i++) {
+        const Step *step = plan_afters(plan)->pdata[i];
+        if (step->kind == STEP_UNLINK)
+            g_ptr_array_add(gone, step->path);
+    }
+    return machine->ops->close_images(machine, gone, error);
+}
+
+/* --- both --- */
+
 void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine)
 {
     const PlanMachine *was = plan_machine(plan);
@@ -146,12 +252,52 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
     if (was->freezes && !machine->ops->thaw(machine, &why))
         core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
     g_clear_error(&why);
+    if (was->begins && !plan_committed(plan))
+        return; /* what runs is the machine from before */
     if (plan_committed(plan) && was->ends) {
         if (!machine->ops->destroy(machine, NULL, &why))
             core_log(core, domain->name, "the machine could not be ended: %s", why->message);
     } else if (was->running && !machine->ops->resume(machine, &why)) {
         core_log(core, domain->name, "the machine does not go on: %s", why->message);
     }
+}
+
+/* @machine (NULL: it is off) is how it is; of a plan that is no join, @switched says on which layers. */
+static gboolean decide(Core *core, Plan *plan, Machine *machine, gboolean switched, GError **error)
+{
+    if (machine && !machine->ops->merge_stop(machine, error))
+        return FALSE;
+    if (plan_asked(plan)) {
+        if (plan_join(plan) ? !ask_join(core, plan, machine, &switched, error)
+                            : !machine && !has_all_tags(core, plan, &switched, error))
+            return FALSE;
+        if (switched ? !plan_commit(plan, error) : !plan_answer_no(plan, error))
+            return FALSE;
+    }
+    return !machine || !plan_join(plan) || !plan_committed(plan) || close_joined(plan, machine, error);
+}
+
+/*
+ * What an uncommitted plan has begun ends, for it has not run yet. One that runs was let run by somebody else: what it
+ * stands on stays.
+ */
+static gboolean end_begun(const Plan *plan, Machine **machine, gboolean switched, GError **error)
+{
+    RunState state;
+    if (!*machine || (!switched && plan_switches(plan)->len > 0))
+        return TRUE; /* the one from before */
+    if (!(*machine)->ops->run_state(*machine, &state, error))
+        return FALSE;
+    if (state == RUN_RUNNING) {
+        if (plan_steps(plan)->len == 0)
+            return TRUE;
+        snap_set_error(error, EBUSY, "somebody has let the machine run in the middle of it: end it first");
+        return FALSE;
+    }
+    if (!(*machine)->ops->destroy(*machine, NULL, error))
+        return FALSE;
+    g_clear_pointer(machine, machine_free);
+    return TRUE;
 }
 
 gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine, GError **error)
@@ -162,16 +308,53 @@ gboolean machines_answer(Core *core, const Domain *domain, Plan *plan, Machine *
         *ret_machine = NULL;
         return TRUE;
     }
-    if (!find_either(core, domain, plan, &machine, &switched, error))
+    if (!find_either(core, domain, plan, &machine, &switched, error) ||
+        !decide(core, plan, machine, switched, error))
         return FALSE;
-    if (plan_asked(plan)) {
-        if (!machine && !has_all_tags(core, plan, &switched, error))
-            return FALSE;
-        if (switched ? !plan_commit(plan, error) : !plan_answer_no(plan, error))
-            return FALSE;
-    }
+    if (plan_machine(plan)->begins && !plan_committed(plan) && !end_begun(plan, &machine, switched, error))
+        return FALSE;
     plan_use(plan, machine ? &machine->backend : core->backend);
     *ret_machine = g_steal_pointer(&machine);
+    return TRUE;
+}
+
+#define ANSWER_TRIES 100
+#define ANSWER_PAUSE (G_USEC_PER_SEC / 20)
+
+gboolean machines_answer_soon(Core *core, const Domain *domain, Plan *plan, Machine **ret_machine,
+                              GError **error)
+{
+    for (guint try = 1;; try++) {
+        g_autoptr(GError) why = NULL;
+        if (machines_answer(core, domain, plan, ret_machine, &why))
+            return TRUE;
+        if (snap_errno(why) != EBUSY || try >= ANSWER_TRIES) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return FALSE;
+        }
+        g_usleep(ANSWER_PAUSE);
+    }
+}
+
+gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
+{
+    Core *core = op->core;
+    RunState state;
+    if (plan_join(op->plan) && op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
+        if (!decide(core, op->plan, op->machine, FALSE, error))
+            return FALSE;
+        *ret_happened = plan_committed(op->plan);
+        return TRUE;
+    }
+    op_forget_machine(op); /* it would keep the next one waiting */
+    g_mutex_lock(&core->lock);
+    g_autoptr(Domain) shown = domain_copy(g_hash_table_lookup(core->domains, &op->id));
+    g_mutex_unlock(&core->lock);
+    if (!machines_answer_soon(core, shown, op->plan, &op->machine, error))
+        return FALSE;
+    if (!op->machine)
+        plan_cut_short(op->plan);
+    *ret_happened = plan_committed(op->plan);
     return TRUE;
 }
 

@@ -97,11 +97,11 @@ void merge_free(Merge *merge)
 }
 
 /* Where the joined layer gets another name, what stands on @top is pointed at that: a header we may write? */
-static gboolean uppers_ours(const Needs *needs, const Layer *top)
+static gboolean uppers_ours(const Domain *domain, const Layer *top)
 {
     GHashTableIter iter;
     gpointer value;
-    g_hash_table_iter_init(&iter, needs->domain->layers);
+    g_hash_table_iter_init(&iter, domain->layers);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Layer *layer = value;
         if (g_strcmp0(layer->backing, top->path) == 0 &&
@@ -119,7 +119,7 @@ static gboolean choose_kind(const Needs *needs, Merge *merge)
 {
     const Layer *low = merge->run->pdata[0];
     if (!low->made)
-        return uppers_ours(needs, merge->top);
+        return uppers_ours(needs->domain, merge->top);
     if (low->format == merge->top->format)
         return TRUE;
     if (merge->may_up)
@@ -185,6 +185,16 @@ GPtrArray *merge_choose(const Domain *domain)
     return merges;
 }
 
+/* Into a frozen top nothing is written: it has a stamp. */
+gboolean merge_in_place(const Domain *domain, Merge *merge)
+{
+    merge->may_up = merge->may_up && domain_layer_is_active(domain, merge->top);
+    gboolean may_down = uppers_ours(domain, merge->top);
+    merge->kind = may_down ? MERGE_DOWN : MERGE_UP;
+    merge->in_place = TRUE;
+    return may_down || merge->may_up;
+}
+
 static const Layer *lowest(const Merge *merge)
 {
     return merge->run->pdata[0];
@@ -194,7 +204,8 @@ const char *merge_path(const Merge *merge)
 {
     if (!merge->top)
         return NULL;
-    return merge->kind == MERGE_UP || lowest(merge)->made ? merge->top->path : lowest(merge)->path;
+    gboolean moves = lowest(merge)->made && !merge->in_place;
+    return merge->kind == MERGE_UP || moves ? merge->top->path : lowest(merge)->path;
 }
 
 char *merge_describe(const Merge *merge)

@@ -12,6 +12,9 @@
  *               what pointed at the top is pointed at it
  *   MERGE_UP    a copy of the top, with the run in it, takes the top's name
  *
+ * A running machine that has the layers open reopens them by name, so there nothing gets another one (merge_in_place):
+ * MERGE_DOWN ends in the lowest layer's own file, and MERGE_UP writes the run into the top, which must be the active layer.
+ *
  * Both leave the top's file as it is until one rename, and the states above and below are not touched. Only a file
  * that domsnapfs made ever goes, and what holds a tag that a snapshot names does not go either.
  */
@@ -26,7 +29,8 @@ typedef struct {
     GPtrArray
         *run;   /* of Layer, of the domain it was chosen for: nameless ones, the lowest first; never empty */
     Layer *top; /* what stands on the run; NULL for MERGE_DROP */
-    gboolean may_up; /* the rules allow MERGE_UP as well as the kind said */
+    gboolean may_up;   /* the rules allow MERGE_UP as well as the kind said */
+    gboolean in_place; /* no file gets another name */
 } Merge;
 
 void merge_free(Merge *merge);
@@ -38,7 +42,13 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(Merge, merge_free)
  */
 GPtrArray *merge_choose(const Domain *domain);
 
-/* Under which name the joined layer lives: the top's path, or the lowest one's, if that is not ours. */
+/*
+ * Let it be one in which no file gets another name, because the machine of @domain runs, and writes the top or what stands
+ * on it. FALSE: there is no such way.
+ */
+gboolean merge_in_place(const Domain *domain, Merge *merge);
+
+/* Under which name the joined layer lives: the top's path, or the lowest one's, if that is not ours or nothing is renamed. */
 const char *merge_path(const Merge *merge);
 
 /* "'a.s2' into 'a.s3'": file names, for the log and jobs. Caller frees. */

@@ -67,6 +67,21 @@ static GHashTable *homes_of(const Domain *domain, const Layer *joined)
     return homes;
 }
 
+static gboolean replace_in_definition(DomainDef **def, const GPtrArray *gone, const Layer *joined)
+{
+    gboolean news = FALSE;
+    for (guint i = 0; i < gone->len; i++) {
+        DomainDef *changed =
+            domain_def_replace_image(*def, gone->pdata[i], joined->path, joined->type, joined->format);
+        if (!changed)
+            continue;
+        domain_def_free(*def);
+        *def = changed;
+        news = TRUE;
+    }
+    return news;
+}
+
 gboolean merge_write_documents(Op *op, const GPtrArray *gone, const Layer *joined, GHashTable *homes_of_gone,
                                GError **error)
 {
@@ -80,15 +95,11 @@ gboolean merge_write_documents(Op *op, const GPtrArray *gone, const Layer *joine
             (sidecar_names(snapshot, joined, homes) || g_hash_table_contains(homes_of_gone, snapshot)))
             op_write_snapshot_sidecar(op, snapshot);
     }
-    for (guint i = 0; i < gone->len; i++) {
-        DomainDef *def = domain_def_replace_image(op->domain->def, gone->pdata[i], joined->path, joined->type,
-                                                  joined->format);
-        if (!def)
-            continue;
-        domain_def_free(op->domain->def);
-        op->domain->def = def;
-    }
+    replace_in_definition(&op->domain->def, gone, joined);
     op_write_sidecar(op);
+    if (op->domain->live && replace_in_definition(&op->domain->live, gone, joined) &&
+        !op_write_live(op, error))
+        return FALSE;
     return op_write_definition(op, error);
 }
 

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "error.h"
+#include "machines.h"
 #include "merge_join.h"
+#include "merge_online.h"
 #include "overlay.h"
 
 /* The same layers of the fresh copy that op_again took: as the ids of @ids say, the top last. */
@@ -29,7 +31,7 @@ static GArray *ids_of(const Merge *merge)
 
 /* --- moving the data --- */
 
-static void tell(gpointer user, double part)
+void join_tell(gpointer user, double part)
 {
     const Join *join = user;
     op_progress(join->op, join->done + (guint64)(part * (double)join->part), join->total);
@@ -60,11 +62,7 @@ static gboolean set_mixed(const Join *join)
     return news;
 }
 
-/*
- * From here on the own content of the lowest layer, and of what stands on it up to the top, is nobody's, and this is on
- * record before the first byte is written. Like every active layer the lowest can be written then.
- */
-static gboolean open_lowest(Join *join, GError **error)
+gboolean join_open_lowest(Join *join, GError **error)
 {
     Layer *layer = join_lowest(join);
     g_autoptr(GArray) ids = ids_of(join->merge);
@@ -82,7 +80,7 @@ static gboolean open_lowest(Join *join, GError **error)
 static gboolean write_down(Join *join, GError **error)
 {
     g_autoptr(GPtrArray) list = uppers(join->merge);
-    const BackendProgress progress = {tell, join};
+    const BackendProgress progress = {join_tell, join};
     Backend *backend = join->op->core->backend;
     for (guint i = 0; i < list->len; i++)
         join->total += join_bytes_of(list->pdata[i]);
@@ -91,7 +89,7 @@ static gboolean write_down(Join *join, GError **error)
         const MergeSpec spec = {upper->path, upper->format, join_lowest(join)->path,
                                 join_lowest(join)->format};
         join->part = join_bytes_of(upper);
-        tell(join, 0);
+        join_tell(join, 0);
         if (!backend->ops->commit(backend, &spec, join->lower_fd, &progress, join->op->cancel, error))
             return FALSE;
         join->done += join->part;
@@ -101,13 +99,14 @@ static gboolean write_down(Join *join, GError **error)
 
 /* --- taking the place --- */
 
-static void plan_unlink(Op *op, const char *path, const FileId *id)
+Step *join_plan_unlink(Op *op, const Layer *layer)
 {
-    plan_after(op->plan, STEP_UNLINK, path, path)->id = *id;
+    Step *step = plan_after(op->plan, STEP_UNLINK, layer->path, layer->path);
+    step->id = layer->file;
+    return step;
 }
 
-/* What stands on the top, whose name goes, is pointed at the joined file. Both read the same, at every moment. */
-static gboolean plan_point(const Join *join, const Layer *to, GError **error)
+gboolean join_plan_point(const Join *join, const Layer *to, const Layer *except, GError **error)
 {
     Op *op = join->op;
     const Layer *top = join->merge->top;
@@ -117,7 +116,7 @@ static gboolean plan_point(const Join *join, const Layer *to, GError **error)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         FileLook look;
-        if (g_strcmp0(layer->backing, top->path) != 0)
+        if (layer == except || g_strcmp0(layer->backing, top->path) != 0)
             continue;
         if (!op_take_image(op, layer->path, error) || !op_hold(op, layer, error) ||
             !file_look(layer->path, &look, error))
@@ -176,8 +175,7 @@ static void move_tags(Domain *domain, const Layer *from, Layer *to)
         g_ptr_array_add(to->stale, g_strdup(from->stale->pdata[i]));
 }
 
-/* The top is the joined file from now on: another image, so with another id. The run is gone. */
-static void replace_in_model(const Join *join)
+void join_replace_in_model(const Join *join)
 {
     Domain *domain = join->op->domain;
     Layer *top = join->merge->top;
@@ -205,8 +203,7 @@ static void replace_in_model(const Join *join)
     g_ptr_array_add(join->op->unseen, top);
 }
 
-/* The paths (char *) that name nothing afterwards, or another format. */
-static GPtrArray *gone_paths(const Merge *merge)
+GPtrArray *join_gone_paths(const Merge *merge)
 {
     GPtrArray *gone = g_ptr_array_new_with_free_func(g_free);
     const char *path = merge_path(merge);
@@ -231,6 +228,25 @@ static gboolean record(const Join *join, char *joined, GError **error)
     return ok;
 }
 
+/* What one stands on goes after it. */
+void join_plan_unlink_run(const Join *join)
+{
+    const Merge *merge = join->merge;
+    for (guint i = merge->run->len; i-- > 0;) {
+        const Layer *layer = merge->run->pdata[i];
+        if (layer->made && (merge->kind != MERGE_DOWN || i > 0)) /* the lowest is the joined one */
+            (void)join_plan_unlink(join->op, layer);
+    }
+}
+
+GHashTable *join_homes(const Merge *merge)
+{
+    GHashTable *homes = g_hash_table_new(NULL, NULL);
+    for (guint i = 0; i < merge->run->len; i++)
+        g_hash_table_add(homes, ((Layer *)merge->run->pdata[i])->home);
+    return homes;
+}
+
 /* Steps are planned, nothing is done yet: do it, and let everybody see it. */
 static gboolean commit_join(Join *join, char *joined, GError **error)
 {
@@ -240,23 +256,17 @@ static gboolean commit_join(Join *join, char *joined, GError **error)
     if (!join_check_strangers(join, error))
         return FALSE;
     g_autofree char *what = merge_describe(merge);
-    g_autoptr(GPtrArray) gone = gone_paths(merge);
-    for (guint i = merge->run->len; i-- > 0;) { /* what one stands on goes after it */
-        const Layer *layer = merge->run->pdata[i];
-        if (layer->made && (merge->kind != MERGE_DOWN || i > 0)) /* the lowest is the joined one */
-            plan_unlink(op, layer->path, &layer->file);
-    }
-    g_autoptr(GHashTable) homes = g_hash_table_new(NULL, NULL); /* where layers were recorded that are gone */
-    for (guint i = 0; i < merge->run->len; i++)
-        g_hash_table_add(homes, ((Layer *)merge->run->pdata[i])->home);
-    replace_in_model(join);
+    g_autoptr(GPtrArray) gone = join_gone_paths(merge);
+    g_autoptr(GHashTable) homes = join_homes(merge);
+    join_plan_unlink_run(join);
+    join_replace_in_model(join);
     return plan_prepare(op->plan, op->cancel, error) && record(join, joined, error) &&
            merge_write_documents(op, gone, top, homes, error) && op_commit(op, error, "merge: %s", what);
 }
 
 static gboolean join_down(Join *join, GError **error)
 {
-    if (!open_lowest(join, error) || !write_down(join, error))
+    if (!join_open_lowest(join, error) || !write_down(join, error))
         return FALSE;
     const Layer *low = join_lowest(join);
     Layer *top = join->merge->top;
@@ -269,8 +279,8 @@ static gboolean join_down(Join *join, GError **error)
     top->mode = mode;
     g_autofree char *joined = g_strdup(low->path);
     gboolean renamed = strcmp(merge_path(join->merge), top->path) != 0;
-    return plan_place(join, joined, low->format, error) && (!renamed || plan_point(join, low, error)) &&
-           commit_join(join, joined, error);
+    return plan_place(join, joined, low->format, error) &&
+           (!renamed || join_plan_point(join, low, NULL, error)) && commit_join(join, joined, error);
 }
 
 static gboolean join_up(Join *join, GError **error)
@@ -298,7 +308,7 @@ static gboolean drop(Join *join, GError **error)
     Layer *layer = join_lowest(join);
     g_autofree char *path = g_strdup(layer->path);
     Snapshot *home = layer->home;
-    plan_unlink(op, layer->path, &layer->file);
+    join_plan_unlink(op, layer);
     domain_forget_layer(op->domain, layer);
     if (home)
         op_write_snapshot_sidecar(op, home);
@@ -307,9 +317,28 @@ static gboolean drop(Join *join, GError **error)
            op_commit(op, error, "drop '%s'", path);
 }
 
+/* The disk whose guest reads through the top now; NULL: none. */
+static const DiskDef *disk_through(const Op *op, const Merge *merge)
+{
+    const Domain *domain = op->domain;
+    for (guint i = 0; merge->top && op->core->backend->machines && i < domain->def->disks->len; i++) {
+        const DiskDef *disk = domain->def->disks->pdata[i];
+        guint left = g_hash_table_size(domain->layers);
+        for (const Layer *layer = domain_active_layer(domain, disk); layer && left > 0;
+             layer = domain_find_layer(domain, layer->backing), left--)
+            if (layer == merge->top)
+                return disk;
+    }
+    return NULL;
+}
+
 static gboolean carry_out(Op *op, Merge *merge, GError **error)
 {
-    Join join = {.op = op, .merge = merge, .lower_fd = -1};
+    Join join = {.op = op, .merge = merge, .lower_fd = -1, .disk = disk_through(op, merge)};
+    if (join.disk && !op_find_machine(op, error))
+        return FALSE;
+    if (op->machine)
+        return merge_online(&join, error);
     if (!join_choose_way(&join, error) || !join_take_layers(&join, error))
         return FALSE;
     if (merge->kind == MERGE_DROP)

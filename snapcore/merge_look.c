@@ -91,13 +91,13 @@ guint64 join_bytes_of(const Layer *layer)
 }
 
 /*
- * Down moves all but the lowest layer, up all but the top, which is copied first. So up is cheaper only where that copy
- * costs nothing, and the lowest layer is the smaller one.
+ * Down moves all but the lowest layer, up all but the top, which is copied first, unless it is written in place. So up is
+ * cheaper only where that copy costs nothing, and the lowest layer is the smaller one.
  */
 static gboolean is_up_cheaper(const Merge *merge)
 {
     return merge->may_up && join_bytes_of(merge->run->pdata[0]) < join_bytes_of(merge->top) &&
-           file_copies_for_free(merge->top->path);
+           (merge->in_place || file_copies_for_free(merge->top->path));
 }
 
 /*
@@ -175,4 +175,17 @@ gboolean join_take_layers(Join *join, GError **error)
     return op_hold(join->op, merge->top, error) &&
            check_layer(join, merge->top, merge->kind == MERGE_DOWN, error) &&
            (!renamed || check_strangers(join, merge->top, error));
+}
+
+gboolean join_check_layers(const Join *join, GError **error)
+{
+    const Merge *merge = join->merge;
+    for (guint i = 0; i < merge->run->len; i++) {
+        const Layer *layer = merge->run->pdata[i];
+        if (!check_layer(join, layer, i > 0 || merge->kind != MERGE_DOWN, error) ||
+            !check_strangers(join, layer, error))
+            return FALSE;
+    }
+    gboolean goes = merge->kind == MERGE_DOWN;
+    return check_layer(join, merge->top, goes, error) && (!goes || check_strangers(join, merge->top, error));
 }

@@ -196,7 +196,7 @@ void core_tell_gone(Core *core, EngineId where, const char *name);
 
 /*
  * Bring a plan that has committed to its end: cleaning up, then the sidecars of layers that it touched. *domain is what the
- * store says; where that was not yet what it is going to say (plan_owes, plan_answered), another one takes its place.
+ * store says; where that was not yet what it is going to say (plan_owes), another one takes its place.
  */
 gboolean op_settle(Core *core, Domain **domain, Plan *plan, GError **error);
 

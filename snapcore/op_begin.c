@@ -317,6 +317,7 @@ void op_free(Op *op)
     if (!op)
         return;
     Core *core = op->core;
+    op_end_begun(op);
     if (op->plan && !plan_committed(op->plan))
         plan_abort(op->plan);
     if (op->plan && plan_stuck(op->plan))

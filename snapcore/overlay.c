@@ -148,6 +148,8 @@ static gboolean is_shown_name(const Domain *domain, const char *file)
         if (strncmp(file, target, len) == 0 && file[len] == '.')
             return TRUE;
     }
+    if (strcmp(file, "memory") == 0 || strcmp(file, "screenshot.png") == 0)
+        return TRUE;
     return g_regex_match_simple("^(?:x?vd|sd|hd|fd|ubd)[a-z]+\\.(?:qcow2|qed|raw)$", file,
                                 G_REGEX_DOLLAR_ENDONLY, 0);
 }

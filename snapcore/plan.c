@@ -18,8 +18,10 @@ struct Plan {
     GPtrArray *switches; /* of PlanSwitch */
     gboolean has_machine;
     PlanMachine machine;
-    gboolean asked;     /* a machine may have been told to switch */
-    gboolean answered;  /* it was asked, and has */
+    PlanJoin *join;
+    gboolean asked; /* a machine may have been told to switch */
+    gboolean
+        found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
     gboolean prepared;  /* the journal is there, steps may have been done */
     gboolean cut_short; /* a child, or the machine, was ended in the middle of a step */
     gboolean committed;
@@ -33,6 +35,17 @@ static void switch_free(PlanSwitch *each)
     g_free(each->from);
     g_free(each->to);
     g_free(each);
+}
+
+static void join_free(PlanJoin *join)
+{
+    if (!join)
+        return;
+    g_free(join->into);
+    g_free(join->path);
+    g_free(join->from);
+    g_free(join->to);
+    g_free(join);
 }
 
 Plan *plan_new(const Store *store, Backend *backend, const char *domain, const char *what)
@@ -107,14 +120,22 @@ const GPtrArray *plan_switches(const Plan *plan)
     return plan->switches;
 }
 
+void plan_set_join(Plan *plan, const PlanJoin *join)
+{
+    join_free(plan->join);
+    plan->join = g_new0(PlanJoin, 1);
+    *plan->join = (PlanJoin){g_strdup(join->into), g_strdup(join->path), join->format, g_strdup(join->from),
+                             g_strdup(join->to)};
+}
+
+const PlanJoin *plan_join(const Plan *plan)
+{
+    return plan->join;
+}
+
 gboolean plan_asked(const Plan *plan)
 {
     return plan->asked;
-}
-
-gboolean plan_answered(const Plan *plan)
-{
-    return plan->answered;
 }
 
 const char *plan_what(const Plan *plan)
@@ -144,6 +165,8 @@ const GPtrArray *plan_afters(const Plan *plan)
 
 gboolean plan_owes(const Plan *plan)
 {
+    if (plan->found_asked)
+        return TRUE;
     for (guint i = 0; i < plan->after->len; i++)
         if (step_is_needed(plan->after->pdata[i]))
             return TRUE;
@@ -194,7 +217,7 @@ static json_t *switches_to_json(const GPtrArray *switches)
     json_t *json = json_array();
     for (guint i = 0; i < switches->len; i++) {
         const PlanSwitch *each = switches->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s}", "disk", each->disk, "from", each->from,
+        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s*}", "disk", each->disk, "from", each->from,
                                                   "to", each->to)) == 0)
             continue;
         json_decref(json);
@@ -208,17 +231,25 @@ static json_t *machine_to_json(const Plan *plan)
     const PlanMachine *machine = &plan->machine;
     if (!plan->has_machine)
         return json_null();
-    return json_pack("{s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
-                     machine->freezes);
+    return json_pack("{s:b, s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
+                     machine->freezes, "begins", machine->begins);
+}
+
+static json_t *join_to_json(const PlanJoin *join)
+{
+    if (!join)
+        return json_null();
+    return json_pack("{s:s, s:s*, s:s, s:s*, s:s*}", "into", join->into, "path", join->path, "format",
+                     image_format_to_string(join->format), "from", join->from, "to", join->to);
 }
 
 static gboolean write_journal(const Plan *plan, GError **error)
 {
-    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
+    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
                              plan->what, "committed", (int)plan->committed, "asked", (int)plan->asked,
                              "machine", machine_to_json(plan), "switches", switches_to_json(plan->switches),
-                             "steps", steps_to_json(plan->steps), "after", steps_to_json(plan->after),
-                             "writes", writes_to_json(plan->writes));
+                             "join", join_to_json(plan->join), "steps", steps_to_json(plan->steps), "after",
+                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
         return FALSE;
@@ -274,11 +305,35 @@ static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
 
 static void read_machine(Plan *plan, json_t *json)
 {
-    int running = FALSE, ends = FALSE, freezes = FALSE;
-    if (!json_is_object(json) ||
-        json_unpack(json, "{s:b, s:b, s:b}", "running", &running, "ends", &ends, "freezes", &freezes) < 0)
+    int running = FALSE, ends = FALSE, freezes = FALSE, begins = FALSE;
+    if (!json_is_object(json) || json_unpack(json, "{s:b, s:b, s:b, s?b}", "running", &running, "ends", &ends,
+                                             "freezes", &freezes, "begins", &begins) < 0)
         return;
-    plan_set_machine(plan, &(PlanMachine){running, ends, freezes});
+    plan_set_machine(plan, &(PlanMachine){running, ends, freezes, begins});
+}
+
+static gboolean is_path_or_null(const char *path)
+{
+    return !path || g_path_is_absolute(path);
+}
+
+static gboolean read_join(Plan *plan, json_t *json, GError **error)
+{
+    const char *into = NULL, *path = NULL, *format = NULL, *from = NULL, *to = NULL;
+    PlanJoin join = {0};
+    if (!json || json_is_null(json))
+        return TRUE;
+    if (json_unpack(json, "{s:s, s?s, s:s, s?s, s?s}", "into", &into, "path", &path, "format", &format,
+                    "from", &from, "to", &to) < 0 ||
+        !g_path_is_absolute(into) || !is_path_or_null(path) || !is_path_or_null(from) ||
+        !is_path_or_null(to)) {
+        snap_set_error(error, EINVAL, "a join that is not as the format says");
+        return FALSE;
+    }
+    join = (PlanJoin){(char *)into, (char *)path, FORMAT_NONE, (char *)from, (char *)to};
+    (void)image_format_from_string(format, &join.format);
+    plan_set_join(plan, &join);
+    return TRUE;
 }
 
 static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
@@ -286,8 +341,8 @@ static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
     size_t i;
     json_t *json;
     json_array_foreach (switches, i, json) {
-        const char *disk, *from, *to;
-        if (json_unpack(json, "{s:s, s:s, s:s}", "disk", &disk, "from", &from, "to", &to) < 0) {
+        const char *disk, *from, *to = NULL;
+        if (json_unpack(json, "{s:s, s:s, s?s}", "disk", &disk, "from", &from, "to", &to) < 0) {
             snap_set_error(error, EINVAL, "a switch that is not as the format says");
             return FALSE;
         }
@@ -311,10 +366,11 @@ static Plan *parse_journal(const Store *store, Backend *backend, const char *dom
     }
     g_autoptr(Plan) plan = plan_new(store, backend, domain, what);
     if (!read_steps(plan->steps, steps, error) || !read_steps(plan->after, after, error) ||
-        !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error))
+        !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error) ||
+        !read_join(plan, json_object_get(json, "join"), error))
         return NULL;
     plan->committed = committed;
-    plan->asked = asked && !committed;
+    plan->asked = plan->found_asked = asked && !committed;
     read_machine(plan, json_object_get(json, "machine"));
     return g_steal_pointer(&plan);
 }
@@ -427,7 +483,6 @@ gboolean plan_commit(Plan *plan, GError **error)
     gboolean asked = plan->asked;
     plan->committed = TRUE;
     plan->asked = FALSE;
-    plan->answered |= asked;
     if (FAULT_POINT("plan.commit", error) && write_journal(plan, error) &&
         FAULT_POINT("plan.commit.after", error))
         return TRUE;
@@ -579,7 +634,8 @@ gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error)
 {
     plan->prepared = TRUE;
     g_autoptr(GError) why = NULL;
-    if ((plan->steps->len == 0 || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
+    gboolean silent = plan->steps->len == 0 && !plan->has_machine; /* nothing is touched before the commit */
+    if ((silent || write_intent(plan, &why)) && run_steps(plan, cancel, &why))
         return TRUE;
     plan->cut_short = step_was_cut_short(why);
     g_propagate_error(error, g_steal_pointer(&why));
@@ -613,6 +669,7 @@ void plan_free(Plan *plan)
     g_ptr_array_unref(plan->after);
     g_ptr_array_unref(plan->writes);
     g_ptr_array_unref(plan->switches);
+    join_free(plan->join);
     g_free(plan->domain);
     g_free(plan->what);
     g_free(plan->stuck);

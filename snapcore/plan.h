@@ -61,17 +61,20 @@ void plan_use(Plan *plan, Backend *backend);
  *   running  it ran, and goes on when all is over
  *   ends     but after a commit it is to be ended
  *   freezes  its file systems may have been frozen
+ *   begins   it is one that the plan starts: as long as nothing is committed it has not run yet, and ends with the undoing;
+ *            after the commit it is to run if @running says so
  */
 typedef struct {
     gboolean running;
     gboolean ends;
     gboolean freezes;
+    gboolean begins;
 } PlanMachine;
 void plan_set_machine(Plan *plan, const PlanMachine *machine);
 /* NULL: it is about images alone. */
 const PlanMachine *plan_machine(const Plan *plan);
 
-/* Disk @disk of the machine, which writes @from, is going to write @to. */
+/* Disk @disk of the machine, which writes @from, is going to write @to; NULL: there is no such disk any more. */
 typedef struct {
     char *disk;
     char *from;
@@ -81,13 +84,26 @@ void plan_add_switch(Plan *plan, const char *disk, const char *from, const char 
 const GPtrArray *plan_switches(const Plan *plan);
 
 /*
+ * The machine is going to join layers (merge_online.h): what it has open is written into @into, and then the header of @path
+ * says that it stands on @to, and no longer on @from. That is what tells whether it has happened. Without a @path there is
+ * none: the switches tell, and where the machine is gone it has not. Paths are real ones; NULL, of the last two: on nothing.
+ */
+typedef struct {
+    char *into;
+    char *path;
+    ImageFormat format; /* of path */
+    char *from;
+    char *to;
+} PlanJoin;
+void plan_set_join(Plan *plan, const PlanJoin *join); /* is copied */
+const PlanJoin *plan_join(const Plan *plan);          /* NULL: it joins nothing */
+
+/*
  * The machine is about to be told. Until plan_commit or plan_answer nothing is undone, whatever becomes of the plan: it is
  * stuck then, and the journal remembers.
  */
 gboolean plan_ask(Plan *plan, GError **error);
 gboolean plan_asked(const Plan *plan);
-/* Has it committed since it was asked? Who has read the store before does not know of it. */
-gboolean plan_answered(const Plan *plan);
 
 /* The machine has died with it under way: what it wrote is mended before anything is undone. */
 void plan_cut_short(Plan *plan);
@@ -123,7 +139,10 @@ gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error);
 const char *plan_what(const Plan *plan);
 const char *plan_domain(const Plan *plan);
 gboolean plan_committed(const Plan *plan);
-/* Is there a step after the commit that must be done before the store may say what it is going to say? */
+/*
+ * Has the plan not yet been what the store says when that was read: is there a step after the commit that must be done
+ * first, or was it only found out since, from the machine, that it has committed?
+ */
 gboolean plan_owes(const Plan *plan);
 /* The steps of plan_step and of plan_after (of Step). */
 const GPtrArray *plan_steps(const Plan *plan);

@@ -13,20 +13,22 @@
 typedef struct {
     PowerAction action;
     const char *what;
-    gboolean runs; /* the machine must run; else it must be off */
+    enum { OFF, ON, EITHER } needs;
     gboolean (*act)(Op *op, const char *file, GError **error);
 } Power;
 
 /* --- starting --- */
 
+static gboolean begin(Op *op, const PowerFrom *from, gboolean paused, GError **error)
+{
+    power_announce(op, paused);
+    return plan_prepare(op->plan, op->cancel, error) && power_set_up(op, from, error);
+}
+
 static gboolean finish_start(Op *op, gboolean paused, GError **error)
 {
     g_autofree char *what = g_strdup(op->job->what);
-    if (!op_commit(op, error, "%s%s", what, paused ? ", paused" : "")) {
-        (void)power_end(op, NULL);
-        return FALSE;
-    }
-    return power_let_run(op, paused, error);
+    return op_commit(op, error, "%s%s", what, paused ? ", paused" : "") && power_let_run(op, paused, error);
 }
 
 /* From the save image @file; @forget: it is the managed save, and goes. */
@@ -40,11 +42,12 @@ static gboolean start_from(Op *op, const char *file, gboolean forget, gboolean p
         return FALSE;
     }
     const PowerFrom from = {.def = image->def, .memory = image->fd};
-    if (!power_set_up(op, &from, error))
+    paused = paused || !image->running;
+    if (!begin(op, &from, paused, error))
         return FALSE;
     if (forget)
         power_forget_saved(op);
-    return finish_start(op, paused || !image->running, error);
+    return finish_start(op, paused, error);
 }
 
 static gboolean start_as(Op *op, gboolean paused, GError **error)
@@ -54,7 +57,7 @@ static gboolean start_as(Op *op, gboolean paused, GError **error)
         g_autofree char *path = store_side_file(op->core->store, op->domain->name, &op->domain->saved);
         return start_from(op, path, TRUE, paused, error);
     }
-    return power_set_up(op, &from, error) && finish_start(op, paused, error);
+    return begin(op, &from, paused, error) && finish_start(op, paused, error);
 }
 
 static gboolean start(Op *op, const char *file, GError **error)
@@ -160,7 +163,7 @@ static gboolean save_to(Op *op, const char *path, GError **error)
         op_write_sidecar(op);
     }
     if (ok && op_commit(op, error, "%s", what))
-        return power_end(op, error);
+        return !op->machine || power_end(op, error);
     if (state == RUN_RUNNING)
         (void)op->machine->ops->resume(op->machine, NULL);
     return FALSE;
@@ -199,23 +202,23 @@ static gboolean remove_saved(Op *op, const char *file, GError **error)
 }
 
 static const Power powers[] = {
-    {POWER_START, "start", FALSE, start},
-    {POWER_START_PAUSED, "start", FALSE, start_paused},
-    {POWER_RESTORE, "restore", FALSE, restore},
-    {POWER_SHUTDOWN, "shutdown", TRUE, press},
-    {POWER_DESTROY, "destroy", TRUE, end},
-    {POWER_PAUSE, "pause", TRUE, pause_it},
-    {POWER_RESUME, "resume", TRUE, resume},
-    {POWER_SAVE, "save", TRUE, save},
-    {POWER_MANAGEDSAVE, "managedsave", TRUE, managed_save},
-    {POWER_MANAGEDSAVE_REMOVE, "managedsave-remove", FALSE, remove_saved},
+    {POWER_START, "start", OFF, start},
+    {POWER_START_PAUSED, "start", OFF, start_paused},
+    {POWER_RESTORE, "restore", OFF, restore},
+    {POWER_SHUTDOWN, "shutdown", ON, press},
+    {POWER_DESTROY, "destroy", ON, end},
+    {POWER_PAUSE, "pause", ON, pause_it},
+    {POWER_RESUME, "resume", ON, resume},
+    {POWER_SAVE, "save", ON, save},
+    {POWER_MANAGEDSAVE, "managedsave", ON, managed_save},
+    {POWER_MANAGEDSAVE_REMOVE, "managedsave-remove", EITHER, remove_saved},
 };
 
 static gboolean check_runs(const Op *op, const Power *power, GError **error)
 {
-    if (power->runs == (op->machine != NULL))
+    if (power->needs == EITHER || power->needs == (op->machine ? ON : OFF))
         return TRUE;
-    if (power->runs)
+    if (power->needs == ON)
         snap_set_error(error, ESRCH, "domain is not running");
     else
         snap_set_error(error, EBUSY, "domain is running");

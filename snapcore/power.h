@@ -15,8 +15,14 @@ typedef struct {
     const char *tag_file; /* the file of its own that holds that one's memory, or NULL */
 } PowerFrom;
 
+/* Before anything of it: recovery shall know that a machine is begun, which is to run or (@paused) to stand at the end. */
+void power_announce(Op *op, gboolean paused);
+
+/* Could a machine as @def be started here, as far as that can be known without doing it? EOPNOTSUPP, ENOENT, EINVAL. */
+gboolean power_check_start(const Op *op, const DomainDef *def, GError **error);
+
 /*
- * Start op->domain's machine, which is off, and let it stand: op->machine. op->domain->live and the plan's live.xml say what it
+ * Start op->domain's machine, which is off, and let it stand: op->machine. The plan is prepared. op->domain->live and the plan's live.xml say what it
  * is. What is not as the definition says is logged.
  */
 gboolean power_set_up(Op *op, const PowerFrom *from, GError **error);

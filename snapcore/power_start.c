@@ -51,6 +51,32 @@ static void log_notes(Op *op, const GPtrArray *notes)
         core_log(op->core, op->domain->name, "start: %s", (const char *)notes->pdata[i]);
 }
 
+void power_announce(Op *op, gboolean paused)
+{
+    plan_set_machine(op->plan, &(PlanMachine){.running = !paused, .begins = TRUE});
+}
+
+static gboolean check_backend(const Backend *backend, GError **error)
+{
+    if (!backend->machines)
+        snap_set_error(error, EOPNOTSUPP, "machines cannot be started here");
+    return backend->machines != NULL;
+}
+
+gboolean power_check_start(const Op *op, const DomainDef *def, GError **error)
+{
+    Backend *backend = op->core->backend;
+    g_autoptr(DomainDef) copy = domain_def_copy(def);
+    g_autoptr(GHashTable) backing =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_ptr_array_unref);
+    domain_def_set_name(copy, op->domain->def->name);
+    domain_def_set_uuid(copy, op->domain->def->uuid);
+    for (guint i = 0; i < copy->disks->len; i++) /* what will be below them makes no difference */
+        g_hash_table_insert(backing, g_strdup(((DiskDef *)copy->disks->pdata[i])->target), g_ptr_array_new());
+    const MachineStart start = {.def = copy, .backing = backing, .paused = TRUE, .memory = -1};
+    return check_backend(backend, error) && backend->machines->check(backend, &start, error);
+}
+
 gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
 {
     Backend *backend = op->core->backend;
@@ -65,13 +91,8 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
                                 .memory = from->memory,
                                 .tag = from->tag,
                                 .tag_file = from->tag_file};
-    if (!def)
-        return FALSE;
-    if (!backend->machines) {
-        snap_set_error(error, EOPNOTSUPP, "machines cannot be started here");
-        return FALSE;
-    }
-    if (!backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error))
+    if (!def || !check_backend(backend, error) ||
+        !backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error))
         return FALSE;
     plan_use(op->plan, &op->machine->backend); /* the images are its own from now on */
     log_notes(op, notes);

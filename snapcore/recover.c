@@ -121,7 +121,8 @@ static void recover(Recovery *recovery)
     g_autoptr(GPtrArray) failed = g_ptr_array_new();
     g_autoptr(GError) why = NULL;
     g_autofree char *what = g_strdup(plan_what(recovery->plan));
-    gboolean known = machines_answer(core, recovery->domain, recovery->plan, &recovery->op->machine, &why);
+    gboolean known =
+        machines_answer_soon(core, recovery->domain, recovery->plan, &recovery->op->machine, &why);
     gboolean forward = plan_committed(recovery->plan);
     if (!known || !plan_recover(recovery->plan, failed, &why) ||
         (forward && !op_settle(core, &recovery->domain, recovery->plan, &why)))

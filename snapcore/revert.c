@@ -139,7 +139,8 @@ static gboolean plan_internal(Revert *revert, const StateDisk *state, Layer **re
     g_autoptr(ImageInfo) info = NULL;
     if (!chain_inspect(op->core, op->domain, state->layer, &info, error))
         return FALSE;
-    if (!find_tag(info, state, error))
+    const ImageTag *tag = find_tag(info, state, error);
+    if (!tag)
         return FALSE;
     if (!op_take_image(op, state->layer->path, error))
         return FALSE;
@@ -161,6 +162,8 @@ static gboolean plan_internal(Revert *revert, const StateDisk *state, Layer **re
         !overlay_plan_copy(op, state->target, state->layer, state->tag, path, stem, info->virtual_size,
                            ret_layer, error))
         return FALSE;
+    if (tag->vm_state_size > 0) /* the copy has the memory, too, until it has been loaded */
+        op_drop_tag(op, state->target, *ret_layer, state->tag);
     keep_active(revert, state->target);
     return TRUE;
 }
@@ -265,6 +268,45 @@ static DomainDef *definition_of(Op *op, SnapshotDef *def, gboolean force, GError
     return g_steal_pointer(&domain);
 }
 
+/* For recovery: which images the machine that comes has where the one of now has others. */
+static void tell_switches(Revert *revert)
+{
+    const Domain *domain = revert->op->domain;
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const DiskDef *now = domain->def->disks->pdata[i];
+        const Layer *layer = local_layer(domain, now);
+        const Layer *then = NULL;
+        for (guint j = 0; j < revert->targets->len; j++) {
+            const Target *target = &g_array_index(revert->targets, Target, j);
+            if (strcmp(target->disk->target, now->target) == 0)
+                then = target->layer;
+        }
+        if (layer && layer != then)
+            plan_add_switch(revert->op->plan, now->target, layer->path, then ? then->path : NULL);
+    }
+}
+
+/* Are there steps that change what the machine of now may have open? */
+static gboolean is_in_its_way(const Plan *plan)
+{
+    for (guint i = 0; i < plan_steps(plan)->len; i++) {
+        const Step *step = plan_steps(plan)->pdata[i];
+        if (step->kind != STEP_OVERLAY && step->kind != STEP_COPY_OUT)
+            return TRUE;
+    }
+    return plan_switches(plan)->len == 0;
+}
+
+/* What needs no machine to be off is done first: if it fails, that has not been ended. */
+static gboolean prepare(Revert *revert, GError **error)
+{
+    Op *op = revert->op;
+    tell_switches(revert);
+    gboolean first = is_in_its_way(op->plan);
+    return (!first || comeback_end(&revert->comeback, error)) && plan_prepare(op->plan, op->cancel, error) &&
+           (first || comeback_end(&revert->comeback, error)) && overlay_record(op, error);
+}
+
 /* All disks planned: do it, and let the definition and what is current be those of then. */
 static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
 {
@@ -272,7 +314,7 @@ static gboolean carry_out(Revert *revert, Snapshot *current, GError **error)
     for (guint i = 0; i < revert->def->disks->len; i++)
         if (!plan_disk(revert, revert->def->disks->pdata[i], error))
             return FALSE;
-    if (!plan_prepare(op->plan, op->cancel, error) || !overlay_record(op, error))
+    if (!prepare(revert, error))
         return FALSE;
     for (guint i = 0; i < revert->targets->len; i++) {
         const Target *target = &g_array_index(revert->targets, Target, i);
@@ -323,6 +365,14 @@ static gboolean plan_nvram(Op *op, const Snapshot *snapshot, const RevertRequest
     return TRUE;
 }
 
+/* It failed; if there was a machine, it does not run any more. */
+static gboolean lost(const Revert *revert, GError **error)
+{
+    if (revert->comeback.ended)
+        g_prefix_error(error, "the machine was ended, its disks are as they were: ");
+    return FALSE;
+}
+
 static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
 {
     Snapshot *snapshot = domain_find_snapshot(op->domain, request->name);
@@ -338,29 +388,37 @@ static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
     g_autoptr(SnapshotDef) def =
         store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
     if (!def || !(revert.def = definition_of(op, def, request->force, error)) ||
-        !op_find_machine(op, error) || !comeback_check(&revert.comeback, op, snapshot, def, request, error) ||
-        !comeback_end(&revert.comeback, error) || !plan_nvram(op, snapshot, request, error))
+        !op_find_machine(op, error) ||
+        !comeback_check(&revert.comeback, op, snapshot, def, revert.def, request, error) ||
+        !plan_nvram(op, snapshot, request, error))
         return FALSE;
     if (request->discard)
         undo_forget(op);
     else if (!(revert.undo = undo_begin(op, error)))
         return FALSE;
-    return carry_out(&revert, snapshot, error) && comeback_begin(&revert.comeback, error) &&
-           op_commit(op, error, "revert to '%s'%s%s", request->name,
-                     request->delete_children ? ", its descendants deleted" : "",
-                     request->discard ? ", nothing kept" : "") &&
-           comeback_run(&revert.comeback, error);
+    if (carry_out(&revert, snapshot, error) && comeback_begin(&revert.comeback, error) &&
+        op_commit(op, error, "revert to '%s'%s%s", request->name,
+                  request->delete_children ? ", its descendants deleted" : "",
+                  request->discard ? ", nothing kept" : ""))
+        return comeback_run(&revert.comeback, error);
+    return lost(&revert, error);
 }
 
-static gboolean revert_undo(Op *op, GError **error)
+/* What was memory is gone: it comes back as a machine that is off, or boots. */
+static gboolean revert_undo(Op *op, const RevertRequest *request, GError **error)
 {
     g_auto(Revert) revert = {.op = op,
                              .to = op->domain->undo,
                              .name = "undo",
                              .undoing = TRUE,
                              .targets = g_array_new(FALSE, TRUE, sizeof(Target))};
-    return (revert.def = undo_definition(op, error)) && op_require_off(op, error) &&
-           carry_out(&revert, op->domain->undo->parent, error) && op_commit(op, error, "revert undone");
+    if (!(revert.def = undo_definition(op, error)) || !op_find_machine(op, error) ||
+        !comeback_check(&revert.comeback, op, op->domain->undo, NULL, revert.def, request, error))
+        return FALSE;
+    if (carry_out(&revert, op->domain->undo->parent, error) && comeback_begin(&revert.comeback, error) &&
+        op_commit(op, error, "revert undone"))
+        return comeback_run(&revert.comeback, error);
+    return lost(&revert, error);
 }
 
 gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *request, GCancellable *cancel,
@@ -369,5 +427,5 @@ gboolean core_revert(Engine *engine, EngineId domain, const RevertRequest *reque
     g_autoptr(Op) op = request->undo
                            ? op_begin((Core *)engine, domain, cancel, error, "undo the last revert")
                            : op_begin((Core *)engine, domain, cancel, error, "revert to '%s'", request->name);
-    return op && (request->undo ? revert_undo(op, error) : revert_to(op, request, error));
+    return op && (request->undo ? revert_undo(op, request, error) : revert_to(op, request, error));
 }

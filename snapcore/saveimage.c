@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "abi.h"
 #include "error.h"
+#include "saveimage_devices.h"
 
 #define MAGIC_COMPLETE "LibvirtQemudSave"
 #define MAGIC_PARTIAL "LibvirtQemudPart"
@@ -71,7 +73,9 @@ static gboolean unreadable(const char *what, GError **error)
 
 gboolean saveimage_begin(int fd, const DomainDef *def, gboolean running, GError **error)
 {
-    g_autofree char *text = domain_def_format(def);
+    g_autoptr(DomainDef) told = domain_def_copy(def);
+    saveimage_say_none(told);
+    g_autofree char *text = domain_def_format(told);
     gsize len = strlen(text) + 1;
     if (len > XML_MAX_BYTES) {
         snap_set_error(error, E2BIG, "save image: the definition has more than %d bytes", XML_MAX_BYTES);
@@ -182,7 +186,9 @@ static DomainDef *read_definition(int fd, const Header *header, GError **error)
         return NULL;
     }
     DomainDef *def = domain_def_parse(text, (gsize)(end - text), error);
-    if (!def)
+    if (def)
+        saveimage_add_usual(def);
+    else
         g_prefix_error(error, "its definition: ");
     return def;
 }
@@ -248,4 +254,14 @@ void saveimage_close(SaveImage *image)
         close(image->fd);
     domain_def_free(image->def);
     g_free(image);
+}
+
+/* Compared is @def as it would be read from an image. */
+gboolean saveimage_fits(const SaveImage *image, const DomainDef *def, GError **error)
+{
+    g_autoptr(DomainDef) is = domain_def_copy(image->def);
+    g_autoptr(DomainDef) should = domain_def_copy(def);
+    saveimage_say_none(is);
+    saveimage_say_none(should);
+    return abi_check(should, is, error);
 }

@@ -21,8 +21,8 @@
 #include "domain.h"
 
 /*
- * Begin an image in @fd, a regular file that is empty: the header, incomplete, and @def, with its secrets. @fd stands
- * where the stream has to be written then. E2BIG: a definition of more than XML_MAX_BYTES.
+ * Begin an image in @fd, a regular file that is empty: the header, incomplete, and @def, with its secrets and with
+ * a word (model='none') for what libvirt would add to it. @fd stands where the stream has to be written then. E2BIG: a definition of more than XML_MAX_BYTES.
  */
 gboolean saveimage_begin(int fd, const DomainDef *def, gboolean running, GError **error);
 
@@ -33,8 +33,8 @@ gboolean saveimage_begin(int fd, const DomainDef *def, gboolean running, GError 
 gboolean saveimage_finish(int fd, GError **error);
 
 typedef struct {
-    int fd; /* open for reading, at the beginning of the stream */
-    DomainDef *def;
+    int fd;           /* open for reading, at the beginning of the stream */
+    DomainDef *def;   /* with what libvirt does not write down of a pc: its USB controller */
     gboolean running; /* when it was saved */
 } SaveImage;
 
@@ -43,5 +43,8 @@ typedef struct {
  * complete, damaged, or its <domain> is none; EOPNOTSUPP: compressed, or of a version we do not know.
  */
 SaveImage *saveimage_open(const char *path, GError **error);
+
+/* Does @image fit the machine @def? EOPNOTSUPP with the first thing that is otherwise (abi.h). */
+gboolean saveimage_fits(const SaveImage *image, const DomainDef *def, GError **error);
 void saveimage_close(SaveImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SaveImage, saveimage_close)

@@ -115,26 +115,34 @@ static gboolean place_undo(const Step *step, Backend *backend, GError **error)
 
 /* --- write bits --- */
 
-static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+static gboolean set_mode(const Step *step, guint mode, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    if (!file_sync(step->path,
-                   error)) /* from now on it is a state: what the guest wrote last must not be lost */
-        return FALSE;
-    if (file_set_mode(step->path, step->mode & ~0222u, &why) || snap_errno(why) == EPERM ||
-        snap_errno(why) == EROFS)
+    if (file_set_mode(step->path, mode, &why) || snap_errno(why) == EPERM || snap_errno(why) == EROFS)
         return TRUE; /* not ours to change (group access): the recorded size and mtime guard it alone */
     g_propagate_error(error, g_steal_pointer(&why));
     return FALSE;
 }
 
+static gboolean freeze_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    /* From now on it is a state: what the guest wrote last must not be lost. */
+    return file_sync(step->path, error) && set_mode(step, step->mode & ~0222u, error);
+}
+
 static gboolean freeze_undo(const Step *step, Backend *backend, GError **error)
 {
-    g_autoptr(GError) why = NULL;
-    if (file_set_mode(step->path, step->mode, &why) || snap_errno(why) == EPERM || snap_errno(why) == EROFS)
-        return TRUE;
-    g_propagate_error(error, g_steal_pointer(&why));
-    return FALSE;
+    return set_mode(step, step->mode, error);
+}
+
+static gboolean open_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
+{
+    return set_mode(step, step->mode | 0200, error);
+}
+
+static gboolean open_undo(const Step *step, Backend *backend, GError **error)
+{
+    return set_mode(step, step->mode & ~0222u, error);
 }
 
 static gboolean thaw_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
@@ -240,11 +248,18 @@ static gboolean point_undo(const Step *step, Backend *backend, GError **error)
            file_set_mtime(step->path, &step->stamp, error) && file_sync(step->path, error);
 }
 
+/* By somebody who started a guest from it by hand, when the daemon was dead: it is theirs. */
+static gboolean was_written(const Step *step, const FileLook *look)
+{
+    static const FileStamp none;
+    return !file_stamp_equal(&step->stamp, &none) && !file_stamp_equal(&step->stamp, &look->stamp);
+}
+
 static gboolean unlink_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
     g_autofree char *clone = NULL;
     FileLook look;
-    if (!file_look(step->path, &look, NULL) || !file_id_same(&look.id, &step->id))
+    if (!file_look(step->path, &look, NULL) || !file_id_same(&look.id, &step->id) || was_written(step, &look))
         return TRUE;
     if (!clones_find_named(backend, step->path, &clone, error))
         return FALSE;
@@ -260,6 +275,7 @@ static const StepClass classes[] = {
                        NEEDS_FILE | NEEDS_SOURCE | NEEDS_TAG},
     [STEP_PLACE] = {"place", place_do, place_undo, NULL, FALSE, 0},
     [STEP_FREEZE] = {"freeze", freeze_do, freeze_undo, NULL, FALSE, 0},
+    [STEP_OPEN] = {"open", open_do, open_undo, NULL, FALSE, 0},
     [STEP_FILE] = {"file", file_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE},
     [STEP_COPY] = {"copy", copy_do, new_file_undo, new_file_finish, FALSE, NEEDS_FILE | NEEDS_SOURCE},
     [STEP_PUT] = {"put", put_do, put_undo, put_finish, FALSE, NEEDS_FILE | NEEDS_KEEP},

@@ -15,6 +15,7 @@ typedef enum {
     STEP_COPY_OUT, /* the same, filled with the state tag of source */
     STEP_PLACE,  /* make the empty overlay on the device or export path; undo: blank again, if it was made */
     STEP_FREEZE, /* take the write bits of path; undo: set mode again */
+    STEP_OPEN,   /* give path, which is frozen, write bits beside mode, for somebody else; undo: take them */
     STEP_FILE,   /* make the empty file path by way of temp; undo: take both away; finish: temp */
     STEP_COPY,   /* the same, with what is in source */
     STEP_PUT, /* let the content of path be that of source, by way of temp (NULL: remove it); keep: the old file, for the undo */
@@ -25,7 +26,7 @@ typedef enum {
     STEP_DROP_TAG,   /* delete tag from path; only after the commit */
     STEP_COPY_UP,    /* make temp a copy of path that stands on backing_name; undo, finish: take it away */
     STEP_POINT,      /* let path's header say backing_name; undo: keep, backing_was, and the old time */
-    STEP_UNLINK,     /* remove path if it is the file id; only after the commit */
+    STEP_UNLINK, /* remove path if it is the file id, and still has that stamp (0: whatever it has); only after the commit */
     /* path, the file id, has been joined into source. After the commit, and must succeed: */
     STEP_REPLACE, /* let path be the file that source is */
     STEP_RETIRE,  /* remove path */
@@ -49,7 +50,7 @@ typedef struct {
     char *keep;              /* APPLY: a tag; POINT: the backing name before; PUT: a name beside path */
     ImageFormat backing_was; /* POINT; REPLACE, RETIRE: source's format */
     FileId id;               /* UNLINK, REPLACE, RETIRE */
-    FileStamp stamp;         /* POINT: before; REPLACE, RETIRE: when path was joined */
+    FileStamp stamp;         /* POINT: before; REPLACE, RETIRE, UNLINK: when path was joined */
 } Step;
 
 /* A name beside @path that nothing has: for what only exists during an operation. Caller frees. */

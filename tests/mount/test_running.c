@@ -12,7 +12,7 @@
 #include "guest_look.h"
 #include "machine.h"
 
-enum { SECONDS = 60, MIB = 8, RING = 70 /* steps after which nothing of before is left on a disk */ };
+enum { SECONDS = 20, MIB = 8, RING = 70 /* steps after which nothing of before is left on a disk */ };
 
 /* The domain @name with the guest on two disks; @devices: more elements of it, or NULL. */
 static void define_guest(const World *w, const char *name, const char *devices)
@@ -39,10 +39,10 @@ static World *web(void)
     return web_with(NULL, NULL);
 }
 
-/* The QEMU of the machine @name, by the socket that is not the daemon's. */
+/* The QEMU of the machine @name. The daemon follows it at the other socket, and works at this one only when asked to. */
 static Guest *join(const World *w, const char *name)
 {
-    return guest_join(in_dir(w, "run/%s.monitor", name));
+    return guest_join(in_dir(w, "run/%s.qmp", name));
 }
 
 static void moves(const World *w, const char *name, guint steps)

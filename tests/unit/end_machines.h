@@ -8,6 +8,8 @@
 #include "images.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 static inline pid_t read_pid(const char *path)
 {
@@ -25,6 +27,7 @@ static inline gboolean is_qemu_in(pid_t pid, const char *dir)
 
 static inline void end_machines(const char *path)
 {
+    g_assert(scratch);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *name;
     while (dir && (name = g_dir_read_name(dir))) {
@@ -37,14 +40,38 @@ static inline void end_machines(const char *path)
     }
 }
 
+/* Should this program itself be killed, nobody would be left to end them: one waits for that. */
+static pid_t guardian;
+
+static inline void guard(void)
+{
+    pid_t parent = getpid();
+    sigset_t end;
+    int signal = 0;
+    fflush(NULL);
+    guardian = fork();
+    if (guardian != 0)
+        return;
+    setpgid(0, 0);
+    sigemptyset(&end);
+    sigaddset(&end, SIGTERM);
+    sigprocmask(SIG_BLOCK, &end, NULL);
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) == 0 && getppid() == parent)
+        sigwait(&end, &signal);
+    end_machines(scratch);
+    _exit(0);
+}
+
 static inline void end_all_machines(void)
 {
     end_machines(scratch);
+    if (guardian > 0 && kill(guardian, SIGKILL) == 0)
+        waitpid(guardian, NULL, 0);
 }
 
 static inline TCase *machines_case(Suite *suite, const char *name)
 {
     TCase *tcase = scratch_case(suite, name);
-    tcase_add_unchecked_fixture(tcase, NULL, end_all_machines); /* before the directory goes */
+    tcase_add_unchecked_fixture(tcase, guard, end_all_machines); /* before the directory goes */
     return tcase;
 }

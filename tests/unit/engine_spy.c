@@ -302,6 +302,12 @@ static gboolean spy_find(Backend *backend, const MachineSpec *spec, GCancellable
     return real->machines->find(real, spec, cancel, ret_machine, error);
 }
 
+static gboolean spy_start_check(Backend *backend, const MachineStart *start, GError **error)
+{
+    Backend *real = real_of(backend);
+    return real->machines->check(real, start, error);
+}
+
 static gboolean spy_start(Backend *backend, const MachineStart *start, GCancellable *cancel,
                           Machine **ret_machine, DomainDef **ret_def, GPtrArray **ret_notes, GError **error)
 {
@@ -333,6 +339,7 @@ static void pass_machines_on(Spy *made)
     if (!real)
         return;
     made->machines = (MachineBackend){.find = spy_find,
+                                      .check = spy_start_check,
                                       .start = spy_start,
                                       .watch = real->watch ? spy_watch : NULL,
                                       .unwatch = real->unwatch ? spy_unwatch : NULL,

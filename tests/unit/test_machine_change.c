@@ -128,34 +128,135 @@ static void expect_cache(Vm *vm, const char *node, gboolean direct, gboolean no_
     json_decref(info);
 }
 
-/* Names follow launch.h, also on a disk that is named so; an overlay is opened in the cache mode of what it stands on. */
-START_TEST(names_and_modes)
+/* I/O as the machine's third disk does it. What comes of it, QEMU prints. */
+static void do_io(Vm *vm, const char *command)
 {
-    GError *error = NULL;
-    g_autofree char *c = in_scratch(__func__, "vdc.qcow2");
-    tool("qemu-img", "create", "-q", "-f", "qcow2", c, "8M", NULL);
-    g_autofree char *disk = g_strdup_printf(
-        "{\"driver\":\"qcow2\",\"node-name\":\"disk-vdc-7\",\"cache\":{\"direct\":true},\"detect-zeroes\":"
-        "\"unmap\",\"discard\":\"unmap\",\"file\":{\"driver\":\"file\",\"node-name\":\"disk-vdc-0-file\","
-        "\"filename\":\"%s\"}}",
-        c);
-    g_autoptr(Vm) vm = VM(WORDS("-blockdev", disk, "-device", "usb-ehci", "-device",
-                                "usb-storage,drive=disk-vdc-7,id=disk-vdc"));
-    g_autofree char *a = vm_overlay(vm, "a1", vm->a), *overlay = vm_overlay(vm, "c1", c);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *line =
+        g_strdup_printf("qemu-io -d /machine/peripheral/disk-vdc/disk-vdc.0/legacy[0] \"%s\"", command);
+    g_autofree char *text = guest_monitor_human(vm->guest->monitor, line, &error);
+    LOOK(text);
+    ck_assert_str_eq(text, "");
+}
+
+/* Look for it with a third disk, vdc, whose active layer is @c. */
+static void find_three(Vm *vm, const char *c)
+{
+    g_autoptr(GError) error = NULL;
     MachineDisk disks[] = {{"vda", vm->a, FALSE}, {"vdb", vm->b, FALSE}, {"vdc", c, FALSE}};
-    MachineChange changes[] = {{"vda", a, FORMAT_QCOW2, NULL}, {"vdc", overlay, FORMAT_QCOW2, NULL}};
     g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(MachineDisk));
-    g_autoptr(GArray) what = g_array_new(FALSE, FALSE, sizeof(MachineChange));
-    g_array_append_vals(list, disks, 3);
-    g_array_append_vals(what, changes, 2);
+    g_array_append_vals(list, disks, G_N_ELEMENTS(disks));
     MachineSpec spec = {.name = "vm", .uuid = VM_UUID, .disks = list};
     g_clear_pointer(&vm->machine, machine_free);
     ASSERT_OK(vm->backend->machines->find(vm->backend, &spec, NULL, &vm->machine, &error), error);
-    ASSERT_OK(vm->machine->ops->change(vm->machine, what, &error), error);
+    ck_assert_ptr_nonnull(vm->machine);
+}
+
+/* A third disk on USB, called as launch.h says, with modes of its own. *ret_c: its image. */
+static Vm *three_disks(const char *test, char **ret_c)
+{
+    char *c = in_scratch(test, "vdc.qcow2");
+    tool("qemu-img", "create", "-q", "-f", "qcow2", c, "8M", NULL);
+    g_autofree char *file = g_strdup_printf("{\"driver\":\"file\",\"node-name\":\"disk-vdc-7-file\","
+                                            "\"cache\":{\"direct\":true},\"filename\":\"%s\"}",
+                                            c);
+    const char *disk = "{\"driver\":\"qcow2\",\"node-name\":\"disk-vdc-7\",\"cache\":{\"direct\":true},"
+                       "\"detect-zeroes\":\"unmap\",\"discard\":\"unmap\",\"file\":\"disk-vdc-7-file\"}";
+    Vm *vm = vm_new(test, WORDS("-blockdev", file, "-blockdev", disk, "-device", "usb-ehci", "-device",
+                                "usb-storage,drive=disk-vdc-7,id=disk-vdc"));
+    find_three(vm, c);
+    *ret_c = c;
+    return vm;
+}
+
+static void change_one(Vm *vm, const char *target, const char *overlay)
+{
+    g_autoptr(GError) error = NULL;
+    MachineChange change = {target, overlay, FORMAT_QCOW2, NULL};
+    g_autoptr(GArray) list = g_array_new(FALSE, FALSE, sizeof(MachineChange));
+    g_array_append_val(list, change);
+    ASSERT_OK(vm->machine->ops->change(vm->machine, list, &error), error);
+}
+
+/* Names follow launch.h, also on a disk that is named so; an overlay is opened in the modes of what it stands on. */
+START_TEST(names_and_modes)
+{
+    g_autofree char *c = NULL;
+    g_autoptr(Vm) vm = three_disks(__func__, &c);
+    g_autofree char *a = vm_overlay(vm, "a1", vm->a), *c1 = vm_overlay(vm, "c1", c),
+                    *c2 = vm_overlay(vm, "c2", c1);
+    change_one(vm, "vda", a);
     expect_cache(vm, "disk-vda-0", FALSE, TRUE, "off");
     expect_cache(vm, "disk-vda-0-file", FALSE, TRUE, NULL);
-    expect_cache(vm, "disk-vdc-1", TRUE, FALSE, "unmap"); /* level 0 has a file node */
-    expect_cache(vm, "disk-vdc-1-file", TRUE, FALSE, NULL);
+    change_one(vm, "vdc", c1);
+    change_one(vm, "vdc", c2);
+    for (guint level = 8; level <= 9; level++) {
+        g_autofree char *node = g_strdup_printf("disk-vdc-%u", level),
+                        *file = g_strconcat(node, "-file", NULL);
+        expect_cache(vm, node, TRUE, FALSE, "unmap");
+        expect_cache(vm, file, TRUE, FALSE, NULL);
+    }
+    do_io(vm, "write -P 5 0 1M");
+    do_io(vm, "discard 0 1M");
+    do_io(vm, "read -P 0 0 1M"); /* it was 5 without discard=unmap */
+    vm_runs(vm);
+    g_autofree char *log = NULL;
+    guest_quit(vm->guest);
+    ck_assert(g_file_get_contents(vm->guest->log, &log, NULL, NULL));
+    ck_assert_msg(strstr(log, "wrote 1048576") && strstr(log, "discard 1048576") &&
+                      strstr(log, "read 1048576") && !strstr(log, "failed"),
+                  "%s", log);
+}
+END_TEST
+
+/* The overlay number @i on vdc, *c. How long it took, in microseconds. */
+static gint64 timed_change(Vm *vm, char **c, guint i)
+{
+    g_autofree char *name = g_strdup_printf("c%u", i), *old = *c;
+    *c = vm_overlay(vm, name, old);
+    gint64 begin = g_get_monotonic_time();
+    change_one(vm, "vdc", *c);
+    return g_get_monotonic_time() - begin;
+}
+
+/*
+ * As it is after many snapshots: QEMU tells the name of an image together with all that is below it, cut off somewhere, and
+ * needs minutes for it. Nothing may depend on that.
+ */
+START_TEST(deep)
+{
+    GError *error = NULL;
+    g_autofree char *c = NULL, *path = NULL;
+    g_autoptr(Vm) vm = vm_prepare(__func__);
+    gint64 first = 0, last = 0;
+    c = in_scratch(__func__, "vdc.qcow2");
+    tool("qemu-img", "create", "-q", "-f", "qcow2", c, "8M", NULL);
+    g_autofree char *disk = g_strdup_printf("{\"driver\":\"qcow2\",\"node-name\":\"disk-vdc-0\",\"file\":"
+                                            "{\"driver\":\"file\",\"filename\":\"%s\"}}",
+                                            c);
+    vm->guest = vm_start(vm, vm->a, vm->b,
+                         WORDS("-blockdev", disk, "-device", "virtio-blk-pci,drive=disk-vdc-0,id=disk-vdc"));
+    find_three(vm, c);
+    for (guint i = 1; i <= 100; i++) {
+        last = timed_change(vm, &c, i);
+        first = i == 1 ? last : first;
+    }
+    gint64 begin = g_get_monotonic_time();
+    find_three(vm, c);
+    ASSERT_OK(vm->machine->ops->active_path(vm->machine, "vdc", &path, &error), error);
+    gint64 found = g_get_monotonic_time() - begin;
+    printf("# the first change took %.1f ms, the hundredth %.1f ms, to find the machine %.1f ms\n",
+           (double)first / 1000, (double)last / 1000, (double)found / 1000);
+    ck_assert_str_eq(path, c);
+    ck_assert_int_lt(last, 2 * G_USEC_PER_SEC);
+    ck_assert_int_lt(found, 2 * G_USEC_PER_SEC);
+
+    /* After its memory was saved QEMU writes no image. */
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    ASSERT_OK(vm->machine->ops->memory_save(vm->machine, null, FALSE, NULL, NULL, &error), error);
+    close(null);
+    ck_assert_int_lt(timed_change(vm, &c, 101), 2 * G_USEC_PER_SEC);
+    ASSERT_OK(vm->machine->ops->resume(vm->machine, &error), error);
     vm_runs(vm);
 }
 END_TEST
@@ -183,6 +284,7 @@ int main(void)
     tcase_add_test(tcase, tags);
     tcase_add_test(tcase, failures);
     tcase_add_test(tcase, names_and_modes);
+    tcase_add_test(tcase, deep);
     tcase_add_test(tcase, dies);
     return run_suite(suite);
 }

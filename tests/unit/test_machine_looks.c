@@ -8,7 +8,7 @@
 
 /* --- the guest agent --- */
 
-typedef enum { GOOD, STALE, SILENT, REFUSES, NONSENSE, LEAVES } Manner;
+typedef enum { GOOD, STALE, SILENT, REFUSES, NONSENSE, LEAVES, TALKS } Manner;
 
 /* An agent that answers as one in a guest does, in some manner, to one client after the other. */
 typedef struct {
@@ -35,7 +35,7 @@ static void answer_freeze(Agent *agent, gboolean freeze)
     if (freeze && agent->cancel)
         g_cancellable_cancel(agent->cancel);
     else if (freeze && agent->manner == REFUSES)
-        say(agent, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"failed to freeze /: Device or "
+        say(agent, "{\"error\": {\"class\": \"GenericError\", \"desc\": \"failed to freeze\\n/: Device or "
                    "resource busy\"}}\n");
     else if (freeze && agent->manner == NONSENSE)
         say(agent, "[]\n");
@@ -52,6 +52,12 @@ static void answer(Agent *agent, const char *line)
     if (agent->manner == STALE && strcmp(name, "guest-sync") == 0)
         say(agent, "\"half of an answer\"}\n{\"return\": 17}\n{\"return\": {}}\n"
                    "{\"error\": {\"class\": \"GenericError\", \"desc\": \"Invalid JSON\"}}\n");
+    while (agent->manner == TALKS && send(agent->client, "{}\n", 3, MSG_NOSIGNAL) == 3)
+        ;
+    if (agent->manner == TALKS) {
+        json_decref(json);
+        return;
+    }
     if (strcmp(name, "guest-sync") == 0) {
         g_autofree char *text =
             g_strdup_printf("{\"return\": %" JSON_INTEGER_FORMAT "}\n",
@@ -157,6 +163,7 @@ START_TEST(not_frozen)
         {REFUSES, EBUSY, "failed to freeze /", 1},
         {NONSENSE, EIO, "makes no sense", 1},
         {LEAVES, ECONNRESET, NULL, 0},
+        {TALKS, ETIMEDOUT, NULL, 0},
     };
     g_autoptr(Vm) vm = VM(NULL);
     Agent agent;
@@ -194,6 +201,22 @@ END_TEST
 
 /* --- the display --- */
 
+/* Has QEMU the file open? */
+static gboolean has_open(Vm *vm, const char *path)
+{
+    g_autofree char *dir = g_strdup_printf("/proc/%d/fd", vm->guest->pid);
+    g_autoptr(GDir) list = g_dir_open(dir, 0, NULL);
+    const char *name = NULL;
+    ck_assert_ptr_nonnull(list);
+    while ((name = g_dir_read_name(list))) {
+        g_autofree char *entry = g_build_filename(dir, name, NULL);
+        g_autofree char *to = g_file_read_link(entry, NULL);
+        if (g_strcmp0(to, path) == 0)
+            return TRUE;
+    }
+    return FALSE;
+}
+
 /* The same picture that QEMU itself writes at that instant, with the counter that is in memory. */
 START_TEST(picture)
 {
@@ -219,6 +242,10 @@ START_TEST(picture)
     expect_error(&error, ENOENT, missing);
     ASSERT_OK(ops->resume(vm->machine, &error), error);
     vm_runs(vm);
+    g_clear_pointer(&vm->machine, machine_free); /* at the latest then it is let go of */
+    for (guint i = 0; i < 1000 && has_open(vm, path); i++)
+        g_usleep(5000);
+    ck_assert(!has_open(vm, path));
 }
 END_TEST
 

@@ -328,7 +328,7 @@ START_TEST(refused)
         RevertRequest request = {.name = (char *)"s1", .running = i == 0, .paused = i == 1};
         ck_assert(
             !world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error));
-        expect_error(&error, EOPNOTSUPP, "cannot start a domain");
+        expect_error(&error, EOPNOTSUPP, "machines cannot be started here");
     }
     world_write(world, "web", "vda", 11);
     Writer *writer = writer_begin(world, b);

@@ -12,7 +12,7 @@
 typedef struct {
     GMutex lock;
     GCond change;
-    char *uuid;
+    const char *uuid;
     RunState state; /* told last */
     guint n;
 } Ear;
@@ -51,8 +51,19 @@ static void await_times(Ear *ear, guint n)
     g_mutex_lock(&ear->lock);
     while (ear->n < n && g_cond_wait_until(&ear->change, &ear->lock, end))
         continue;
-    ck_assert_uint_ge(ear->n, n);
+    guint told = ear->n;
     g_mutex_unlock(&ear->lock);
+    ck_assert_uint_ge(told, n);
+}
+
+/* Hear of @uuid only (NULL: of all): how much was told so far. */
+static guint listen_for(Ear *ear, const char *uuid)
+{
+    g_mutex_lock(&ear->lock);
+    ear->uuid = uuid;
+    guint n = ear->n;
+    g_mutex_unlock(&ear->lock);
+    return n;
 }
 
 typedef struct {
@@ -69,7 +80,7 @@ static void watch(Watch *w)
     g_autoptr(GArray) all = g_array_new(FALSE, FALSE, sizeof *disks);
     g_array_append_vals(all, disks, 2);
     MachineSpec spec = {.name = w->world.name, .uuid = w->world.def->uuid, .disks = all};
-    w->ear.uuid = w->world.def->uuid;
+    (void)listen_for(&w->ear, w->world.def->uuid);
     run_watcher_watch(w->watcher, &spec);
 }
 
@@ -151,15 +162,14 @@ START_TEST(test_not_any_more)
     run_watcher_unwatch(w->watcher, w->world.def->uuid);
     /* what is asked for after it is done after it */
     MachineSpec spec = {.name = "none", .uuid = other->world.def->uuid};
-    w->ear.uuid = other->world.def->uuid;
+    (void)listen_for(&w->ear, spec.uuid);
     run_watcher_watch(w->watcher, &spec);
     await_state(&w->ear, RUN_OFF, SOON);
-    w->ear.uuid = NULL;
-    guint n = w->ear.n;
+    guint n = listen_for(&w->ear, NULL);
     command(w, "stop");
     world_end(&w->world, TRUE);
     g_usleep(300000);
-    ck_assert_uint_eq(w->ear.n, n);
+    ck_assert_uint_eq(listen_for(&w->ear, NULL), n);
 }
 END_TEST
 

@@ -4,8 +4,6 @@
 #include "saveimage.h"
 #include "start_world.h"
 
-#include <sys/prctl.h>
-
 /* --- a QEMU of its own --- */
 
 static char *link_of(pid_t pid, const char *what)

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What is done to the machine itself: every power command, in order and in the wrong order, and what follows it. */
+#include "power_world.h"
+#include "runner.h"
+
+#define RING 70 /* steps after which nothing of before is left on a disk */
+
+#define POWER_WORLD() power_world_new(PATH("w"), NULL)
+
+static void expect_log(World *world, const char *line)
+{
+    g_autofree char *log = world_log(world, "web");
+    ck_assert_msg(strstr(log, line) != NULL, "no '%s' in %s", line, log);
+}
+
+/* --- on and off --- */
+
+START_TEST(start_pause_resume_destroy)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    EXPECT_STATE(world, "shutoff");
+    static const PowerAction of_one_that_runs[] = {POWER_SHUTDOWN, POWER_DESTROY, POWER_PAUSE, POWER_RESUME,
+                                                   POWER_MANAGEDSAVE};
+    for (guint i = 0; i < G_N_ELEMENTS(of_one_that_runs); i++)
+        power_refused(world, of_one_that_runs[i], NULL, ESRCH, "domain is not running");
+    power_refused(world, POWER_SAVE, "/nowhere/file", ESRCH, "domain is not running");
+    power_boot(world);
+    EXPECT_STATE(world, "running");
+    power_refused(world, POWER_START, NULL, EBUSY, "domain is running");
+    power_refused(world, POWER_START_PAUSED, NULL, EBUSY, "domain is running");
+    power_refused(world, POWER_RESTORE, "/nowhere/file", EBUSY, "domain is running");
+    power_refused(world, POWER_MANAGEDSAVE_REMOVE, NULL, ENOENT, "no managed save");
+    power(world, POWER_PAUSE, NULL);
+    EXPECT_STATE(world, "paused");
+    guint32 stood = power_counter(world);
+    power_agree(world);
+    power(world, POWER_PAUSE, NULL); /* it is so already */
+    ck_assert_uint_eq(power_counter(world), stood);
+    power(world, POWER_RESUME, NULL);
+    EXPECT_STATE(world, "running");
+    power(world, POWER_RESUME, NULL);
+    power_moves(world, 5);
+    power(world, POWER_DESTROY, NULL);
+    EXPECT_STATE(world, "shutoff");
+    ck_assert_int_eq(power_pid(world), 0);
+    ck_assert_uint_gt(power_disks(world), stood);
+    expect_log(world, "start");
+    expect_log(world, "pause");
+    expect_log(world, "resume");
+    expect_log(world, "destroy");
+}
+END_TEST
+
+START_TEST(start_paused)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    power(world, POWER_START_PAUSED, NULL);
+    EXPECT_STATE(world, "paused");
+    ck_assert_uint_eq(power_counter(world), 0); /* it has not begun */
+    power(world, POWER_RESUME, NULL);
+    power_moves(world, 2);
+    EXPECT_STATE(world, "running");
+}
+END_TEST
+
+START_TEST(power_button)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    power_boot(world);
+    power(world, POWER_SHUTDOWN, NULL);
+    power_becomes(world, "shutoff");
+    ck_assert_int_eq(power_pid(world), 0);
+    expect_log(world, "shutdown");
+    power_disks(world);
+}
+END_TEST
+
+/* What others do to it is seen. */
+START_TEST(other_hands)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    power_boot(world);
+    {
+        g_autoptr(Guest) guest = power_join(world);
+        guest_monitor_do(guest->monitor, "stop", NULL);
+        power_becomes(world, "paused");
+        guest_monitor_do(guest->monitor, "cont", NULL);
+        power_becomes(world, "running");
+    }
+    power_kill(world);
+    power_becomes(world, "shutoff");
+    power_refused(world, POWER_PAUSE, NULL, ESRCH, "not running");
+    power_boot(world);
+    EXPECT_STATE(world, "running");
+}
+END_TEST
+
+/* The machine outlives who started it, and is known again. */
+START_TEST(reopened)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    power_boot(world);
+    pid_t pid = power_pid(world);
+    for (guint i = 0; i < 2; i++) {
+        guint32 before = power_counter(world);
+        world_reopen(world);
+        power_becomes(world, i ? "paused" : "running");
+        ck_assert_int_eq(power_pid(world), pid);
+        ck_assert_uint_ge(power_counter(world), before);
+        if (i == 0) {
+            power_moves(world, 2);
+            power(world, POWER_PAUSE, NULL);
+        }
+    }
+    power_agree(world);
+    power(world, POWER_RESUME, NULL);
+    power(world, POWER_DESTROY, NULL);
+    EXPECT_STATE(world, "shutoff");
+}
+END_TEST
+
+/* Its definition and its name stay as long as it runs. */
+START_TEST(what_a_running_machine_keeps)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    const EngineOps *ops = world->engine->ops;
+    GError *error = NULL;
+    power_boot(world);
+    EngineId id = world_domain(world, "web");
+    g_autofree char *text = world_text(world, ENGINE_TEXT_DOMAIN_XML, id);
+    g_autoptr(GString) edited = g_string_new(text);
+    ck_assert_int_eq(g_string_replace(edited, "<vcpu>1</vcpu>", "<vcpu>2</vcpu>", 1), 1);
+    ck_assert(!world_try_define(world, edited->str, &error));
+    expect_error(&error, EBUSY, "domain is running");
+    ck_assert(!world_try_rename(world, "web", NULL, "other", &error));
+    expect_error(&error, EBUSY, "domain is running");
+    ck_assert(!ops->undefine(world->engine, id, 0, NULL, &error));
+    expect_error(&error, EBUSY, "domain is running");
+    ck_assert(!ops->undefine(world->engine, id, UNDEFINE_SNAPSHOTS | UNDEFINE_MANAGED_SAVE, NULL, &error));
+    expect_error(&error, EBUSY, "domain is running");
+    g_autofree char *now = world_text(world, ENGINE_TEXT_DOMAIN_XML, id);
+    ck_assert_str_eq(now, text);
+    power_moves(world, 2);
+}
+END_TEST
+
+/* --- memory in a file --- */
+
+static char *save_path(World *world)
+{
+    return g_build_filename(world->dir, "web.save", NULL);
+}
+
+START_TEST(save_and_restore)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    g_autofree char *file = save_path(world);
+    power_boot(world);
+    power_refused(world, POWER_SAVE, "/nowhere/at/all", ENOENT, "/nowhere");
+    ck_assert(g_file_set_contents(file, "precious", -1, NULL));
+    power_refused(world, POWER_SAVE, file, EEXIST, "exists already");
+    power_moves(world, 2);
+    ck_assert_int_eq(unlink(file), 0);
+    power_moves(world, RING);
+    guint32 before = power_counter(world);
+    power(world, POWER_SAVE, file);
+    EXPECT_STATE(world, "shutoff");
+    ck_assert_int_eq(power_pid(world), 0);
+    ck_assert_uint_eq(file_mode(file), 0600);
+    power(world, POWER_RESTORE, file);
+    EXPECT_STATE(world, "running");
+    power_moves(world, 2);
+    power(world, POWER_PAUSE, NULL);
+    GuestMemory memory = power_agree(world);
+    ck_assert_uint_eq(memory.first, 1);
+    ck_assert_uint_gt(memory.counter, before);
+    power(world, POWER_DESTROY, NULL);
+    power_refused(world, POWER_RESTORE, file, EPERM, "has changed since its memory was saved");
+    world_check_clean(world, "web");
+}
+END_TEST
+
+/* One that was paused comes back paused, just where it was. */
+START_TEST(a_paused_one_saved)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    g_autofree char *file = save_path(world);
+    power_boot(world);
+    power(world, POWER_PAUSE, NULL);
+    guint32 at = power_counter(world);
+    power(world, POWER_SAVE, file);
+    power(world, POWER_RESTORE, file);
+    EXPECT_STATE(world, "paused");
+    ck_assert_uint_eq(power_agree(world).counter, at);
+    power(world, POWER_MANAGEDSAVE, NULL);
+    EXPECT_STATE(world, "saved");
+    power_refused(world, POWER_RESTORE, file, EPERM, "managed save, which would be lost");
+    power(world, POWER_START, NULL);
+    EXPECT_STATE(world, "paused");
+    ck_assert_uint_eq(power_agree(world).counter, at);
+    power(world, POWER_RESUME, NULL);
+    power_moves(world, 2);
+}
+END_TEST
+
+START_TEST(files_that_are_not_its_memory)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    g_autofree char *file = save_path(world), *other = g_strconcat(file, ".other", NULL), *text = NULL;
+    gsize len;
+    power_refused(world, POWER_RESTORE, file, ENOENT, "web.save");
+    power_boot(world);
+    power(world, POWER_SAVE, file);
+    ck_assert(g_file_get_contents(file, &text, &len, NULL));
+    ck_assert(g_file_set_contents(other, text, 80, NULL));
+    power_refused(world, POWER_RESTORE, other, EINVAL, "web.save.other");
+    ck_assert(
+        g_file_set_contents(other, text, (gssize)len / 2, NULL)); /* the stream ends soon: QEMU notices */
+    power_refused(world, POWER_RESTORE, other, EINVAL, "QEMU did not start");
+    g_autoptr(GString) foreign = g_string_new_len(text, (gssize)len);
+    char *uuid = strstr(foreign->str + 92, "<uuid>");
+    ck_assert_ptr_nonnull(uuid);
+    uuid[6] = uuid[6] == '0' ? '1' : '0';
+    ck_assert(g_file_set_contents(other, foreign->str, (gssize)len, NULL));
+    power_refused(world, POWER_RESTORE, other, EPERM, "another machine");
+    power(world, POWER_RESTORE, file); /* none of that has touched the disks */
+    power_moves(world, 2);
+}
+END_TEST
+
+START_TEST(managed_save)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    GError *error = NULL;
+    power_refused(world, POWER_MANAGEDSAVE_REMOVE, NULL, ENOENT, "no managed save");
+    power_boot(world);
+    guint32 before = power_counter(world);
+    power(world, POWER_MANAGEDSAVE, NULL);
+    EXPECT_STATE(world, "saved");
+    ck_assert(!world->engine->ops->undefine(world->engine, world_domain(world, "web"), 0, NULL, &error));
+    expect_error(&error, EPERM, "managed save would be lost");
+    world_reopen(world);
+    EXPECT_STATE(world, "saved");
+    power_create(world, "s1", MODE_DEFAULT, BOTH_EXTERNAL); /* content stays as it was */
+    power(world, POWER_START_PAUSED, NULL);
+    EXPECT_STATE(world, "paused");
+    GuestMemory memory = power_agree(world);
+    ck_assert_uint_eq(memory.first, 1);
+    ck_assert_uint_ge(memory.counter, before);
+    power_refused(world, POWER_MANAGEDSAVE_REMOVE, NULL, ENOENT, "no managed save"); /* it has gone */
+    power(world, POWER_MANAGEDSAVE, NULL);
+    power(world, POWER_MANAGEDSAVE_REMOVE, NULL);
+    EXPECT_STATE(world, "shutoff");
+    power_boot(world); /* boots: a life that began later */
+    power(world, POWER_PAUSE, NULL);
+    ck_assert_uint_gt(power_agree(world).first, 1);
+    power(world, POWER_DESTROY, NULL);
+    g_autofree char *files = world_store_file(world, "domains/web/files");
+    g_autoptr(GDir) dir = g_dir_open(files, 0, NULL);
+    ck_assert_msg(!dir || !g_dir_read_name(dir), "a managed save is left");
+}
+END_TEST
+
+/* --- NVRAM --- */
+
+static char *read_text(const char *path)
+{
+    char *text = NULL;
+    ck_assert(g_file_get_contents(path, &text, NULL, NULL));
+    text[4] = '\0';
+    return text;
+}
+
+static void expect_nvram(const char *path, const char *text)
+{
+    g_autofree char *is = read_text(path);
+    ck_assert_str_eq(is, text);
+}
+
+/* It is kept with each snapshot, and comes back. The firmware does nothing: the machine never runs. */
+START_TEST(nvram)
+{
+    g_autofree char *dir = PATH("w");
+    g_autofree char *code = g_strconcat(dir, ".code.fd", NULL),
+                    *template = g_strconcat(dir, ".vars.fd", NULL);
+    g_autofree char *vars = g_strconcat(dir, ".my.fd", NULL), *bytes = g_strnfill(512 * 1024, 'v');
+    g_autofree char *os =
+        g_strdup_printf("<type arch='x86_64' machine='pc'>hvm</type><loader readonly='yes' type='pflash'>%s"
+                        "</loader><nvram template='%s'>%s</nvram>",
+                        code, template, vars);
+    const LiveSetup setup = {.from = "<type arch='x86_64' machine='pc'>hvm</type>", .to = os};
+    ck_assert(g_file_set_contents(code, bytes, 512 * 1024, NULL));
+    ck_assert(g_file_set_contents(template, bytes, 512 * 1024, NULL));
+    g_autoptr(PowerWorld) world = power_world_new(g_steal_pointer(&dir), &setup);
+    g_autoptr(GError) error = NULL;
+    power(world, POWER_START_PAUSED, NULL);
+    expect_nvram(vars, "vvvv");
+    poke(vars, 0, "one.", 4);
+    power_create(world, "internal", MODE_INTERNAL, BOTH_INTERNAL);
+    poke(vars, 0, "two.", 4);
+    power_create(world, "external", MODE_EXTERNAL, BOTH_EXTERNAL);
+    poke(vars, 0, "tri.", 4);
+    power(world, POWER_DESTROY, NULL);
+    power_create(world, "off", MODE_DEFAULT, BOTH_INTERNAL);
+    poke(vars, 0, "now.", 4);
+    static const struct {
+        const char *name, *text;
+    } list[] = {{"internal", "one."}, {"off", "tri."}, {"external", "two."}};
+    for (guint i = 0; i < G_N_ELEMENTS(list); i++) {
+        ASSERT_OK(try_revert(world, list[i].name, AS_PAUSED, FALSE, &error), error);
+        EXPECT_STATE(world, "paused");
+        expect_nvram(vars, list[i].text);
+        ck_assert_uint_eq(file_mode(vars), 0600);
+    }
+    RevertRequest request = {.name = (char *)"external", .paused = TRUE, .reset_nvram = TRUE};
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
+              error);
+    expect_nvram(vars, "vvvv");
+    poke(vars, 0, "last", 4);
+    request = (RevertRequest){.name = (char *)"off", .force = TRUE, .reset_nvram = TRUE};
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
+              error);
+    EXPECT_STATE(world, "shutoff");
+    ck_assert_int_ne(access(vars, F_OK), 0);
+    power(world, POWER_START_PAUSED, NULL);
+    expect_nvram(vars, "vvvv");
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *suite = suite_create("power");
+    TCase *on_off = machines_case(suite, "on and off");
+    tcase_add_test(on_off, start_pause_resume_destroy);
+    tcase_add_test(on_off, start_paused);
+    tcase_add_test(on_off, power_button);
+    tcase_add_test(on_off, other_hands);
+    tcase_add_test(on_off, reopened);
+    tcase_add_test(on_off, what_a_running_machine_keeps);
+    TCase *memory = machines_case(suite, "memory in a file");
+    tcase_add_test(memory, save_and_restore);
+    tcase_add_test(memory, a_paused_one_saved);
+    tcase_add_test(memory, files_that_are_not_its_memory);
+    tcase_add_test(memory, managed_save);
+    TCase *firmware = machines_case(suite, "NVRAM");
+    tcase_add_test(firmware, nvram);
+    return suite;
+}
+
+int main(void)
+{
+    return run_suite(suite());
+}
