@@ -52,8 +52,7 @@ gboolean running_pause(Machine *machine, GError **error)
     return command(machine, "stop", error);
 }
 
-/* QEMU's word when a migration has ended in name, and takes some moments to let go. */
-static gboolean await_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
+gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
 {
     guint64 seen = 0;
     g_autofree char *status = NULL;
@@ -74,7 +73,7 @@ gboolean running_resume(Machine *machine, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     g_autofree char *status = NULL;
-    return await_settled(running_of(machine), &status, &wait, error) &&
+    return running_settled(running_of(machine), &status, &wait, error) &&
            (strcmp(status, "running") == 0 || command(machine, "cont", error));
 }
 

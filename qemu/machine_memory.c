@@ -169,6 +169,41 @@ static void take_images_back(Running *running)
     }
 }
 
+static gboolean is_at_work(const json_t *info)
+{
+    static const char *const ended[] = {"none", "completed", "failed", "cancelled", NULL};
+    const char *status = json_string_value(json_object_get(info, "status"));
+    return status && !g_strv_contains(ended, status);
+}
+
+static gboolean end_migration(Migration *migration, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(json_t) info =
+        qmp_run(migration->running->qmp, "query-migrate", json_object(), &migration->wait, error);
+    if (!info)
+        return FALSE;
+    if (!is_at_work(info))
+        return TRUE;
+    if (!qmp_do(migration->running->qmp, "migrate_cancel", json_object(), &migration->wait, error))
+        return FALSE;
+    if (follow(migration, &migration->wait, &why) || !is_unknown(why))
+        return TRUE;
+    g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
+}
+
+gboolean running_own_images(Running *running, GError **error)
+{
+    Migration migration = {running, NULL, qmp_wait(COMMAND_MS, NULL)};
+    g_autofree char *status = NULL;
+    if (!end_migration(&migration, error) || !running_settled(running, &status, &migration.wait, error))
+        return FALSE;
+    if (strcmp(status, "postmigrate") == 0)
+        take_images_back(running);
+    return TRUE;
+}
+
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error)
 {
