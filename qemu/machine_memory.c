@@ -194,6 +194,17 @@ static void take_images_back(Running *running)
     }
 }
 
+gboolean running_own_images(Running *running, GError **error)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    g_autofree char *status = NULL;
+    if (!running_end_migration(running, &wait, error) || !running_settled(running, &status, &wait, error))
+        return FALSE;
+    if (strcmp(status, "postmigrate") == 0)
+        take_images_back(running);
+    return TRUE;
+}
+
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error)
 {

@@ -73,6 +73,15 @@ gboolean is_unknown(const GError *error);
 /* *ret_status: QEMU's word ("running", "paused", "postmigrate", ...); caller frees. machine.c */
 gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error);
 
+/* The same once a migration that has ended in name, and takes some moments to let go, has done so. machine.c */
+gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error);
+
+/*
+ * Before anything is written into an image other than by the guest: a migration that somebody began and did not see to its end
+ * is cancelled, and if one has taken the images away from QEMU it gets them back. QEMU would abort. machine_memory.c
+ */
+gboolean running_own_images(Running *running, GError **error);
+
 gboolean running_pause(Machine *machine, GError **error);
 gboolean running_resume(Machine *machine, GError **error);
 
@@ -92,3 +101,6 @@ gboolean running_screenshot(Machine *machine, const char *path, GError **error);
 gboolean running_merge(Machine *machine, const MachineMerge *merge, GCancellable *cancel, GError **error);
 gboolean running_merge_stop(Machine *machine, GError **error);
 gboolean running_close_images(Machine *machine, const GPtrArray *paths, GError **error);
+
+/* Nobody else has worked on what this QEMU has open, and it is alive: there is nothing to mend. */
+gboolean running_repair(Backend *backend, const char *path, GError **error);
