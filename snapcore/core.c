@@ -229,12 +229,13 @@ static void core_free(Engine *engine)
     recovery_end(core);
     merger_free(core->merger);
     machines_stop(core);
+    core->backend->ops->free(
+        core->backend); /* and with it a thread that may still be telling us of a machine */
     g_hash_table_unref(core->by_name);
     g_hash_table_unref(core->domains);
     g_hash_table_unref(core->busy);
     g_hash_table_unref(core->states);
     g_ptr_array_unref(core->jobs);
-    core->backend->ops->free(core->backend);
     store_close(core->store);
     g_strfreev(core->backing_dirs);
     g_free(core->mountpoint);

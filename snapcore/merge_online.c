@@ -15,6 +15,7 @@ typedef struct {
     char *target;
     RunState before;
     gboolean paused; /* by us */
+    Step *retired;   /* that unlinks the layer that was active; NULL: none */
 } Online;
 
 /* --- may it be, and how --- */
@@ -104,25 +105,26 @@ static void plan_active(const Online *online)
     plan_set_join(join->op->plan, &(PlanJoin){.into = (char *)to});
 }
 
-/* The joined file has the role that the top had. One that was written by hand meanwhile, with the daemon dead, is kept. */
-static gboolean plan_down(const Online *online, GError **error)
+/* The joined file has the role that the top had. */
+static gboolean plan_down(Online *online, GError **error)
 {
     const Join *join = online->join;
     Op *op = join->op;
     const Layer *low = join_lowest(join);
     Layer *top = join->merge->top, *above = layer_above(online);
-    FileLook look, look_low;
-    if (!file_look(low->path, &look_low, error) || !file_look(top->path, &look, error))
+    FileLook look;
+    if (!file_look(low->path, &look, error))
         return FALSE;
-    guint mode = low->frozen ? low->mode : look_low.mode;
+    guint mode = low->frozen ? low->mode : look.mode;
     if (top->frozen)
         plan_freeze(op, low->path, mode);
     else if (!file_set_mode(low->path, mode, error))
         return FALSE;
     top->mode = mode;
-    join_plan_unlink(op, top)->stamp = look.stamp;
+    Step *unlinks = join_plan_unlink(op, top);
     if (above)
         return plan_above(online, above, error);
+    online->retired = unlinks;
     plan_active(online);
     return TRUE;
 }
@@ -151,6 +153,18 @@ static gboolean write_all(const Online *online, GError **error)
            merge_write_documents(op, gone, merge->top, homes, error);
 }
 
+/* Whoever writes it from now on has started a guest from it by hand, when the daemon and QEMU were dead: then it is kept. */
+static gboolean note_stamp(const Online *online, GError **error)
+{
+    FileLook look;
+    if (!online->retired)
+        return TRUE;
+    if (!file_look(online->retired->path, &look, error))
+        return FALSE;
+    online->retired->stamp = look.stamp;
+    return TRUE;
+}
+
 /* All is moved. That the machine stands is in the journal before it does, so that a crash does not leave it so. */
 static gboolean before_end(gpointer user, GError **error)
 {
@@ -167,7 +181,8 @@ static gboolean before_end(gpointer user, GError **error)
     if (!write_all(online, error))
         return FALSE;
     online->paused = TRUE;
-    return machine->ops->pause(machine, error) && plan_ask(join->op->plan, error);
+    return machine->ops->pause(machine, error) && note_stamp(online, error) &&
+           plan_ask(join->op->plan, error);
 }
 
 /* --- the job --- */

@@ -27,6 +27,7 @@ static inline gboolean is_qemu_in(pid_t pid, const char *dir)
 
 static inline void end_machines(const char *path)
 {
+    g_assert(scratch);
     g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
     const char *name;
     while (dir && (name = g_dir_read_name(dir))) {

@@ -34,11 +34,11 @@ START_TEST(start_pause_resume_destroy)
     EXPECT_STATE(world, "paused");
     guint32 stood = power_counter(world);
     power_agree(world);
-    power_refused(world, POWER_PAUSE, NULL, EBUSY, "paused already");
+    power(world, POWER_PAUSE, NULL); /* it is so already */
     ck_assert_uint_eq(power_counter(world), stood);
     power(world, POWER_RESUME, NULL);
     EXPECT_STATE(world, "running");
-    power_refused(world, POWER_RESUME, NULL, EBUSY, "running already");
+    power(world, POWER_RESUME, NULL);
     power_moves(world, 5);
     power(world, POWER_DESTROY, NULL);
     EXPECT_STATE(world, "shutoff");

@@ -4,7 +4,7 @@
  * there is the state before or the state after; memory that was saved is there, or the machine that it is of.
  *
  * A point is before and after each call of the backend, each change of a file, each command to a QEMU. A few of them, evenly
- * spread and others each day; all with CRASH_ALL, and CRASH_FROM says where to begin.
+ * spread and others each day; CRASH_FROM is the first one, CRASH_STEP how far they are apart (1: all), CRASH_ONLY the scenario.
  */
 #include <sys/wait.h>
 #include <time.h>
@@ -301,12 +301,17 @@ static void check(World *world, const Scenario *scenario, guint n, gboolean died
         world_check_clean(world, "web");
 }
 
+static guint number_from(const char *name, guint otherwise)
+{
+    const char *text = g_getenv(name);
+    return text ? (guint)MAX(atoi(text), 1) : otherwise;
+}
+
 /* How far apart the points are that are tried, and the first one. */
 static guint first_point(guint seen, guint *ret_step)
 {
-    const char *from = g_getenv("CRASH_FROM");
-    *ret_step = g_getenv("CRASH_ALL") || from ? 1 : MAX(seen / SAMPLES, 1);
-    return from ? (guint)atoi(from) : 1 + (guint)(time(NULL) / 86400) % *ret_step;
+    *ret_step = number_from("CRASH_STEP", MAX(seen / SAMPLES, 1));
+    return number_from("CRASH_FROM", 1 + (guint)(time(NULL) / 86400) % *ret_step);
 }
 
 START_TEST(the_daemon_is_killed)
@@ -377,8 +382,8 @@ static Suite *suite(void)
     int to = only ? from + 1 : (int)G_N_ELEMENTS(scenarios);
     tcase_add_loop_test(daemon, the_daemon_is_killed, from, to);
     tcase_add_loop_test(qemu, qemu_is_killed, from, to);
-    tcase_set_timeout(daemon, g_getenv("CRASH_ALL") ? 3600 : 300);
-    tcase_set_timeout(qemu, g_getenv("CRASH_ALL") ? 3600 : 300);
+    tcase_set_timeout(daemon, g_getenv("CRASH_STEP") ? 7200 : 300);
+    tcase_set_timeout(qemu, g_getenv("CRASH_STEP") ? 7200 : 300);
     return suite;
 }
 

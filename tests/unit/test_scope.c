@@ -213,7 +213,7 @@ int main(void)
         return EXIT_SUCCESS;
     }
     Suite *suite = suite_create("scope");
-    TCase *tcase = start_case(suite, "scope");
+    TCase *tcase = machines_case(suite, "scope");
     tcase_add_test(tcase, test_a_machine_has_a_scope);
     tcase_add_loop_test(tcase, test_without_one_it_runs, REFUSES, DOES_NOTHING + 1);
     tcase_add_test(tcase, test_no_bus);
