@@ -4,6 +4,7 @@
  * can open no file itself, and start no program.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "error.h"
@@ -14,7 +15,7 @@
 #define EXPORT "domsnapfs-none"
 #define BANDWIDTH                                                                                            \
     ((json_int_t)1 << 40) /* bytes a second; as it is, it is for a network that others use too */
-#define LOOK_MS 100       /* between two looks when nothing is heard: progress has no events */
+#define LOOK_MS 20        /* between two looks when nothing is heard: progress has no events */
 #define GRACE_MS 30000    /* for a cancelled one to end */
 
 typedef struct {
@@ -23,6 +24,7 @@ typedef struct {
     QmpWait wait;         /* for each command: none takes long, and it is to be known whether it was done */
     GCancellable *cancel; /* of the whole */
     json_int_t bandwidth; /* as it was; 0: not changed */
+    int fd;
 } Migration;
 
 static gboolean read_bandwidth(Migration *migration, json_int_t *ret_bandwidth, GError **error)
@@ -91,6 +93,15 @@ static Outcome look(Migration *migration, const QmpWait *wait, GError **error)
     return outcome_of(info, error);
 }
 
+/*
+ * What is in the file is on its way to the disk while QEMU writes the rest: the machine stands until all of it is there, and
+ * by itself the kernel would begin only when it is told to end.
+ */
+static void write_behind(const Migration *migration)
+{
+    (void)sync_file_range(migration->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* whoever needs it durable, says so */
+}
+
 /* Until it has ended; EINTR, ETIMEDOUT: it has not. */
 static gboolean follow(Migration *migration, const QmpWait *wait, GError **error)
 {
@@ -99,6 +110,7 @@ static gboolean follow(Migration *migration, const QmpWait *wait, GError **error
         Outcome outcome = look(migration, wait, error);
         if (outcome != AT_WORK)
             return outcome == DONE;
+        write_behind(migration);
     } while (qmp_wait_event(migration->running->qmp, &seen, LOOK_MS, wait, error));
     return FALSE;
 }
@@ -118,10 +130,10 @@ static gboolean stop_migration(Migration *migration, GError *why, GError **error
     return done;
 }
 
-static gboolean start_migration(Migration *migration, int fd, GError **error)
+static gboolean start_migration(Migration *migration, GError **error)
 {
     Qmp *qmp = migration->running->qmp;
-    if (!qmp_getfd(qmp, FD_NAME, fd, &migration->wait, error))
+    if (!qmp_getfd(qmp, FD_NAME, migration->fd, &migration->wait, error))
         return FALSE;
     if (qmp_do(qmp, "migrate", json_pack("{s:s}", "uri", "fd:" FD_NAME), &migration->wait, error))
         return TRUE;
@@ -129,11 +141,11 @@ static gboolean start_migration(Migration *migration, int fd, GError **error)
     return FALSE;
 }
 
-static gboolean write_memory(Migration *migration, int fd, GError **error)
+static gboolean write_memory(Migration *migration, GError **error)
 {
     QmpWait wait = qmp_wait(0, migration->cancel);
     GError *why = NULL;
-    if (!start_migration(migration, fd, error))
+    if (!start_migration(migration, error))
         return FALSE;
     if (follow(migration, &wait, &why))
         return TRUE;
@@ -143,11 +155,11 @@ static gboolean write_memory(Migration *migration, int fd, GError **error)
     return FALSE;
 }
 
-static gboolean save(Migration *migration, int fd, gboolean live, GError **error)
+static gboolean save(Migration *migration, gboolean live, GError **error)
 {
     return hurry(migration, error) &&
            (live || qmp_do(migration->running->qmp, "stop", json_object(), &migration->wait, error)) &&
-           write_memory(migration, fd, error);
+           write_memory(migration, error);
 }
 
 /*
@@ -172,7 +184,11 @@ static void take_images_back(Running *running)
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error)
 {
-    Migration migration = {(Running *)machine, progress, qmp_wait(COMMAND_MS, NULL), cancel};
+    Migration migration = {.running = (Running *)machine,
+                           .progress = progress,
+                           .wait = qmp_wait(COMMAND_MS, NULL),
+                           .cancel = cancel,
+                           .fd = fd};
     GError *why = NULL;
     RunState before;
     if (g_cancellable_is_cancelled(cancel)) {
@@ -181,7 +197,7 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
     }
     if (!machine->ops->run_state(machine, &before, error))
         return FALSE;
-    gboolean ok = save(&migration, fd, live, &why);
+    gboolean ok = save(&migration, live, &why);
     QmpWait rest = qmp_wait(COMMAND_MS, NULL);
     if (migration.bandwidth > 0)
         (void)set_bandwidth(&migration, migration.bandwidth, &rest, NULL);
