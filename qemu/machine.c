@@ -74,8 +74,11 @@ gboolean running_resume(Machine *machine, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     g_autofree char *status = NULL;
-    return await_settled(running_of(machine), &status, &wait, error) &&
-           (strcmp(status, "running") == 0 || command(machine, "cont", error));
+    if (!await_settled(running_of(machine), &status, &wait, error) ||
+        (strcmp(status, "running") != 0 && !command(machine, "cont", error)))
+        return FALSE;
+    running_restore_bandwidth(running_of(machine));
+    return TRUE;
 }
 
 static gboolean do_shutdown(Machine *machine, GError **error)

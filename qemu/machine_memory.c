@@ -23,8 +23,8 @@ typedef struct {
     const BackendProgress *progress;
     QmpWait wait;         /* for each command: none takes long, and it is to be known whether it was done */
     GCancellable *cancel; /* of the whole */
-    json_int_t bandwidth; /* as it was; 0: not changed */
     int fd;
+    GPtrArray *nodes; /* names of those that the disks write */
 } Migration;
 
 static gboolean read_bandwidth(Migration *migration, json_int_t *ret_bandwidth, GError **error)
@@ -37,10 +37,18 @@ static gboolean read_bandwidth(Migration *migration, json_int_t *ret_bandwidth, 
     return TRUE;
 }
 
-static gboolean set_bandwidth(Migration *migration, json_int_t bandwidth, const QmpWait *wait, GError **error)
+static gboolean set_bandwidth(Running *running, json_int_t bandwidth, const QmpWait *wait, GError **error)
 {
-    return qmp_do(migration->running->qmp, "migrate-set-parameters",
-                  json_pack("{s:I}", "max-bandwidth", bandwidth), wait, error);
+    return qmp_do(running->qmp, "migrate-set-parameters", json_pack("{s:I}", "max-bandwidth", bandwidth),
+                  wait, error);
+}
+
+void running_restore_bandwidth(Running *running)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    if (running->bandwidth > 0)
+        (void)set_bandwidth(running, running->bandwidth, &wait, NULL);
+    running->bandwidth = 0;
 }
 
 /* As fast as it goes, and its end is to be heard of. */
@@ -50,9 +58,9 @@ static gboolean hurry(Migration *migration, GError **error)
     json_t *events = json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events", "state", TRUE);
     if (!qmp_do(migration->running->qmp, "migrate-set-capabilities", events, &migration->wait, error) ||
         !read_bandwidth(migration, &before, error) ||
-        !set_bandwidth(migration, BANDWIDTH, &migration->wait, error))
+        !set_bandwidth(migration->running, BANDWIDTH, &migration->wait, error))
         return FALSE;
-    migration->bandwidth = before;
+    migration->running->bandwidth = before;
     return TRUE;
 }
 
@@ -167,18 +175,31 @@ static gboolean save(Migration *migration, gboolean live, GError **error)
  * machine that is paused. An image that is to be exported is taken back first; that nobody serves exports is what is
  * expected, and keeps it from being one.
  */
-static void take_images_back(Running *running)
+static void take_images_back(const Migration *migration)
 {
+    Qmp *qmp = migration->running->qmp;
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
-    for (guint i = 0; i < running->disks->len; i++) {
-        RunningDisk *disk = running->disks->pdata[i];
-        g_autofree char *node = disk->read_only ? NULL : running_node(running, disk, &wait, NULL);
-        if (node &&
-            qmp_do(running->qmp, "block-export-add",
-                   json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", EXPORT, "node-name", node), &wait, NULL))
-            (void)qmp_do(running->qmp, "block-export-del",
-                         json_pack("{s:s, s:s}", "id", EXPORT, "mode", "hard"), &wait, NULL);
+    for (guint i = 0; i < migration->nodes->len; i++)
+        if (qmp_do(qmp, "block-export-add",
+                   json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", EXPORT, "node-name",
+                             migration->nodes->pdata[i]),
+                   &wait, NULL))
+            (void)qmp_do(qmp, "block-export-del", json_pack("{s:s, s:s}", "id", EXPORT, "mode", "hard"),
+                         &wait, NULL);
+}
+
+/* Looked up while the machine still runs. */
+static GPtrArray *written_nodes(Migration *migration)
+{
+    const GPtrArray *disks = migration->running->disks;
+    GPtrArray *nodes = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < disks->len; i++) {
+        RunningDisk *disk = disks->pdata[i];
+        char *node = disk->read_only ? NULL : running_node(migration->running, disk, &migration->wait, NULL);
+        if (node)
+            g_ptr_array_add(nodes, node);
     }
+    return nodes;
 }
 
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
@@ -197,14 +218,14 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
     }
     if (!machine->ops->run_state(machine, &before, error))
         return FALSE;
+    g_autoptr(GPtrArray) nodes = migration.nodes = written_nodes(&migration);
     gboolean ok = save(&migration, live, &why);
-    QmpWait rest = qmp_wait(COMMAND_MS, NULL);
-    if (migration.bandwidth > 0)
-        (void)set_bandwidth(&migration, migration.bandwidth, &rest, NULL);
-    if (ok) {
-        take_images_back(migration.running);
+    if (ok)
+        take_images_back(&migration);
+    if (!ok || before != RUN_RUNNING) /* else when it goes on: it stands for every command more */
+        running_restore_bandwidth(migration.running);
+    if (ok)
         return TRUE;
-    }
     g_autoptr(GError) stays = NULL;
     if (before == RUN_RUNNING && !running_resume(machine, &stays) && stays->code != why->code)
         g_prefix_error(&why, "%s, so the machine is stopped, after: ", stays->message);
