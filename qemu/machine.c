@@ -73,9 +73,12 @@ gboolean running_resume(Machine *machine, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     g_autofree char *status = NULL;
-    return running_end_migration(running_of(machine), &wait, error) &&
-           running_settled(running_of(machine), &status, &wait, error) &&
-           (strcmp(status, "running") == 0 || command(machine, "cont", error));
+    if (!running_end_migration(running_of(machine), &wait, error) ||
+        !running_settled(running_of(machine), &status, &wait, error) ||
+        (strcmp(status, "running") != 0 && !command(machine, "cont", error)))
+        return FALSE;
+    running_restore_bandwidth(running_of(machine));
+    return TRUE;
 }
 
 static gboolean do_shutdown(Machine *machine, GError **error)

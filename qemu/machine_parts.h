@@ -24,8 +24,9 @@ typedef struct {
     Qmp *qmp;
     GPtrArray *disks; /* of RunningDisk */
     char *nvram;
-    char *agent;     /* socket of the guest agent, if there is one */
-    gboolean thawed; /* it is known that the agent has frozen nothing */
+    char *agent;          /* socket of the guest agent, if there is one */
+    gboolean thawed;      /* it is known that the agent has frozen nothing */
+    json_int_t bandwidth; /* of migrations, as it was before ours; 0: it is so */
 } Running;
 
 /* --- machine_disks.c --- */
@@ -95,6 +96,8 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
                              GCancellable *cancel, GError **error);
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                             GError **error);
+/* Nothing when it is as it was. machine_memory.c */
+void running_restore_bandwidth(Running *running);
 gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_thaw(Machine *machine, GError **error);
 gboolean running_screenshot(Machine *machine, const char *path, GError **error);
