@@ -42,6 +42,8 @@ typedef struct {
     gboolean paused; /* do not let it run */
     int memory;      /* a descriptor at the beginning of a migration stream; -1: it boots */
     const char *tag; /* or this checkpoint, memory and disks, of the images is loaded; NULL: none */
+    const char *const *
+        tag_targets; /* its disks, NULL-terminated: one that took no part may have a tag of that name of another origin */
     const char *
         tag_file; /* the qcow2 file of its own that holds the checkpoint's memory; NULL: one of the disks does */
 } MachineStart;
