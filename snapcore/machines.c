@@ -249,17 +249,18 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
 {
     const PlanMachine *was = plan_machine(plan);
     g_autoptr(GError) why = NULL;
-    if (was->freezes && !machine->ops->thaw(machine, &why))
-        core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
-    g_clear_error(&why);
     if (was->begins && !plan_committed(plan))
         return; /* what runs is the machine from before */
     if (plan_committed(plan) && was->ends) {
         if (!machine->ops->destroy(machine, NULL, &why))
             core_log(core, domain->name, "the machine could not be ended: %s", why->message);
-    } else if (was->running && !machine->ops->resume(machine, &why)) {
-        core_log(core, domain->name, "the machine does not go on: %s", why->message);
+        return;
     }
+    if (was->running && !machine->ops->resume(machine, &why))
+        core_log(core, domain->name, "the machine does not go on: %s", why->message);
+    g_clear_error(&why);
+    if (was->freezes && !machine->ops->thaw(machine, &why)) /* by its agent, which must run to do so */
+        core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
 }
 
 /* @machine (NULL: it is off) is how it is; of a plan that is no join, @switched says on which layers. */
