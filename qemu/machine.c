@@ -53,7 +53,7 @@ gboolean running_pause(Machine *machine, GError **error)
 }
 
 /* QEMU's word when a migration has ended in name, and takes some moments to let go. */
-static gboolean await_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
+gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
 {
     guint64 seen = 0;
     g_autofree char *status = NULL;
@@ -74,7 +74,7 @@ gboolean running_resume(Machine *machine, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     g_autofree char *status = NULL;
-    return await_settled(running_of(machine), &status, &wait, error) &&
+    return running_settled(running_of(machine), &status, &wait, error) &&
            (strcmp(status, "running") == 0 || command(machine, "cont", error));
 }
 
@@ -123,6 +123,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .thaw = running_thaw,
         .change = running_change,
         .memory_save = running_memory_save,
+        .memory_stop = running_memory_stop,
         .checkpoint_save = running_checkpoint_save,
         .checkpoint_load = running_checkpoint_load,
         .merge = running_merge,
@@ -136,6 +137,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
     running->ops = *online->offline->ops;
     running->ops.free = free_backend;
     running->ops.tag_delete = running_tag_delete;
+    running->ops.repair = running_repair;
     running->machine.backend = (Backend){.ops = &running->ops, .self = online->offline->self};
     running->machine.ops = &ops;
     running->qmp = qmp;

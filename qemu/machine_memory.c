@@ -103,13 +103,19 @@ static gboolean follow(Migration *migration, const QmpWait *wait, GError **error
     return FALSE;
 }
 
+/* TRUE: it has ended well all the same; ECANCELED: not, as it was told. */
+static gboolean cancel_migration(Migration *migration, GError **error)
+{
+    QmpWait grace = qmp_wait(GRACE_MS, NULL);
+    return qmp_do(migration->running->qmp, "migrate_cancel", json_object(), &grace, error) &&
+           follow(migration, &grace, error);
+}
+
 /* One that ends well although it was told to stop has done its work. */
 static gboolean stop_migration(Migration *migration, GError *why, GError **error)
 {
-    QmpWait grace = qmp_wait(GRACE_MS, NULL);
     g_autoptr(GError) end = NULL;
-    gboolean done = qmp_do(migration->running->qmp, "migrate_cancel", json_object(), &grace, &end) &&
-                    follow(migration, &grace, &end);
+    gboolean done = cancel_migration(migration, &end);
     if (!done && end->code != ECANCELED)
         g_propagate_prefixed_error(error, g_steal_pointer(&end), "%s, but: ", why->message);
     else if (!done)
@@ -167,6 +173,37 @@ static void take_images_back(Running *running)
             (void)qmp_do(running->qmp, "block-export-del",
                          json_pack("{s:s, s:s}", "id", EXPORT, "mode", "hard"), &wait, NULL);
     }
+}
+
+/* *ret_works: there is one that has not ended. */
+static gboolean is_at_work(Migration *migration, gboolean *ret_works, GError **error)
+{
+    g_autoptr(json_t) info =
+        qmp_run(migration->running->qmp, "query-migrate", json_object(), &migration->wait, error);
+    if (!info)
+        return FALSE;
+    const char *status = json_string_value(json_object_get(info, "status"));
+    *ret_works = status && strcmp(status, "none") != 0 && outcome_of(info, NULL) == AT_WORK;
+    return TRUE;
+}
+
+gboolean running_memory_stop(Machine *machine, GError **error)
+{
+    Migration migration = {.running = (Running *)machine, .wait = qmp_wait(COMMAND_MS, NULL)};
+    g_autofree char *status = NULL;
+    g_autoptr(GError) why = NULL;
+    gboolean works;
+    if (!is_at_work(&migration, &works, error))
+        return FALSE;
+    if (works && !cancel_migration(&migration, &why) && why->code != ECANCELED) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        return FALSE;
+    }
+    if (!running_settled(migration.running, &status, &migration.wait, error))
+        return FALSE;
+    if (strcmp(status, "postmigrate") == 0)
+        take_images_back(migration.running);
+    return TRUE;
 }
 
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,

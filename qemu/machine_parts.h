@@ -73,6 +73,9 @@ gboolean is_unknown(const GError *error);
 /* *ret_status: QEMU's word ("running", "paused", "postmigrate", ...); caller frees. machine.c */
 gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error);
 
+/* The same, once a migration that has ended in name has let go. machine.c */
+gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error);
+
 gboolean running_pause(Machine *machine, GError **error);
 gboolean running_resume(Machine *machine, GError **error);
 gboolean running_change(Machine *machine, const GArray *changes, GError **error);
@@ -81,6 +84,8 @@ gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what
 gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error);
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error);
+gboolean running_memory_stop(Machine *machine, GError **error);
+gboolean running_repair(Backend *backend, const char *path, GError **error);
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                             GError **error);
 gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
