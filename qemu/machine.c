@@ -52,6 +52,7 @@ gboolean running_pause(Machine *machine, GError **error)
     return command(machine, "stop", error);
 }
 
+/* QEMU's word when a migration has ended in name, and takes some moments to let go. */
 gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
 {
     guint64 seen = 0;
@@ -126,6 +127,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .thaw = running_thaw,
         .change = running_change,
         .memory_save = running_memory_save,
+        .memory_stop = running_memory_stop,
         .checkpoint_save = running_checkpoint_save,
         .checkpoint_load = running_checkpoint_load,
         .merge = running_merge,

@@ -195,6 +195,13 @@ static gboolean delete_tag(Running *running, RunningDisk *disk, const char *tag,
                          json_pack("{s:s, s:s}", "device", top, "name", tag), &wait, error);
 }
 
+/* QEMU keeps the books of what it has open, whether or not somebody waits for its answer: nothing was cut short. */
+gboolean running_repair(Backend *backend, const char *path, GError **error)
+{
+    const Running *running = (Running *)backend;
+    return running_disk_of(running, path) || running->offline->ops->repair(running->offline, path, error);
+}
+
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                             GError **error)
 {
@@ -203,12 +210,4 @@ gboolean running_tag_delete(Backend *backend, const char *path, const char *tag,
     if (disk)
         return delete_tag(running, disk, tag, error);
     return running->offline->ops->tag_delete(running->offline, path, tag, cancel, error);
-}
-
-gboolean running_repair(Backend *backend, const char *path, GError **error)
-{
-    Running *running = (Running *)backend;
-    if (running_disk_of(running, path))
-        return TRUE;
-    return running->offline->ops->repair(running->offline, path, error);
 }

@@ -122,13 +122,19 @@ static gboolean follow(Migration *migration, const QmpWait *wait, GError **error
     return FALSE;
 }
 
+/* TRUE: it has ended well all the same; ECANCELED: not, as it was told. */
+static gboolean cancel_migration(Migration *migration, GError **error)
+{
+    QmpWait grace = qmp_wait(GRACE_MS, NULL);
+    return qmp_do(migration->running->qmp, "migrate_cancel", json_object(), &grace, error) &&
+           follow(migration, &grace, error);
+}
+
 /* One that ends well although it was told to stop has done its work. */
 static gboolean stop_migration(Migration *migration, GError *why, GError **error)
 {
-    QmpWait grace = qmp_wait(GRACE_MS, NULL);
     g_autoptr(GError) end = NULL;
-    gboolean done = qmp_do(migration->running->qmp, "migrate_cancel", json_object(), &grace, &end) &&
-                    follow(migration, &grace, &end);
+    gboolean done = cancel_migration(migration, &end);
     if (!done && end->code != ECANCELED)
         g_propagate_prefixed_error(error, g_steal_pointer(&end), "%s, but: ", why->message);
     else if (!done)
@@ -236,6 +242,11 @@ gboolean running_own_images(Running *running, GError **error)
         take_images_back(running, nodes);
     }
     return TRUE;
+}
+
+gboolean running_memory_stop(Machine *machine, GError **error)
+{
+    return running_own_images((Running *)machine, error);
 }
 
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,

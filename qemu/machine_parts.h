@@ -94,6 +94,8 @@ gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what
 gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error);
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error);
+gboolean running_memory_stop(Machine *machine, GError **error);
+gboolean running_repair(Backend *backend, const char *path, GError **error);
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                             GError **error);
 /* Nothing when it is as it was. machine_memory.c */

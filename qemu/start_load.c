@@ -49,7 +49,7 @@ static void add_node(Checkpoint *checkpoint, const char *node, gboolean has_memo
         checkpoint->memory = g_strdup(node);
 }
 
-/* Does the image of @disk take part? */
+/* The image of @disk, which took part, has the state still, or has it no more because it was copied out. */
 static gboolean look_at_disk(Checkpoint *checkpoint, Backend *images, const LaunchDisk *disk,
                              const DiskDef *def, const char *tag, GError **error)
 {
@@ -87,6 +87,8 @@ static gboolean find_nodes(Checkpoint *checkpoint, Qmp *qmp, Backend *images, co
     for (guint i = 0; i < launch->disks->len; i++) {
         const LaunchDisk *disk = launch->disks->pdata[i];
         const DiskDef *def = domain_def_find_disk(launch->def, disk->target);
+        if (!start->tag_targets || !g_strv_contains(start->tag_targets, disk->target))
+            continue;
         if (!look_at_disk(checkpoint, images, disk, def, start->tag, error))
             return FALSE;
     }

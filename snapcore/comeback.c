@@ -13,6 +13,7 @@ void comeback_clear(Comeback *comeback)
     domain_def_free(comeback->live);
     machine_free(comeback->was);
     g_free(comeback->tag);
+    g_clear_pointer(&comeback->targets, g_ptr_array_unref);
     g_free(comeback->tag_file);
 }
 
@@ -69,11 +70,23 @@ static gboolean holds_memory(const Comeback *comeback, const char *path, const c
     return found && found->vm_state_size > 0;
 }
 
+static void take_checkpoint(Comeback *comeback, const Snapshot *snapshot, const char *tag)
+{
+    comeback->tag = g_strdup(tag);
+    comeback->targets = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < snapshot->disks->len; i++) {
+        const StateDisk *disk = snapshot->disks->pdata[i];
+        if (g_strcmp0(disk->tag, tag) == 0)
+            g_ptr_array_add(comeback->targets, g_strdup(disk->target));
+    }
+    g_ptr_array_add(comeback->targets, NULL);
+}
+
 static gboolean find_checkpoint(Comeback *comeback, const Snapshot *snapshot, GError **error)
 {
     if (snapshot->memory_file.path && snapshot->memory_tag &&
         holds_memory(comeback, snapshot->memory_file.path, snapshot->memory_tag)) {
-        comeback->tag = g_strdup(snapshot->memory_tag);
+        take_checkpoint(comeback, snapshot, snapshot->memory_tag);
         comeback->tag_file = g_strdup(snapshot->memory_file.path);
         return TRUE;
     }
@@ -81,7 +94,7 @@ static gboolean find_checkpoint(Comeback *comeback, const Snapshot *snapshot, GE
         const StateDisk *disk = snapshot->disks->pdata[i];
         if (!disk->tag || !holds_memory(comeback, disk->layer->path, disk->tag))
             continue;
-        comeback->tag = g_strdup(disk->tag);
+        take_checkpoint(comeback, snapshot, disk->tag);
         return TRUE;
     }
     snap_set_error(error, EIO, "no image holds its memory any more");
@@ -195,9 +208,11 @@ gboolean comeback_begin(Comeback *comeback, GError **error)
     Op *op = comeback->op;
     if (comeback->end == RUN_OFF)
         return TRUE;
+    const GPtrArray *targets = comeback->targets;
     const PowerFrom from = {.def = comeback->live ? comeback->live : op->domain->def,
                             .memory = comeback->image ? comeback->image->fd : -1,
                             .tag = comeback->tag,
+                            .tag_targets = targets ? (const char *const *)targets->pdata : NULL,
                             .tag_file = comeback->tag_file};
     return power_set_up(op, &from, error);
 }

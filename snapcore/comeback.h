@@ -22,10 +22,11 @@ typedef struct {
     RunState end;   /* off, running, paused */
     Machine *was;   /* the machine that runs now; the op's is none, for it acts on one that is off by then */
     gboolean ended; /* there was one */
-    SaveImage *image; /* of external memory */
-    DomainDef *live;  /* of a snapshot with memory: what its machine was */
-    char *tag;        /* of internal memory */
-    char *tag_file;   /* the file of its own that holds that */
+    SaveImage *image;   /* of external memory */
+    DomainDef *live;    /* of a snapshot with memory: what its machine was */
+    char *tag;          /* of internal memory */
+    GPtrArray *targets; /* the disks that took part in that (char *), NULL-terminated */
+    char *tag_file;     /* the file of its own that holds that */
 } Comeback;
 
 /*

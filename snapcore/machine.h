@@ -8,7 +8,7 @@
  * call ends its work and fails with EINTR.
  *
  * A Machine is a Backend as well (machine->backend), whose functions do to the images that this QEMU has open what can only be
- * done by it: tag_delete, commit; repair, which has nothing to do while it lives. All else they do as the Backend that it came from.
+ * done by it: tag_delete; and repair, for which there is nothing to do while it lives. All else they do as the Backend that it came from.
  */
 #pragma once
 
@@ -42,6 +42,8 @@ typedef struct {
     gboolean paused; /* do not let it run */
     int memory;      /* a descriptor at the beginning of a migration stream; -1: it boots */
     const char *tag; /* or this checkpoint, memory and disks, of the images is loaded; NULL: none */
+    const char *const *
+        tag_targets; /* its disks, NULL-terminated: one that took no part may have a tag of that name of another origin */
     const char *
         tag_file; /* the qcow2 file of its own that holds the checkpoint's memory; NULL: one of the disks does */
 } MachineStart;
@@ -122,6 +124,12 @@ typedef struct {
      */
     gboolean (*memory_save)(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                             GCancellable *cancel, GError **error);
+
+    /*
+     * End one that somebody has begun here and not seen to its end, and let QEMU have its images again, which it leaves to
+     * others at the end of one. The guest runs, or stands, as it did.
+     */
+    gboolean (*memory_stop)(Machine *machine, GError **error);
 
     /*
      * Save, load, delete a checkpoint. The guest stands meanwhile. save: when it fails no disk has the tag, unless QEMU has

@@ -249,9 +249,6 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
 {
     const PlanMachine *was = plan_machine(plan);
     g_autoptr(GError) why = NULL;
-    if (was->freezes && !machine->ops->thaw(machine, &why))
-        core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
-    g_clear_error(&why);
     if (was->begins && !plan_committed(plan))
         return; /* what runs is the machine from before */
     gboolean ends = plan_committed(plan) && was->ends;
@@ -262,12 +259,27 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
     else
         core_log(core, domain->name, "the machine %s: %s", ends ? "could not be ended" : "does not go on",
                  why->message);
+    g_clear_error(&why);
+    if (!ends && was->freezes &&
+        !machine->ops->thaw(machine, &why)) /* by its agent, which must run to do so */
+        core_log(core, domain->name, "the guest's file systems could not be thawed: %s", why->message);
+}
+
+/*
+ * What a daemon that died has begun in the machine ends, for it must not go on behind what is decided now. One that the plan has
+ * begun itself does nothing of the kind, and may not be whole yet.
+ */
+static gboolean end_left(const Plan *plan, Machine *machine, GError **error)
+{
+    if (plan_machine(plan)->begins && !plan_committed(plan))
+        return TRUE;
+    return machine->ops->merge_stop(machine, error) && machine->ops->memory_stop(machine, error);
 }
 
 /* @machine (NULL: it is off) is how it is; of a plan that is no join, @switched says on which layers. */
 static gboolean decide(Core *core, Plan *plan, Machine *machine, gboolean switched, GError **error)
 {
-    if (machine && !machine->ops->merge_stop(machine, error))
+    if (machine && !end_left(plan, machine, error))
         return FALSE;
     if (plan_asked(plan)) {
         if (plan_join(plan) ? !ask_join(core, plan, machine, &switched, error)

@@ -470,12 +470,12 @@ static gboolean run_steps(Plan *plan, GCancellable *cancel, GError **error)
     return TRUE;
 }
 
-/* Of a commit that failed: for want of room, say, before the journal was replaced; or only when that was to be durable? */
-static gboolean journal_may_say_committed(const Plan *plan)
+/* Of a write that failed: for want of room, say, before the journal was replaced; or only when that was to be durable? */
+static gboolean journal_may_say(const Plan *plan, gboolean (*what)(const Plan *journal))
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(Plan) journal = plan_read_journal(plan->store, plan->backend, plan->domain, &why);
-    return why || (journal && journal->committed);
+    return why || (journal && what(journal));
 }
 
 gboolean plan_commit(Plan *plan, GError **error)
@@ -488,7 +488,7 @@ gboolean plan_commit(Plan *plan, GError **error)
         return TRUE;
     plan->committed = FALSE;
     plan->asked = asked;
-    plan->in_doubt = journal_may_say_committed(plan);
+    plan->in_doubt = journal_may_say(plan, plan_committed);
     return FALSE;
 }
 
@@ -528,7 +528,10 @@ gboolean plan_ask(Plan *plan, GError **error)
     plan->asked = TRUE;
     if (FAULT_POINT("plan.ask", error) && write_journal(plan, error) && FAULT_POINT("plan.ask.after", error))
         return TRUE;
-    (void)plan_answer_no(plan, NULL);
+    if (journal_may_say(plan, plan_asked))
+        (void)plan_answer_no(plan, NULL);
+    else
+        plan->asked = FALSE; /* and it can be undone, however full the disk is */
     return FALSE;
 }
 

@@ -10,9 +10,10 @@
 typedef struct {
     const DomainDef *
         def; /* what machine: its disks are pointed at the domain's active layers; name and uuid are the domain's */
-    int memory;           /* a migration stream to begin from; -1: none */
-    const char *tag;      /* a checkpoint to begin from; NULL: none */
-    const char *tag_file; /* the file of its own that holds that one's memory, or NULL */
+    int memory;                     /* a migration stream to begin from; -1: none */
+    const char *tag;                /* a checkpoint to begin from; NULL: none */
+    const char *const *tag_targets; /* the disks that took part in that one, NULL-terminated */
+    const char *tag_file;           /* the file of its own that holds that one's memory, or NULL */
 } PowerFrom;
 
 /* Before anything of it: recovery shall know that a machine is begun, which is to run or (@paused) to stand at the end. */

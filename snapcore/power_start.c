@@ -90,6 +90,7 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
                                 .paused = TRUE,
                                 .memory = from->memory,
                                 .tag = from->tag,
+                                .tag_targets = from->tag_targets,
                                 .tag_file = from->tag_file};
     if (!def || !check_backend(backend, error) ||
         !backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error))

@@ -233,7 +233,52 @@ static void expect_managed_started(World *world, gboolean happened, gboolean die
     expect_lives(world, !happened, FALSE, POWER_START, NULL);
 }
 
+/* --- a snapshot of a machine that runs --- */
+
+static gboolean happened_create(World *world)
+{
+    g_autofree char *names = world_names(world, "web");
+    return strcmp(names, "") != 0;
+}
+
+static void again_without(World *world)
+{
+    if (happened_create(world))
+        world_delete(world, "web", "s1");
+    again_alive(world);
+}
+
+static gboolean create(World *world, SnapMode memory, GError **error)
+{
+    g_autoptr(CreateRequest) request = world_request("s1", BOTH_INTERNAL);
+    request->memory = memory;
+    return world_try_request(world, "web", request, error);
+}
+
+static gboolean act_create(World *world, GError **error)
+{
+    return create(world, MODE_INTERNAL, error);
+}
+
+static gboolean act_create_external(World *world, GError **error)
+{
+    return create(world, MODE_EXTERNAL, error);
+}
+
+static void expect_created(World *world, gboolean happened, gboolean died)
+{
+    if (died)
+        return;
+    EXPECT_STATE(world, "running");
+    power_moves(world, 2);
+    power(world, POWER_PAUSE, NULL);
+    ck_assert_uint_gt(power_agree(world).counter, counter_before);
+}
+
 static const Scenario scenarios[] = {
+    {"create internal", setup_off, again_without, act_create, happened_create, expect_created},
+    {"create, memory external", setup_off, again_without, act_create_external, happened_create,
+     expect_created},
     {"revert internal", setup_internal, again_running, act_revert, happened_revert, expect_running},
     {"revert external", setup_external, again_running, act_revert_paused, happened_revert, expect_paused},
     {"revert mixed", setup_mixed, again_running, act_revert, happened_revert, expect_running},

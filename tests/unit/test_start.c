@@ -265,7 +265,9 @@ START_TEST(test_a_checkpoint)
     guest_wait(guest, 3);
     g_clear_pointer(&guest, guest_free);
     world_end(&w, TRUE);
+    static const char *const targets[] = {"vda", "vdb", NULL};
     w.start.tag = "here";
+    w.start.tag_targets = targets;
     w.start.paused = TRUE;
     world_start(&w);
     GuestMemory after = memory_of(&w);
@@ -286,6 +288,7 @@ START_TEST(test_a_checkpoint_with_a_file_of_its_own)
     g_autoptr(GError) error = NULL;
     GuestMemory before, after;
     tool("qemu-img", "create", "-q", "-f", "qcow2", file, "1M", NULL);
+    tool("qemu-img", "snapshot", "-c", "here", w.disks.vdb, NULL); /* not of that checkpoint */
     world_start(&w);
     g_autoptr(Guest) guest = world_guest(&w);
     guest_wait(guest, 3);
