@@ -52,8 +52,7 @@ gboolean running_pause(Machine *machine, GError **error)
     return command(machine, "stop", error);
 }
 
-/* QEMU's word when a migration has ended in name, and takes some moments to let go. */
-static gboolean await_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
+gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error)
 {
     guint64 seen = 0;
     g_autofree char *status = NULL;
@@ -74,9 +73,12 @@ gboolean running_resume(Machine *machine, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
     g_autofree char *status = NULL;
-    return running_end_migration(running_of(machine), &wait, error) &&
-           await_settled(running_of(machine), &status, &wait, error) &&
-           (strcmp(status, "running") == 0 || command(machine, "cont", error));
+    if (!running_end_migration(running_of(machine), &wait, error) ||
+        !running_settled(running_of(machine), &status, &wait, error) ||
+        (strcmp(status, "running") != 0 && !command(machine, "cont", error)))
+        return FALSE;
+    running_restore_bandwidth(running_of(machine));
+    return TRUE;
 }
 
 static gboolean do_shutdown(Machine *machine, GError **error)
@@ -137,6 +139,7 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
     running->ops = *online->offline->ops;
     running->ops.free = free_backend;
     running->ops.tag_delete = running_tag_delete;
+    running->ops.repair = running_repair;
     running->machine.backend = (Backend){.ops = &running->ops, .self = online->offline->self};
     running->machine.ops = &ops;
     running->qmp = qmp;

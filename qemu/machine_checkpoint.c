@@ -179,7 +179,9 @@ gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what
 static gboolean delete_tag(Running *running, RunningDisk *disk, const char *tag, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
-    g_autoptr(ImageInfo) info = read_tags(running, disk->path, error);
+    /* What QEMU has been told before is done when it has answered. */
+    g_autoptr(ImageInfo) info =
+        running_own_images(running, error) ? read_tags(running, disk->path, error) : NULL;
     if (!info)
         return FALSE;
     guint found = count_tags(info, tag);
@@ -201,4 +203,12 @@ gboolean running_tag_delete(Backend *backend, const char *path, const char *tag,
     if (disk)
         return delete_tag(running, disk, tag, error);
     return running->offline->ops->tag_delete(running->offline, path, tag, cancel, error);
+}
+
+gboolean running_repair(Backend *backend, const char *path, GError **error)
+{
+    Running *running = (Running *)backend;
+    if (running_disk_of(running, path))
+        return TRUE;
+    return running->offline->ops->repair(running->offline, path, error);
 }

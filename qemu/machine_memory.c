@@ -4,6 +4,7 @@
  * can open no file itself, and start no program.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "error.h"
@@ -14,7 +15,7 @@
 #define EXPORT "domsnapfs-none"
 #define BANDWIDTH                                                                                            \
     ((json_int_t)1 << 40) /* bytes a second; as it is, it is for a network that others use too */
-#define LOOK_MS 100       /* between two looks when nothing is heard: progress has no events */
+#define LOOK_MS 20        /* between two looks when nothing is heard: progress has no events */
 #define GRACE_MS 30000    /* for a cancelled one to end */
 
 typedef struct {
@@ -22,7 +23,7 @@ typedef struct {
     const BackendProgress *progress;
     QmpWait wait;         /* for each command: none takes long, and it is to be known whether it was done */
     GCancellable *cancel; /* of the whole */
-    json_int_t bandwidth; /* as it was; 0: not changed */
+    int fd;
 } Migration;
 
 static gboolean read_bandwidth(Migration *migration, json_int_t *ret_bandwidth, GError **error)
@@ -35,10 +36,18 @@ static gboolean read_bandwidth(Migration *migration, json_int_t *ret_bandwidth, 
     return TRUE;
 }
 
-static gboolean set_bandwidth(Migration *migration, json_int_t bandwidth, const QmpWait *wait, GError **error)
+static gboolean set_bandwidth(Running *running, json_int_t bandwidth, const QmpWait *wait, GError **error)
 {
-    return qmp_do(migration->running->qmp, "migrate-set-parameters",
-                  json_pack("{s:I}", "max-bandwidth", bandwidth), wait, error);
+    return qmp_do(running->qmp, "migrate-set-parameters", json_pack("{s:I}", "max-bandwidth", bandwidth),
+                  wait, error);
+}
+
+void running_restore_bandwidth(Running *running)
+{
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    if (running->bandwidth > 0)
+        (void)set_bandwidth(running, running->bandwidth, &wait, NULL);
+    running->bandwidth = 0;
 }
 
 /* As fast as it goes, and its end is to be heard of. */
@@ -48,9 +57,9 @@ static gboolean hurry(Migration *migration, GError **error)
     json_t *events = json_pack("{s:[{s:s, s:b}]}", "capabilities", "capability", "events", "state", TRUE);
     if (!qmp_do(migration->running->qmp, "migrate-set-capabilities", events, &migration->wait, error) ||
         !read_bandwidth(migration, &before, error) ||
-        !set_bandwidth(migration, BANDWIDTH, &migration->wait, error))
+        !set_bandwidth(migration->running, BANDWIDTH, &migration->wait, error))
         return FALSE;
-    migration->bandwidth = before;
+    migration->running->bandwidth = before;
     return TRUE;
 }
 
@@ -91,6 +100,15 @@ static Outcome look(Migration *migration, const QmpWait *wait, GError **error)
     return outcome_of(info, error);
 }
 
+/*
+ * What is in the file is on its way to the disk while QEMU writes the rest: the machine stands until all of it is there, and
+ * by itself the kernel would begin only when it is told to end.
+ */
+static void write_behind(const Migration *migration)
+{
+    (void)sync_file_range(migration->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* whoever needs it durable, says so */
+}
+
 /* Until it has ended; EINTR, ETIMEDOUT: it has not. */
 static gboolean follow(Migration *migration, const QmpWait *wait, GError **error)
 {
@@ -99,6 +117,7 @@ static gboolean follow(Migration *migration, const QmpWait *wait, GError **error
         Outcome outcome = look(migration, wait, error);
         if (outcome != AT_WORK)
             return outcome == DONE;
+        write_behind(migration);
     } while (qmp_wait_event(migration->running->qmp, &seen, LOOK_MS, wait, error));
     return FALSE;
 }
@@ -143,10 +162,10 @@ gboolean running_end_migration(Running *running, const QmpWait *wait, GError **e
     return TRUE;
 }
 
-static gboolean start_migration(Migration *migration, int fd, GError **error)
+static gboolean start_migration(Migration *migration, GError **error)
 {
     Qmp *qmp = migration->running->qmp;
-    if (!qmp_getfd(qmp, FD_NAME, fd, &migration->wait, error))
+    if (!qmp_getfd(qmp, FD_NAME, migration->fd, &migration->wait, error))
         return FALSE;
     if (qmp_do(qmp, "migrate", json_pack("{s:s}", "uri", "fd:" FD_NAME), &migration->wait, error))
         return TRUE;
@@ -154,11 +173,11 @@ static gboolean start_migration(Migration *migration, int fd, GError **error)
     return FALSE;
 }
 
-static gboolean write_memory(Migration *migration, int fd, GError **error)
+static gboolean write_memory(Migration *migration, GError **error)
 {
     QmpWait wait = qmp_wait(0, migration->cancel);
     GError *why = NULL;
-    if (!start_migration(migration, fd, error))
+    if (!start_migration(migration, error))
         return FALSE;
     if (follow(migration, &wait, &why))
         return TRUE;
@@ -168,11 +187,11 @@ static gboolean write_memory(Migration *migration, int fd, GError **error)
     return FALSE;
 }
 
-static gboolean save(Migration *migration, int fd, gboolean live, GError **error)
+static gboolean save(Migration *migration, gboolean live, GError **error)
 {
     return hurry(migration, error) &&
            (live || qmp_do(migration->running->qmp, "stop", json_object(), &migration->wait, error)) &&
-           write_memory(migration, fd, error);
+           write_memory(migration, error);
 }
 
 /*
@@ -180,24 +199,53 @@ static gboolean save(Migration *migration, int fd, gboolean live, GError **error
  * machine that is paused. An image that is to be exported is taken back first; that nobody serves exports is what is
  * expected, and keeps it from being one.
  */
-static void take_images_back(Running *running)
+static void take_images_back(Running *running, const GPtrArray *nodes)
+{
+    Qmp *qmp = running->qmp;
+    QmpWait wait = qmp_wait(COMMAND_MS, NULL);
+    for (guint i = 0; i < nodes->len; i++)
+        if (qmp_do(qmp, "block-export-add",
+                   json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", EXPORT, "node-name", nodes->pdata[i]),
+                   &wait, NULL))
+            (void)qmp_do(qmp, "block-export-del", json_pack("{s:s, s:s}", "id", EXPORT, "mode", "hard"),
+                         &wait, NULL);
+}
+
+/* Looked up while the machine still runs. */
+static GPtrArray *written_nodes(Running *running, const QmpWait *wait)
+{
+    const GPtrArray *disks = running->disks;
+    GPtrArray *nodes = g_ptr_array_new_with_free_func(g_free);
+    for (guint i = 0; i < disks->len; i++) {
+        RunningDisk *disk = disks->pdata[i];
+        char *node = disk->read_only ? NULL : running_node(running, disk, wait, NULL);
+        if (node)
+            g_ptr_array_add(nodes, node);
+    }
+    return nodes;
+}
+
+gboolean running_own_images(Running *running, GError **error)
 {
     QmpWait wait = qmp_wait(COMMAND_MS, NULL);
-    for (guint i = 0; i < running->disks->len; i++) {
-        RunningDisk *disk = running->disks->pdata[i];
-        g_autofree char *node = disk->read_only ? NULL : running_node(running, disk, &wait, NULL);
-        if (node &&
-            qmp_do(running->qmp, "block-export-add",
-                   json_pack("{s:s, s:s, s:s}", "type", "nbd", "id", EXPORT, "node-name", node), &wait, NULL))
-            (void)qmp_do(running->qmp, "block-export-del",
-                         json_pack("{s:s, s:s}", "id", EXPORT, "mode", "hard"), &wait, NULL);
+    g_autofree char *status = NULL;
+    if (!running_end_migration(running, &wait, error) || !running_settled(running, &status, &wait, error))
+        return FALSE;
+    if (strcmp(status, "postmigrate") == 0) {
+        g_autoptr(GPtrArray) nodes = written_nodes(running, &wait);
+        take_images_back(running, nodes);
     }
+    return TRUE;
 }
 
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error)
 {
-    Migration migration = {(Running *)machine, progress, qmp_wait(COMMAND_MS, NULL), cancel};
+    Migration migration = {.running = (Running *)machine,
+                           .progress = progress,
+                           .wait = qmp_wait(COMMAND_MS, NULL),
+                           .cancel = cancel,
+                           .fd = fd};
     GError *why = NULL;
     RunState before;
     if (g_cancellable_is_cancelled(cancel)) {
@@ -206,14 +254,14 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
     }
     if (!machine->ops->run_state(machine, &before, error))
         return FALSE;
-    gboolean ok = save(&migration, fd, live, &why);
-    QmpWait rest = qmp_wait(COMMAND_MS, NULL);
-    if (migration.bandwidth > 0)
-        (void)set_bandwidth(&migration, migration.bandwidth, &rest, NULL);
-    if (ok) {
-        take_images_back(migration.running);
+    g_autoptr(GPtrArray) nodes = written_nodes(migration.running, &migration.wait);
+    gboolean ok = save(&migration, live, &why);
+    if (ok)
+        take_images_back(migration.running, nodes);
+    if (!ok || before != RUN_RUNNING) /* else when it goes on: it stands for every command more */
+        running_restore_bandwidth(migration.running);
+    if (ok)
         return TRUE;
-    }
     g_autoptr(GError) stays = NULL;
     if (before == RUN_RUNNING && !running_resume(machine, &stays) && stays->code != why->code)
         g_prefix_error(&why, "%s, so the machine is stopped, after: ", stays->message);

@@ -24,8 +24,9 @@ typedef struct {
     Qmp *qmp;
     GPtrArray *disks; /* of RunningDisk */
     char *nvram;
-    char *agent;     /* socket of the guest agent, if there is one */
-    gboolean thawed; /* it is known that the agent has frozen nothing */
+    char *agent;          /* socket of the guest agent, if there is one */
+    gboolean thawed;      /* it is known that the agent has frozen nothing */
+    json_int_t bandwidth; /* of migrations, as it was before ours; 0: it is so */
 } Running;
 
 /* --- machine_disks.c --- */
@@ -73,6 +74,15 @@ gboolean is_unknown(const GError *error);
 /* *ret_status: QEMU's word ("running", "paused", "postmigrate", ...); caller frees. machine.c */
 gboolean running_status(Running *running, char **ret_status, const QmpWait *wait, GError **error);
 
+/* The same once a migration that has ended in name, and takes some moments to let go, has done so. machine.c */
+gboolean running_settled(Running *running, char **ret_status, const QmpWait *wait, GError **error);
+
+/*
+ * Before anything is written into an image other than by the guest: a migration that somebody began and did not see to its end
+ * is cancelled, and if one has taken the images away from QEMU it gets them back. QEMU would abort. machine_memory.c
+ */
+gboolean running_own_images(Running *running, GError **error);
+
 gboolean running_pause(Machine *machine, GError **error);
 gboolean running_resume(Machine *machine, GError **error);
 
@@ -86,9 +96,14 @@ gboolean running_memory_save(Machine *machine, int fd, gboolean live, const Back
                              GCancellable *cancel, GError **error);
 gboolean running_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                             GError **error);
+/* Nothing when it is as it was. machine_memory.c */
+void running_restore_bandwidth(Running *running);
 gboolean running_freeze(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_thaw(Machine *machine, GError **error);
 gboolean running_screenshot(Machine *machine, const char *path, GError **error);
 gboolean running_merge(Machine *machine, const MachineMerge *merge, GCancellable *cancel, GError **error);
 gboolean running_merge_stop(Machine *machine, GError **error);
 gboolean running_close_images(Machine *machine, const GPtrArray *paths, GError **error);
+
+/* Nobody else has worked on what this QEMU has open, and it is alive: there is nothing to mend. */
+gboolean running_repair(Backend *backend, const char *path, GError **error);

@@ -135,7 +135,9 @@ static gboolean take(Taking *taking, GError **error)
 static void go_on(Op *op, Machine *machine, const Instant *instant, gboolean frozen)
 {
     g_autoptr(GError) why = NULL;
-    if (instant->before == RUN_RUNNING && !machine->ops->resume(machine, &why))
+    if (instant->before == RUN_RUNNING && machine->ops->resume(machine, &why))
+        machines_note(op->core, op->uuid, RUN_RUNNING); /* of the pause others may have been told */
+    else if (why)
         core_log(op->core, op->job->domain, "the machine does not go on: %s", why->message);
     g_clear_error(&why);
     if (frozen && !machine->ops->thaw(machine, &why))

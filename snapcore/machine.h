@@ -8,7 +8,7 @@
  * call ends its work and fails with EINTR.
  *
  * A Machine is a Backend as well (machine->backend), whose functions do to the images that this QEMU has open what can only be
- * done by it: tag_delete, commit. All else they do as the Backend that it came from.
+ * done by it: tag_delete, commit; repair, which has nothing to do while it lives. All else they do as the Backend that it came from.
  */
 #pragma once
 

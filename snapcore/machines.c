@@ -254,12 +254,14 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
     g_clear_error(&why);
     if (was->begins && !plan_committed(plan))
         return; /* what runs is the machine from before */
-    if (plan_committed(plan) && was->ends) {
-        if (!machine->ops->destroy(machine, NULL, &why))
-            core_log(core, domain->name, "the machine could not be ended: %s", why->message);
-    } else if (was->running && !machine->ops->resume(machine, &why)) {
-        core_log(core, domain->name, "the machine does not go on: %s", why->message);
-    }
+    gboolean ends = plan_committed(plan) && was->ends;
+    if (!ends && !was->running)
+        return;
+    if (ends ? machine->ops->destroy(machine, NULL, &why) : machine->ops->resume(machine, &why))
+        machines_note(core, domain->def->uuid, ends ? RUN_OFF : RUN_RUNNING);
+    else
+        core_log(core, domain->name, "the machine %s: %s", ends ? "could not be ended" : "does not go on",
+                 why->message);
 }
 
 /* @machine (NULL: it is off) is how it is; of a plan that is no join, @switched says on which layers. */

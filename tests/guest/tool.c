@@ -7,6 +7,8 @@
  *     guest-tool agree IMAGE...        whether the disks are of one instant (nobody must write them)
  *     guest-tool all SOCKET IMAGE...   and the memory of the QEMU there, which must be stopped
  *     guest-tool rest SOCKET           watch it until the end of the standard input, then print for how long it rested
+ *     guest-tool where SOCKET          its QEMU's pid and where that process has the guest's counter: for who watches it
+ *                                      while somebody else needs the socket
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +67,16 @@ static gboolean rest(char **args, GError **error)
     return TRUE;
 }
 
+static gboolean where(char **args, GError **error)
+{
+    g_autoptr(Guest) guest = guest_join(args[0]);
+    guint64 address = 0;
+    if (!guest_look_address(guest, GUEST_RAM + GUEST_WORD * GUEST_RAM_COUNTER, &address, error))
+        return FALSE;
+    printf("%d %" G_GUINT64_FORMAT "\n", (int)guest->pid, address);
+    return TRUE;
+}
+
 static gboolean make_disk(char **args, GError **error)
 {
     guest_disk_make(args[0], (guint)strtoul(args[1], NULL, 10));
@@ -83,7 +95,8 @@ static const struct {
     int words; /* at least */
     gboolean (*run)(char **args, GError **error);
 } commands[] = {
-    {"disk", 2, make_disk}, {"wait", 2, wait_steps}, {"agree", 1, agree}, {"all", 2, all}, {"rest", 1, rest},
+    {"disk", 2, make_disk}, {"wait", 2, wait_steps}, {"agree", 1, agree},
+    {"all", 2, all},        {"rest", 1, rest},       {"where", 1, where},
 };
 
 int main(int argc, char **argv)
@@ -99,6 +112,6 @@ int main(int argc, char **argv)
     }
     fprintf(stderr,
             "usage: guest-tool disk FILE MIB | wait SOCKET STEPS | agree IMAGE... | all SOCKET IMAGE... | "
-            "rest SOCKET\n");
+            "rest SOCKET | where SOCKET\n");
     return 2;
 }

@@ -2,6 +2,8 @@
 /* Snapshots of machines that run, beside the combination table: other disks, other states, options, and what is in the way. */
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "end_machines.h"
 #include "runner.h"
@@ -384,6 +386,144 @@ START_TEST(quiesce_without_agent)
 }
 END_TEST
 
+/* A guest agent, at the socket where QEMU's own would be: the test guest has none. */
+typedef struct {
+    Live *live;
+    int listener;
+    gboolean refuses;
+    GThread *thread;
+    GString *
+        heard; /* of the thread until it has ended: what it was told, and whether the transaction had been then */
+} Agent;
+
+static char *answer_of(Agent *agent, const char *line)
+{
+    const char *begin = strchr(line, '{');
+    json_t *json = begin ? json_loads(begin, 0, NULL) : NULL;
+    const char *command = json_string_value(json_object_get(json, "execute"));
+    json_int_t id = json_integer_value(json_object_get(json_object_get(json, "arguments"), "id"));
+    gboolean sync = g_strcmp0(command, "guest-sync") == 0;
+    if (!sync)
+        g_string_append_printf(agent->heard, "%s %s\n", command ? command : line,
+                               live_was_told(agent->live, "transaction") ? "after" : "before");
+    gboolean no = agent->refuses && g_strcmp0(command, "guest-fsfreeze-freeze") == 0;
+    json_decref(json);
+    if (no)
+        return g_strdup("{\"error\": {\"class\": \"GenericError\", \"desc\": \"failed to freeze /\"}}\n");
+    return g_strdup_printf("{\"return\": %" JSON_INTEGER_FORMAT "}\n", sync ? id : 1);
+}
+
+static gpointer be_agent(gpointer data)
+{
+    Agent *agent = data;
+    int client;
+    while ((client = accept(agent->listener, NULL, NULL)) >= 0) {
+        FILE *in = fdopen(client, "r");
+        char *line = NULL;
+        size_t size = 0;
+        while (getline(&line, &size, in) > 0) {
+            g_autofree char *answer = answer_of(agent, line);
+            (void)send(client, answer, strlen(answer), MSG_NOSIGNAL);
+        }
+        free(line);
+        fclose(in);
+    }
+    return NULL;
+}
+
+static void agent_begin(Agent *agent, Live *live, gboolean refuses)
+{
+    g_autofree char *path = g_strdup_printf("%s/%s.agent", live->world->run, live->name);
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    ck_assert_uint_lt(g_strlcpy(address.sun_path, path, sizeof address.sun_path), sizeof address.sun_path);
+    ck_assert_int_eq(unlink(path), 0);
+    *agent = (Agent){live, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), refuses, NULL, g_string_new(NULL)};
+    ck_assert_int_eq(bind(agent->listener, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(listen(agent->listener, 4), 0);
+    agent->thread = g_thread_new("agent", be_agent, agent);
+}
+
+/* What it was told. Caller frees. */
+static char *agent_end(Agent *agent)
+{
+    shutdown(agent->listener, SHUT_RDWR);
+    g_thread_join(agent->thread);
+    close(agent->listener);
+    return g_string_free(agent->heard, FALSE);
+}
+
+/* Frozen before the transaction, thawed after it; and thawed also when the freezing, or the transaction, fails. */
+START_TEST(quiesce)
+{
+    g_autofree char *dir = g_strdup_printf("world%d", _i);
+    g_autoptr(World) world = running_world_new(PATH(dir));
+    g_autoptr(Live) web = start_web(world, &(LiveSetup){.devices = AGENT});
+    g_autoptr(CreateRequest) request = ask_for("s1", BOTH_EXTERNAL, MODE_NO);
+    g_autofree char *target = g_build_filename(world->dir, "backup", NULL);
+    g_autoptr(GError) error = NULL;
+    Agent agent;
+    request->quiesce = TRUE;
+    g_free(live_commands(web));
+    agent_begin(&agent, web, _i == 1);
+    if (_i == 2) /* somebody's job has the second disk */
+        guest_monitor_do(web->guest->monitor, "drive-backup", "{s:s, s:s, s:s, s:s, s:s}", "job-id", "job",
+                         "device", "disk-vdb-0", "target", target, "sync", "none", "format", "qcow2");
+    gboolean ok = world_try_request(world, "web", request, &error);
+    g_autofree char *heard = agent_end(&agent);
+    ck_assert_int_eq(ok, _i == 0);
+    ck_assert_str_eq(heard, _i != 1 ? "guest-fsfreeze-freeze before\nguest-fsfreeze-thaw after\n"
+                                    : "guest-fsfreeze-freeze before\nguest-fsfreeze-thaw before\n");
+    if (_i == 2)
+        guest_monitor_do(web->guest->monitor, "block-job-cancel", "{s:s}", "device", "job");
+    live_goes_on(web);
+    if (ok)
+        live_snapshot_agrees(web, "s1", NULL);
+    finish(web);
+}
+END_TEST
+
+/* The images are changed and nothing is recorded. */
+START_TEST(no_metadata)
+{
+    g_autoptr(World) world = running_world_new(PATH("world"));
+    g_autoptr(Live) web = start_web(world, NULL);
+    g_auto(GStrv) before = live_images(web);
+    g_autoptr(CreateRequest) external = ask_for("x", BOTH_EXTERNAL, MODE_NO);
+    g_autoptr(CreateRequest) internal = ask_for("y", BOTH_INTERNAL, MODE_INTERNAL);
+    external->no_metadata = internal->no_metadata = TRUE;
+    take(web, external);
+    live_goes_on(web);
+    g_auto(GStrv) after = live_images(web);
+    ck_assert(guest_disks_agree((const char *const *)before, NULL, NULL, NULL));
+    take(web, internal);
+    live_goes_on(web);
+    ck_assert(guest_disks_agree((const char *const *)after, "y", NULL, NULL));
+    g_autofree char *names = world_names(world, "web");
+    ck_assert_str_eq(names, "");
+    finish(web);
+}
+END_TEST
+
+/* A machine with a display: its picture is there. */
+START_TEST(picture)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(World) world = running_world_new(PATH("world"));
+    g_autoptr(Live) web =
+        start_web(world, &(LiveSetup){.devices = "    <video>\n      <model type='vga'/>\n    </video>\n"});
+    char magic[8] = "";
+    take_simply(web, "s1", BOTH_EXTERNAL, MODE_NO);
+    int fd = world->engine->ops->open_file(world->engine, world_snapshot(world, "web", "s1"),
+                                           ENGINE_FILE_SCREENSHOT, &error);
+    ASSERT_OK(fd >= 0, error);
+    ck_assert_int_eq(read(fd, magic, sizeof magic), (ssize_t)sizeof magic);
+    ck_assert_int_eq(memcmp(magic, "\x89PNG\r\n\x1a\n", sizeof magic), 0);
+    close(fd);
+    live_goes_on(web);
+    finish(web);
+}
+END_TEST
+
 /* --- two at once, and how long --- */
 
 static gpointer take_in_thread(gpointer data)
@@ -454,6 +594,9 @@ static Suite *suite(void)
     tcase_add_test(options, while_it_runs);
     tcase_add_test(options, memory_file);
     tcase_add_loop_test(options, quiesce_without_agent, 0, 2);
+    tcase_add_loop_test(options, quiesce, 0, 3);
+    tcase_add_test(options, no_metadata);
+    tcase_add_test(options, picture);
     tcase_add_test(more, no_room);
     tcase_add_test(more, two_domains);
     tcase_add_test(more, quick);
