@@ -116,6 +116,29 @@ START_TEST(just_being_started)
 }
 END_TEST
 
+/* A daemon that died has left it; at its end the machine would stop. */
+START_TEST(a_migration_left_at_work)
+{
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    g_autoptr(GError) error = NULL;
+    power_boot(world);
+    g_autoptr(Guest) guest = power_join(world);
+    guest_monitor_do(guest->monitor, "migrate-set-parameters", "{s:i}", "max-bandwidth", 65536);
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    LOOK(guest_monitor_give(guest->monitor, fd, "left", &error));
+    close(fd);
+    guest_monitor_do(guest->monitor, "migrate", "{s:s}", "uri", "fd:left");
+    power(world, POWER_PAUSE, NULL);
+    power(world, POWER_RESUME, NULL);
+    json_t *info = guest_monitor_call(guest->monitor, &error, "query-migrate", NULL);
+    LOOK(info);
+    ck_assert_str_eq(json_string_value(json_object_get(info, "status")), "cancelled");
+    json_decref(info);
+    guest_wait(guest, 5);
+    EXPECT_STATE(world, "running");
+}
+END_TEST
+
 /* The machine outlives who started it, and is known again. */
 START_TEST(reopened)
 {
@@ -357,6 +380,7 @@ static Suite *suite(void)
     tcase_add_test(on_off, power_button);
     tcase_add_test(on_off, other_hands);
     tcase_add_test(on_off, just_being_started);
+    tcase_add_test(on_off, a_migration_left_at_work);
     tcase_add_test(on_off, reopened);
     tcase_add_test(on_off, what_a_running_machine_keeps);
     TCase *memory = machines_case(suite, "memory in a file");
