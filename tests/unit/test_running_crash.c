@@ -33,7 +33,7 @@ static const Kind kinds[] = {
 
 typedef enum { DAEMON, MACHINE, BOTH, A_CALL, VICTIMS } Victim;
 static const char *const victims[] = {"the daemon", "QEMU", "both", "a call"};
-static const guint samples[] = {8, 3, 3, 4};
+static const guint samples[] = {5, 2, 2, 2};
 
 typedef struct {
     const Kind *kind;
