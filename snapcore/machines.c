@@ -340,7 +340,8 @@ gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
 {
     Core *core = op->core;
     RunState state;
-    if (plan_join(op->plan) && op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
+    if (plan_join(op->plan) &&
+        op->machine->ops->run_state(op->machine, &state, NULL)) { /* it is still there */
         if (!decide(core, op->plan, op->machine, FALSE, error))
             return FALSE;
         *ret_happened = plan_committed(op->plan);
