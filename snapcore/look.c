@@ -383,12 +383,15 @@ static char *read_state(Core *core, EngineId id)
     g_mutex_lock(&core->lock);
     const Domain *shown = object_of(core, id, ENGINE_DOMAIN);
     RunState state = shown ? GPOINTER_TO_INT(g_hash_table_lookup(core->states, shown->def->uuid)) : RUN_OFF;
-    gboolean ours = shown && g_hash_table_contains(core->busy, shown->name);
+    const Job *job = shown ? g_hash_table_lookup(core->busy, shown->name) : NULL;
+    gboolean busy = job != NULL, off = job && job->off;
     g_autoptr(Domain) domain = shown ? domain_copy(shown) : NULL;
     g_mutex_unlock(&core->lock);
     if (state == RUN_RUNNING || state == RUN_PAUSED)
         return g_strdup(state_word(state));
-    if (domain && !ours && is_written(core, domain))
+    if (domain && busy && !off && state == RUN_UNKNOWN && is_written(core, domain))
+        return g_strdup("unknown\n"); /* the job asks, and may be waiting for an answer */
+    if (domain && !busy && is_written(core, domain))
         return g_strdup(machines_find(core, domain, NULL, &machine, NULL) && machine &&
                                 machine->ops->run_state(machine, &state, NULL)
                             ? state_word(state)

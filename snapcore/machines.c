@@ -69,6 +69,15 @@ gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, M
     return find(core, domain, NULL, cancel, ret_machine, error);
 }
 
+static gboolean require_unwritten(Op *op, GError **error)
+{
+    if (!op_require_unwritten(op, error))
+        return FALSE;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
+    op->job->off = TRUE;
+    return TRUE;
+}
+
 gboolean op_find_machine(Op *op, GError **error)
 {
     Machine *machine;
@@ -76,7 +85,7 @@ gboolean op_find_machine(Op *op, GError **error)
     if (!machines_find(op->core, op->domain, op->cancel, &machine, error))
         return FALSE;
     if (!machine)
-        return op_require_unwritten(op, error);
+        return require_unwritten(op, error);
     op->machine = machine;
     plan_use(op->plan, &machine->backend);
     return machine->ops->merge_stop(machine, error);
@@ -120,7 +129,7 @@ gboolean op_require_off(Op *op, GError **error)
     if (!machines_find(op->core, op->domain, op->cancel, &machine, error))
         return FALSE;
     if (!machine)
-        return op_require_unwritten(op, error);
+        return require_unwritten(op, error);
     snap_set_error(error, EBUSY, "domain is running");
     return FALSE;
 }

@@ -26,6 +26,7 @@ typedef struct {
     gint64 started; /* monotonic, microseconds */
     GCancellable *cancel;
     gboolean yields; /* it works behind the user's back, and gives way to whatever the user does next */
+    gboolean off;    /* it knows that the machine is off: who writes its images now is the job itself */
     guint64 done;    /* bytes moved so far */
     guint64 total;   /* bytes to be moved; 0: not known */
     gint64 moving;   /* since when; monotonic, microseconds */
