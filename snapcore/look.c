@@ -389,8 +389,8 @@ static char *read_state(Core *core, EngineId id)
     g_mutex_unlock(&core->lock);
     if (state == RUN_RUNNING || state == RUN_PAUSED)
         return g_strdup(state_word(state));
-    if (domain && busy && !off && state == RUN_UNKNOWN && is_written(core, domain))
-        return g_strdup("unknown\n"); /* the job asks, and may be waiting for an answer */
+    if (state == RUN_UNKNOWN && !off)
+        return g_strdup("unknown\n"); /* whoever asks may be waiting for an answer */
     if (domain && !busy && is_written(core, domain))
         return g_strdup(machines_find(core, domain, NULL, &machine, NULL) && machine &&
                                 machine->ops->run_state(machine, &state, NULL)

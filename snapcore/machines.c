@@ -384,8 +384,10 @@ gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
 
 /* --- their states --- */
 
-void machines_note(Core *core, const char *uuid, RunState state)
+/* In any thread. */
+static void told(gpointer user, const char *uuid, RunState state)
 {
+    Core *core = user;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     if (state == RUN_OFF)
         g_hash_table_remove(core->states, uuid);
@@ -393,10 +395,28 @@ void machines_note(Core *core, const char *uuid, RunState state)
         g_hash_table_insert(core->states, g_strdup(uuid), GINT_TO_POINTER(state));
 }
 
-/* In any thread. */
-static void told(gpointer user, const char *uuid, RunState state)
+/* Under the lock. */
+static const Domain *shown_as(const Core *core, const char *uuid)
 {
-    machines_note(user, uuid, state);
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, core->domains);
+    while (g_hash_table_iter_next(&iter, NULL, &value))
+        if (strcmp(((Domain *)value)->def->uuid, uuid) == 0)
+            return value;
+    return NULL;
+}
+
+/* What was told meanwhile may be newer, or older, than what was done: it is told once more. */
+void machines_note(Core *core, const char *uuid, RunState state)
+{
+    told(core, uuid, state);
+    g_mutex_lock(&core->lock);
+    const Domain *shown = shown_as(core, uuid);
+    g_autoptr(Domain) domain = shown ? domain_copy(shown) : NULL;
+    g_mutex_unlock(&core->lock);
+    if (domain)
+        machines_watch(core, domain);
 }
 
 void machines_watch(Core *core, const Domain *domain)

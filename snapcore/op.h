@@ -85,6 +85,9 @@ Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, cons
 Op *op_begin_as_is(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)
     G_GNUC_PRINTF(5, 6);
 
+/* The same for what is done to a running machine and leaves its images alone: also where the domain is read-only. */
+Op *op_begin_machine(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *what);
+
 /*
  * The same for work that nobody asked for: any op_begin on that domain cancels it, waits for its end and goes first.
  * EROFS: the domain is an imported one and not ours yet.

@@ -11,10 +11,14 @@
 #include "machines.h"
 #include "merger.h"
 
-/* Who begins: a user's command; one that takes an imported domain as it is; the merger, which gives way to all others. */
+/*
+ * Who begins: a user's command; one that takes an imported domain as it is; one to the machine alone, which also a domain that
+ * is read-only may have running; the merger, which gives way to all others.
+ */
 typedef enum {
     USER,
     AS_IS,
+    MACHINE,
     MERGER,
 } Beginner;
 
@@ -133,7 +137,7 @@ static Domain *find_idle(Core *core, EngineId id, Beginner who, GError **error)
         snap_set_error(error, ENOENT, "the domain is gone");
     else if (!check_busy(core, domain->name, error))
         return NULL;
-    else if (domain->broken && !domain->stuck && !(who == AS_IS && domain->libvirt))
+    else if (domain->broken && !domain->stuck && who != MACHINE && !(who == AS_IS && domain->libvirt))
         snap_set_error(error, EROFS, "domain '%s' is read-only: %s", domain->name, domain->broken);
     else if (who == MERGER && domain->libvirt)
         snap_set_error(error, EROFS, "domain '%s' is libvirt's", domain->name);
@@ -217,7 +221,7 @@ static Op *begin(Core *core, EngineId id, Beginner who, GCancellable *cancel, ch
     const Domain *domain = find_idle(core, id, who, error);
     g_autoptr(Op) op =
         domain ? op_new(core, start_job(core, domain->name, g_steal_pointer(&what), cancel)) : NULL;
-    gboolean stuck = domain && domain->stuck;
+    gboolean stuck = domain && domain->stuck && who != MACHINE;
     gboolean imported = domain && domain->libvirt && who != AS_IS;
     if (op) {
         op->id = id;
@@ -262,6 +266,11 @@ Op *op_begin(Core *core, EngineId id, GCancellable *cancel, GError **error, cons
     char *what = g_strdup_vprintf(format, args);
     va_end(args);
     return begin(core, id, USER, cancel, what, error);
+}
+
+Op *op_begin_machine(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *what)
+{
+    return begin(core, id, MACHINE, cancel, g_strdup(what), error);
 }
 
 Op *op_begin_as_is(Core *core, EngineId id, GCancellable *cancel, GError **error, const char *format, ...)

@@ -15,6 +15,7 @@ typedef struct {
     const char *what;
     enum { OFF, ON, EITHER } needs;
     gboolean (*act)(Op *op, const char *file, GError **error);
+    gboolean alone; /* it is about the machine alone: also of a domain that is read-only */
 } Power;
 
 /* --- starting --- */
@@ -164,7 +165,8 @@ static gboolean save_to(Op *op, const char *path, GError **error)
     }
     if (ok && op_commit(op, error, "%s", what))
         return !op->machine || power_end(op, error);
-    if (state == RUN_RUNNING)
+    if (state == RUN_RUNNING &&
+        !plan_in_doubt(op->plan)) /* else the next start may say that it has been saved */
         (void)op->machine->ops->resume(op->machine, NULL);
     return FALSE;
 }
@@ -205,9 +207,9 @@ static const Power powers[] = {
     {POWER_START, "start", OFF, start},
     {POWER_START_PAUSED, "start", OFF, start_paused},
     {POWER_RESTORE, "restore", OFF, restore},
-    {POWER_SHUTDOWN, "shutdown", ON, press},
-    {POWER_DESTROY, "destroy", ON, end},
-    {POWER_PAUSE, "pause", ON, pause_it},
+    {POWER_SHUTDOWN, "shutdown", ON, press, TRUE},
+    {POWER_DESTROY, "destroy", ON, end, TRUE},
+    {POWER_PAUSE, "pause", ON, pause_it, TRUE},
     {POWER_RESUME, "resume", ON, resume},
     {POWER_SAVE, "save", ON, save},
     {POWER_MANAGEDSAVE, "managedsave", ON, managed_save},
@@ -231,7 +233,9 @@ gboolean core_power(Engine *engine, EngineId id, PowerAction action, const char 
     const Power *power = powers;
     while (power->action != action)
         power++;
-    g_autoptr(Op) op = op_begin((Core *)engine, id, cancel, error, "%s%s%s%s", power->what, file ? " '" : "",
-                                file ? file : "", file ? "'" : "");
+    Core *core = (Core *)engine;
+    g_autofree char *what = file ? g_strdup_printf("%s '%s'", power->what, file) : g_strdup(power->what);
+    g_autoptr(Op) op = power->alone ? op_begin_machine(core, id, cancel, error, what)
+                                    : op_begin(core, id, cancel, error, "%s", what);
     return op && op_find_machine(op, error) && check_runs(op, power, error) && power->act(op, file, error);
 }
