@@ -10,7 +10,8 @@ and every gesture is done by the one and then by the other. Each line: what, med
 their ratio; a line for
 
   stands   the longest time in which the guest's counter did not move, watched in QEMU's memory from outside. A step of the
-           guest takes 1 ms and more, that is in it. Where QEMU is started anew: until the gesture returned
+           guest takes 1 ms and more, that is in it, and so is all that the scheduler does on a busy host. Where QEMU is
+           started anew: until the gesture returned
   takes    the gesture, until it returned; virsh's with the start of its process
 
 "refuses" is what libvirt says to something that it cannot do. Best run as root: libvirtd runs as nobody then.
@@ -299,7 +300,10 @@ def play_round(sides, figures):
 
 
 def tell(figures):
+    """Of a run that was interrupted, what there is."""
     for what, (ours, theirs) in figures.items():
+        if not ours:
+            continue
         for index, line in enumerate(("stands", "takes")):
             mine = statistics.median(row[index] for row in ours)
             known = [row[index] for row in theirs if row]
@@ -324,9 +328,9 @@ def main():
         for side in ("ours", "virsh"):
             os.mkdir(f"{work}/{side}")
         sides = [Ours(stack, binary, tool, f"{work}/ours", mib), Virsh(stack, tool, f"{work}/virsh", mib)]
+        stack.callback(tell, figures)
         for _ in range(rounds):
             play_round(sides, figures)
-    tell(figures)
 
 
 if __name__ == "__main__":
