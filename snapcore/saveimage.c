@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,7 +25,8 @@ typedef struct {
     guint32 running;
     guint32 compression;
     guint32 cookie;
-    guint32 unused[14];
+    guint32 unused[12];
+    guint32 bytes[2]; /* ours, lower half first: of the whole file; 0: libvirt has written it */
 } Header;
 G_STATIC_ASSERT(sizeof(Header) == 92);
 
@@ -107,7 +109,10 @@ gboolean saveimage_finish(int fd, GError **error)
         snap_set_error(error, EINVAL, "save image: no memory was written to it");
         return FALSE;
     }
-    if (fsync(fd) < 0 || !write_at(fd, MAGIC_COMPLETE, MAGIC_BYTES, 0) || fsync(fd) < 0) {
+    header.bytes[0] = (guint32)st.st_size;
+    header.bytes[1] = (guint32)((guint64)st.st_size >> 32);
+    if (!write_at(fd, header.bytes, sizeof header.bytes, offsetof(Header, bytes)) || fsync(fd) < 0 ||
+        !write_at(fd, MAGIC_COMPLETE, MAGIC_BYTES, 0) || fsync(fd) < 0) {
         snap_set_errno(error, errno, "save image: cannot write it");
         return FALSE;
     }
@@ -153,10 +158,17 @@ static gboolean read_header(int fd, Header *header, guint64 file_bytes, GError *
     errno = 0;
     if (!read_at(fd, header, sizeof *header, 0))
         return unreadable("its header", error);
-    if (header->version > VERSION)
+    guint64 written = (guint64)header->bytes[1] << 32 | header->bytes[0];
+    if (header->version > VERSION) {
         swap_header(header);
+        written = 0; /* not by us */
+    }
     if (!check_kind(header, error))
         return FALSE;
+    if (written > file_bytes) {
+        snap_set_error(error, EINVAL, "it is shorter than it was when it was written");
+        return FALSE;
+    }
     if (header->text_bytes == 0 || header->text_bytes > TEXT_MAX || header->cookie >= header->text_bytes) {
         snap_set_error(error, EINVAL, "its header is damaged: %u bytes of text, the cookie at %u",
                        header->text_bytes, header->cookie);

@@ -9,7 +9,8 @@
  *   24    u32       1: the machine ran; 0: it was paused
  *   28    u32       compression: 0 none, 1 gzip, 2 bzip2, 3 xz, 4 lzop, 5 zstd
  *   32    u32       where in the texts the cookie begins (libvirt's own notes about the cpu); 0: there is none
- *   36    14 x u32  0
+ *   36    12 x u32  0
+ *   84    2 x u32   0; where we wrote it: how many bytes the whole file has, the lower half first
  *   92              <domain>, NUL; the cookie, NUL; room in which `virsh save-image-edit` can write a longer <domain>
  *   92 + length     QEMU's migration stream, as it is
  *

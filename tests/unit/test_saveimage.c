@@ -64,6 +64,22 @@ START_TEST(test_what_is_written_is_read)
 }
 END_TEST
 
+/* Of what we wrote, every byte that is missing is missed. */
+START_TEST(test_one_that_was_cut)
+{
+    GError *error = NULL;
+    struct stat st;
+    g_autofree char *path = PATH("cut");
+    int fd = begin(path, TRUE);
+    ck_assert_int_eq(write(fd, STREAM, sizeof STREAM), sizeof STREAM);
+    ASSERT_OK(saveimage_finish(fd, &error), error);
+    ck_assert(fstat(fd, &st) == 0 && ftruncate(fd, st.st_size - 1) == 0);
+    close(fd);
+    ck_assert_ptr_null(saveimage_open(path, &error));
+    expect_error(&error, EINVAL, "shorter");
+}
+END_TEST
+
 START_TEST(test_without_memory_it_is_never_complete)
 {
     GError *error = NULL;
@@ -293,6 +309,7 @@ int main(void)
     Suite *suite = suite_create("saveimage");
     TCase *tcase = scratch_case(suite, "saveimage");
     tcase_add_loop_test(tcase, test_what_is_written_is_read, 0, 2);
+    tcase_add_test(tcase, test_one_that_was_cut);
     tcase_add_test(tcase, test_without_memory_it_is_never_complete);
     tcase_add_test(tcase, test_a_full_disk_is_said);
     tcase_add_loop_test(tcase, test_libvirts_are_read, 0, 4);
