@@ -52,6 +52,23 @@ static void power(Web *web, PowerAction action)
     ASSERT_OK(live_power(web->live, action, &error), error);
 }
 
+/* A daemon that has just begun is told soon; and one that has paused the machine for a moment. */
+static void await_state(Web *web, const char *state)
+{
+    for (guint i = 0; i < 1000; i++, g_usleep(10000)) {
+        g_autofree char *said = world_text(web->world, ENGINE_TEXT_STATE, world_domain(web->world, "web"));
+        if (strcmp(said, state) == 0)
+            return;
+    }
+    ck_abort_msg("the machine's state is not told");
+}
+
+static void goes_on(Web *web)
+{
+    await_state(web, "running\n");
+    live_goes_on(web->live);
+}
+
 /* --- what there is --- */
 
 /* Of an image with its chain, whoever writes it. Caller frees. */
@@ -134,11 +151,11 @@ static void expect_sound(Web *web)
 {
     World *world = web->world;
     g_autofree char *before = states(world, FALSE);
-    live_goes_on(web->live);
+    goes_on(web);
     power(web, POWER_PAUSE);
     live_agrees(web->live);
     power(web, POWER_RESUME);
-    live_goes_on(web->live);
+    goes_on(web);
     live_end(web->live);
     world_check_clean(world, "web");
     expect_states(world, before, FALSE);
@@ -407,17 +424,6 @@ static void expect_disk(Web *web)
     ck_assert_msg(guest_look_disk(path, 0, NULL, &counter, &error), "%s", error ? error->message : "?");
 }
 
-/* A daemon that has just begun is told soon. */
-static void await_state(Web *web, const char *state)
-{
-    for (guint i = 0; i < 1000; i++, g_usleep(10000)) {
-        g_autofree char *said = world_text(web->world, ENGINE_TEXT_STATE, world_domain(web->world, "web"));
-        if (strcmp(said, state) == 0)
-            return;
-    }
-    ck_abort_msg("the machine's state is not told");
-}
-
 /* After a death: all states are what they were, now and when everything has been merged. */
 static void expect_recovered(Web *web, const char *before, gboolean still, gboolean lives, guint at)
 {
@@ -431,8 +437,7 @@ static void expect_recovered(Web *web, const char *before, gboolean still, gbool
     g_autofree char *log = world_log(world, "web");
     ck_assert_msg(strcmp(now, before) == 0, "point %u:\n%sinstead of\n%s\n%s", at, now, before, log);
     if (lives && !still) {
-        await_state(web, "running\n");
-        live_goes_on(web->live);
+        goes_on(web);
     }
     world_merge(world, "web");
     world_merge(world, "web");
@@ -450,7 +455,7 @@ static void expect_recovered(Web *web, const char *before, gboolean still, gbool
         live_stands(web->live);
         power(web, POWER_RESUME);
     }
-    live_goes_on(web->live);
+    goes_on(web);
     g_free(open_files(web)); /* no job is left */
 }
 
@@ -543,7 +548,7 @@ START_TEST(user_goes_first)
         ck_assert_msg(g_str_has_prefix(after, before) && strstr(after, "between vda"), "%s%s", before, after);
         g_autofree char *log = world_log(web.world, "web");
         ck_assert_msg(!strstr(log, "not merged") && !strstr(log, "FAILED"), "%s", log);
-        live_goes_on(web.live);
+        goes_on(&web);
         start_again(&web);
     }
     live_end(web.live);
