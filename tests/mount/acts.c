@@ -27,6 +27,27 @@ static void setup_plain(const World *w)
     guest_writes(w, 1);
 }
 
+/* It has an NVRAM, which each snapshot keeps a copy of. */
+static void setup_nvram(const World *w)
+{
+    make_image(w, "web-vda.qcow2", "qcow2");
+    make_image(w, "web-vdb.qcow2", "qcow2");
+    const char *path = image(w, "web.nvram");
+    ck_assert(g_file_set_contents(path, "then", -1, NULL));
+    g_autoptr(GString) xml = g_string_new(machine_xml(w, "web", UUID, DISKS));
+    ck_assert_uint_eq(
+        g_string_replace(xml, "  </os>", keepf(w, "    <nvram>%s</nvram>\n  </os>", path), 1), 1);
+    ck_assert_int_eq(put(w, "ctl", xml->str), 0);
+    guest_writes(w, 1);
+}
+
+static void setup_other_nvram(const World *w)
+{
+    setup_nvram(w);
+    ck_works(g_mkdir(at(w, "web/s1"), 0755));
+    ck_assert(g_file_set_contents(image(w, "web.nvram"), "now", -1, NULL));
+}
+
 static void setup_internal(const World *w)
 {
     setup_plain(w);
@@ -235,6 +256,8 @@ const Gesture gestures[] = {
     {"snapshot.xml", setup_frozen, act_redefine, FALSE},
     {"rmdir the domain", setup_plain, act_undefine, FALSE},
     {"undefine", setup_frozen, act_undefine_all, FALSE},
+    {"create with NVRAM", setup_nvram, act_mkdir, TRUE},
+    {"revert with NVRAM", setup_other_nvram, act_revert, TRUE},
     {"merge", setup_middle, act_merge, FALSE},
     {"merge into the first", setup_first, act_merge, FALSE},
     {"merge by copy", setup_smaller, act_merge, FALSE},

@@ -148,6 +148,10 @@ static void add_image(const World *w, GString *text, const char *name)
     const char *path = image(w, name);
     ck_works(lstat(path, &st));
     g_string_append_printf(text, "file %s %o", name, st.st_mode);
+    if (g_str_has_suffix(name, ".nvram")) {
+        g_string_append_printf(text, "\ncontent %s\n", hash_of(w, path));
+        return;
+    }
     g_auto(GStrv) tags = g_strsplit(st.st_size > 0 ? tags_of(w, path) : "", "\n", -1);
     for (guint i = 0; tags[i] != NULL && *tags[i] != '\0'; i++)
         g_string_append_printf(text, " %s:%s", g_str_has_prefix(tags[i], "domsnapfs-") ? "HIDDEN" : tags[i],
@@ -165,7 +169,9 @@ static void add_lines(const World *w, GString *text, const char *script,
 
 static void add_stored(const World *w, GString *text, const char *name)
 {
-    g_string_append_printf(text, "stored %s\n", name);
+    g_autoptr(GRegex) generated = g_regex_new("[0-9a-f]{8}-[0-9a-f-]{27}", 0, 0, NULL);
+    g_autofree char *same = g_regex_replace_literal(generated, name, -1, 0, "UUID", 0, NULL);
+    g_string_append_printf(text, "stored %s\n", same);
 }
 
 const char *digest(const World *w)

@@ -353,6 +353,8 @@ END_TEST
 static const char *const kinds_and_phases[] = {
     "overlay do undo finish",
     "copy-out do undo finish",
+    "copy do undo finish",
+    "put do undo finish",
     "freeze do undo",
     "tag do undo",
     "keep do undo finish",
@@ -386,8 +388,9 @@ static GPtrArray *all_points(const World *w)
     return all;
 }
 
-/* Passed only by what is tried elsewhere: an import (store.exchange, store.sync), a block device. */
-static const char *const elsewhere[] = {"place.write", "store.exchange", "store.sync", NULL};
+/* Passed only by what is tried elsewhere: an import (store.exchange, store.sync), a block device, a machine that runs. */
+static const char *const elsewhere[] = {"place.write", "store.exchange", "store.sync", "plan.ask",
+                                        "plan.ask.after", "plan.answer", NULL};
 
 START_TEST(none_forgotten)
 {
