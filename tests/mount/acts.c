@@ -35,8 +35,8 @@ static void setup_nvram(const World *w)
     const char *path = image(w, "web.nvram");
     ck_assert(g_file_set_contents(path, "then", -1, NULL));
     g_autoptr(GString) xml = g_string_new(machine_xml(w, "web", UUID, DISKS));
-    ck_assert_uint_eq(
-        g_string_replace(xml, "  </os>", keepf(w, "    <nvram>%s</nvram>\n  </os>", path), 1), 1);
+    ck_assert_uint_eq(g_string_replace(xml, "  </os>", keepf(w, "    <nvram>%s</nvram>\n  </os>", path), 1),
+                      1);
     ck_assert_int_eq(put(w, "ctl", xml->str), 0);
     guest_writes(w, 1);
 }
@@ -100,7 +100,8 @@ static void setup_chain(const World *w)
 {
     setup_plain(w);
     for (guint i = 1; i <= 2; i++) {
-        command(w, "web", "create s%u --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=no", i);
+        command(w, "web",
+                "create s%u --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=no", i);
         guest_writes(w, (guint8)(20 * i + 1));
     }
 }

@@ -219,7 +219,8 @@ static void write_disk(Ledger *l, guint disk)
                 keepf(l->w, "write -q -P %u %u %u", byte, from * BLOCK_SIZE, len * BLOCK_SIZE), path, NULL);
         if (result.rc == 0)
             break;
-        ck_assert_msg(strstr(result.err, "can't open") != NULL, "the guest cannot write: %s%s (%d)", result.out, result.err, result.rc);
+        ck_assert_msg(strstr(result.err, "can't open") != NULL, "the guest cannot write: %s%s (%d)",
+                      result.out, result.err, result.rc);
         ck_assert_msg(g_get_monotonic_time() < end, "%s: the guest cannot start: %s; log: %s", l->domain,
                       result.err, log_of(l));
         g_usleep(5000);

@@ -268,15 +268,19 @@ START_TEST(a_damaged_memory_file)
 END_TEST
 
 /* The header is right and the stream is not whole: only QEMU can know. The disks are as before then, and the error says it. */
-START_TEST(a_short_memory_stream)
+/* What only QEMU can find out is found out when the old machine has ended. */
+START_TEST(a_spoilt_memory_stream)
 {
     GError *error = NULL;
     g_autoptr(PowerWorld) world = power_world_new(PATH("w"), NULL);
     take(world, kind_called("running external"));
     g_autofree char *memory = world_path(world, "a.s1.mem");
-    struct stat st;
-    ck_assert_int_eq(stat(memory, &st), 0);
-    ck_assert_int_eq(truncate(memory, st.st_size / 2), 0);
+    g_autofree char *bytes = NULL;
+    gsize len;
+    ck_assert(g_file_get_contents(memory, &bytes, &len, NULL));
+    memset(bytes + len / 2, 0xff, len / 2);
+    int fd = open(memory, O_WRONLY | O_CLOEXEC);
+    ck_assert(fd >= 0 && write(fd, bytes, len) == (ssize_t)len && close(fd) == 0);
     live_on(world, RUN_RUNNING);
     g_auto(Before) before = look(world);
     guint32 at = power_counter(world);
@@ -475,7 +479,7 @@ static Suite *suite(void)
     tcase_add_loop_test(table, outcomes, 0, G_N_ELEMENTS(kinds));
     TCase *refusals = machines_case(suite, "refusals");
     tcase_add_test(refusals, a_damaged_memory_file);
-    tcase_add_test(refusals, a_short_memory_stream);
+    tcase_add_test(refusals, a_spoilt_memory_stream);
     tcase_add_test(refusals, a_missing_image);
     tcase_add_test(refusals, a_missing_checkpoint);
     tcase_add_loop_test(refusals, another_machine, 0, 4);

@@ -258,8 +258,11 @@ START_TEST(files_that_are_not_its_memory)
     ck_assert(g_file_get_contents(file, &text, &len, NULL));
     ck_assert(g_file_set_contents(other, text, 80, NULL));
     power_refused(world, POWER_RESTORE, other, EINVAL, "web.save.other");
-    ck_assert(
-        g_file_set_contents(other, text, (gssize)len / 2, NULL)); /* the stream ends soon: QEMU notices */
+    ck_assert(g_file_set_contents(other, text, (gssize)len / 2, NULL));
+    power_refused(world, POWER_RESTORE, other, EINVAL, "it is shorter than");
+    g_autofree char *spoilt = g_memdup2(text, len);
+    memset(spoilt + len / 2, 0xff, len / 2); /* of the right length: QEMU notices */
+    ck_assert(g_file_set_contents(other, spoilt, (gssize)len, NULL));
     power_refused(world, POWER_RESTORE, other, EINVAL, "QEMU did not start");
     g_autoptr(GString) foreign = g_string_new_len(text, (gssize)len);
     char *uuid = strstr(foreign->str + 92, "<uuid>");
