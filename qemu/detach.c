@@ -59,6 +59,21 @@ static void close_others_at_exec(void)
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
+static void close_from_to(int first, int last)
+{
+    if (first <= last)
+        (void)syscall(SYS_close_range, first, last, 0); /* where there is none, the exec does it */
+}
+
+/* While it waits it must not hold what is its parent's, should that die: the store's lock, the mount. */
+static void close_what_is_not_ours(const Birth *birth)
+{
+    int a = MIN(birth->line, birth->spec->log), b = MAX(birth->line, birth->spec->log);
+    close_from_to(FIRST_FD, a - 1);
+    close_from_to(MAX(a + 1, FIRST_FD), b - 1);
+    close_from_to(MAX(b + 1, FIRST_FD), G_MAXINT);
+}
+
 static gboolean prepare(const Birth *birth)
 {
     int null = open("/dev/null", O_RDONLY);
@@ -80,6 +95,7 @@ static G_NORETURN void be_child(const Birth *birth)
             say(birth->line, 0, errno);
         _exit(0);
     }
+    close_what_is_not_ours(birth);
     say(birth->line, getpid(), 0);
     if (read(birth->line, &go, 1) != 1)
         _exit(126);
