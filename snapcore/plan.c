@@ -1,33 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-#include "plan.h"
+#include "plan_parts.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "error.h"
 #include "fault.h"
-
-struct Plan {
-    const Store *store;
-    Backend *backend;
-    char *domain;
-    char *what;
-    GPtrArray *steps;
-    GPtrArray *after;
-    GPtrArray *writes;   /* of StoreWrite */
-    GPtrArray *switches; /* of PlanSwitch */
-    gboolean has_machine;
-    PlanMachine machine;
-    PlanJoin *join;
-    gboolean asked; /* a machine may have been told to switch */
-    gboolean
-        found_asked; /* so it was when the journal was read: what the store said then is not what it is going to say */
-    gboolean prepared;  /* the journal is there, steps may have been done */
-    gboolean cut_short; /* a child, or the machine, was ended in the middle of a step */
-    gboolean committed;
-    gboolean in_doubt; /* a commit failed, but not before its journal was there */
-    char *stuck;
-};
 
 static void switch_free(PlanSwitch *each)
 {
@@ -183,222 +161,6 @@ gboolean plan_in_doubt(const Plan *plan)
     return plan->in_doubt;
 }
 
-/* --- the journal --- */
-
-/* NULL: one of them cannot be said in JSON. A journal without it would not undo it. */
-static json_t *steps_to_json(const GPtrArray *steps)
-{
-    json_t *json = json_array();
-    for (guint i = 0; i < steps->len; i++) {
-        if (json_array_append_new(json, step_to_json(steps->pdata[i])) == 0)
-            continue;
-        json_decref(json);
-        return NULL;
-    }
-    return json;
-}
-
-static json_t *writes_to_json(const GPtrArray *writes)
-{
-    json_t *json = json_array();
-    for (guint i = 0; i < writes->len; i++) {
-        const StoreWrite *write = writes->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text)) ==
-            0)
-            continue;
-        json_decref(json);
-        return NULL;
-    }
-    return json;
-}
-
-static json_t *switches_to_json(const GPtrArray *switches)
-{
-    json_t *json = json_array();
-    for (guint i = 0; i < switches->len; i++) {
-        const PlanSwitch *each = switches->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s*}", "disk", each->disk, "from", each->from,
-                                                  "to", each->to)) == 0)
-            continue;
-        json_decref(json);
-        return NULL;
-    }
-    return json;
-}
-
-static json_t *machine_to_json(const Plan *plan)
-{
-    const PlanMachine *machine = &plan->machine;
-    if (!plan->has_machine)
-        return json_null();
-    return json_pack("{s:b, s:b, s:b, s:b}", "running", machine->running, "ends", machine->ends, "freezes",
-                     machine->freezes, "begins", machine->begins);
-}
-
-static json_t *join_to_json(const PlanJoin *join)
-{
-    if (!join)
-        return json_null();
-    return json_pack("{s:s, s:s*, s:s, s:s*, s:s*}", "into", join->into, "path", join->path, "format",
-                     image_format_to_string(join->format), "from", join->from, "to", join->to);
-}
-
-static gboolean write_journal(const Plan *plan, GError **error)
-{
-    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
-                             plan->what, "committed", (int)plan->committed, "asked", (int)plan->asked,
-                             "machine", machine_to_json(plan), "switches", switches_to_json(plan->switches),
-                             "join", join_to_json(plan->join), "steps", steps_to_json(plan->steps), "after",
-                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
-    if (!json) {
-        snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
-        return FALSE;
-    }
-    char *text = json_dumps(json, JSON_INDENT(1));
-    json_decref(json);
-    g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
-    gsize len = strlen(text);
-    gboolean ok = len <= STORE_JSON_MAX;
-    if (!ok)
-        snap_set_error(error, EFBIG, "the journal would be too large to be read again");
-    ok = ok && file_replace(path, text, len, error);
-    free(text);
-    return ok;
-}
-
-static gboolean read_steps(GPtrArray *into, json_t *steps, GError **error)
-{
-    size_t i;
-    json_t *json;
-    json_array_foreach (steps, i, json) {
-        Step *step = step_from_json(json, error);
-        if (!step)
-            return FALSE;
-        g_ptr_array_add(into, step);
-    }
-    return TRUE;
-}
-
-/* Does the relative path @file stay below its directory? (a snapshot may well be called "a..b") */
-static gboolean is_inside(const char *file)
-{
-    g_auto(GStrv) parts = g_strsplit(file, "/", -1);
-    return !g_path_is_absolute(file) && !g_strv_contains((const char *const *)parts, "..");
-}
-
-static gboolean read_writes(GPtrArray *into, json_t *writes, GError **error)
-{
-    size_t i;
-    json_t *json;
-    json_array_foreach (writes, i, json) {
-        const char *file;
-        json_t *text = NULL;
-        if (json_unpack(json, "{s:s, s:o}", "file", &file, "text", &text) < 0 || !is_inside(file) ||
-            !(json_is_string(text) || json_is_null(text))) {
-            snap_set_error(error, EINVAL, "a write that is not as the format says");
-            return FALSE;
-        }
-        g_ptr_array_add(into, store_write_new(file, json_string_value(text)));
-    }
-    return TRUE;
-}
-
-static void read_machine(Plan *plan, json_t *json)
-{
-    int running = FALSE, ends = FALSE, freezes = FALSE, begins = FALSE;
-    if (!json_is_object(json) || json_unpack(json, "{s:b, s:b, s:b, s?b}", "running", &running, "ends", &ends,
-                                             "freezes", &freezes, "begins", &begins) < 0)
-        return;
-    plan_set_machine(plan, &(PlanMachine){running, ends, freezes, begins});
-}
-
-static gboolean is_path_or_null(const char *path)
-{
-    return !path || g_path_is_absolute(path);
-}
-
-static gboolean read_join(Plan *plan, json_t *json, GError **error)
-{
-    const char *into = NULL, *path = NULL, *format = NULL, *from = NULL, *to = NULL;
-    PlanJoin join = {0};
-    if (!json || json_is_null(json))
-        return TRUE;
-    if (json_unpack(json, "{s:s, s?s, s:s, s?s, s?s}", "into", &into, "path", &path, "format", &format,
-                    "from", &from, "to", &to) < 0 ||
-        !g_path_is_absolute(into) || !is_path_or_null(path) || !is_path_or_null(from) ||
-        !is_path_or_null(to)) {
-        snap_set_error(error, EINVAL, "a join that is not as the format says");
-        return FALSE;
-    }
-    join = (PlanJoin){(char *)into, (char *)path, FORMAT_NONE, (char *)from, (char *)to};
-    (void)image_format_from_string(format, &join.format);
-    plan_set_join(plan, &join);
-    return TRUE;
-}
-
-static gboolean read_switches(Plan *plan, json_t *switches, GError **error)
-{
-    size_t i;
-    json_t *json;
-    json_array_foreach (switches, i, json) {
-        const char *disk, *from, *to = NULL;
-        if (json_unpack(json, "{s:s, s:s, s?s}", "disk", &disk, "from", &from, "to", &to) < 0) {
-            snap_set_error(error, EINVAL, "a switch that is not as the format says");
-            return FALSE;
-        }
-        plan_add_switch(plan, disk, from, to);
-    }
-    return TRUE;
-}
-
-static Plan *parse_journal(const Store *store, Backend *backend, const char *domain, json_t *json,
-                           GError **error)
-{
-    int version, committed, asked = FALSE;
-    const char *what;
-    json_t *steps, *after, *writes, *switches = NULL;
-    if (json_unpack(json, "{s:i, s:s, s:b, s?b, s?o, s:o, s:o, s:o}", "version", &version, "what", &what,
-                    "committed", &committed, "asked", &asked, "switches", &switches, "steps", &steps, "after",
-                    &after, "writes", &writes) < 0 ||
-        version != 1 || !json_is_array(steps) || !json_is_array(after) || !json_is_array(writes)) {
-        snap_set_error(error, EINVAL, "not as the format says");
-        return NULL;
-    }
-    g_autoptr(Plan) plan = plan_new(store, backend, domain, what);
-    if (!read_steps(plan->steps, steps, error) || !read_steps(plan->after, after, error) ||
-        !read_writes(plan->writes, writes, error) || !read_switches(plan, switches, error) ||
-        !read_join(plan, json_object_get(json, "join"), error))
-        return NULL;
-    plan->committed = committed;
-    plan->asked = plan->found_asked = asked && !committed;
-    read_machine(plan, json_object_get(json, "machine"));
-    return g_steal_pointer(&plan);
-}
-
-Plan *plan_read_journal(const Store *store, Backend *backend, const char *domain, GError **error)
-{
-    g_autofree char *path = store_domain_file(store, domain, "journal.json");
-    g_autoptr(GError) why = NULL;
-    g_autofree char *text = NULL;
-    gsize len;
-    if (!file_load(path, STORE_JSON_MAX, &text, &len, &why)) {
-        if (snap_errno(why) != ENOENT)
-            g_propagate_error(error, g_steal_pointer(&why));
-        return NULL;
-    }
-    json_error_t at;
-    json_t *json = json_loadb(text, len, JSON_REJECT_DUPLICATES, &at);
-    if (!json) {
-        snap_set_error(error, EINVAL, "journal '%s', line %d: %s", path, at.line, at.text);
-        return NULL;
-    }
-    Plan *plan = parse_journal(store, backend, domain, json, error);
-    if (!plan)
-        g_prefix_error(error, "journal '%s': ", path);
-    json_decref(json);
-    return plan;
-}
-
 gboolean plan_close(Plan *plan, GError **error)
 {
     g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
@@ -483,7 +245,7 @@ gboolean plan_commit(Plan *plan, GError **error)
     gboolean asked = plan->asked;
     plan->committed = TRUE;
     plan->asked = FALSE;
-    if (FAULT_POINT("plan.commit", error) && write_journal(plan, error) &&
+    if (FAULT_POINT("plan.commit", error) && plan_write_journal(plan, error) &&
         FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
@@ -526,7 +288,8 @@ gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 gboolean plan_ask(Plan *plan, GError **error)
 {
     plan->asked = TRUE;
-    if (FAULT_POINT("plan.ask", error) && write_journal(plan, error) && FAULT_POINT("plan.ask.after", error))
+    if (FAULT_POINT("plan.ask", error) && plan_write_journal(plan, error) &&
+        FAULT_POINT("plan.ask.after", error))
         return TRUE;
     if (journal_may_say(plan, plan_asked))
         (void)plan_answer_no(plan, NULL);
@@ -543,7 +306,7 @@ void plan_cut_short(Plan *plan)
 gboolean plan_answer_no(Plan *plan, GError **error)
 {
     plan->asked = FALSE;
-    if (FAULT_POINT("plan.answer", error) && write_journal(plan, error))
+    if (FAULT_POINT("plan.answer", error) && plan_write_journal(plan, error))
         return TRUE;
     plan->asked = TRUE;
     return FALSE;
@@ -592,7 +355,7 @@ static gboolean take_commit_back(Plan *plan, GError **error)
 {
     if (!plan->in_doubt)
         return TRUE;
-    if (!FAULT_POINT("plan.revoke", error) || !write_journal(plan, error))
+    if (!FAULT_POINT("plan.revoke", error) || !plan_write_journal(plan, error))
         return FALSE;
     plan->in_doubt = FALSE;
     return TRUE;
@@ -629,7 +392,7 @@ static void undo_or_stick(Plan *plan)
 
 static gboolean write_intent(const Plan *plan, GError **error)
 {
-    return FAULT_POINT("plan.intent", error) && write_journal(plan, error) &&
+    return FAULT_POINT("plan.intent", error) && plan_write_journal(plan, error) &&
            FAULT_POINT("plan.intent.after", error);
 }
 
