@@ -48,7 +48,7 @@ static pid_t spawn(const World *w, const char *const *argv, int in, int out, int
     dup2(in, STDIN_FILENO);
     dup2(out, STDOUT_FILENO);
     dup2(err, STDERR_FILENO);
-    if (chdir(world_is_mounted(w) ? w->mnt : w->dir) < 0)
+    if ((!world_is_mounted(w) || chdir(w->mnt) < 0) && chdir(w->dir) < 0) /* the mount may die just now */
         _exit(126);
     execvp(argv[0], (char *const *)argv);
     _exit(127);
