@@ -72,3 +72,17 @@ gboolean clones_find_named(Backend *backend, const char *path, char **ret_clone,
     g_autofree char *dir = g_path_get_dirname(path);
     return clones_find(backend, dir, names, path, ret_clone, error);
 }
+
+gboolean clones_remove_unnamed(Backend *backend, const char *path, const FileId *id, GError **error)
+{
+    g_autofree char *clone = NULL;
+    FileLook look;
+    if (!file_look(path, &look, NULL) || !file_id_same(&look.id, id))
+        return TRUE;
+    if (!clones_find_named(backend, path, &clone, error))
+        return FALSE;
+    if (!clone)
+        return file_remove_if(path, id, error); /* looking took its time */
+    snap_set_error(error, EBUSY, "'%s' stands on '%s'", clone, path);
+    return FALSE;
+}

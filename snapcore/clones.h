@@ -23,3 +23,9 @@ gboolean clones_find(Backend *backend, const char *dir, ClonesMatch match, gcons
 
 /* The same: whose header names @path, which need not exist, in its directory. */
 gboolean clones_find_named(Backend *backend, const char *path, char **ret_clone, GError **error);
+
+/*
+ * Remove @path if it is the file @id and no image in its directory names it. TRUE: that file has no such name any more.
+ * EBUSY: one does, or it cannot be known.
+ */
+gboolean clones_remove_unnamed(Backend *backend, const char *path, const FileId *id, GError **error);

@@ -257,16 +257,10 @@ static gboolean was_written(const Step *step, const FileLook *look)
 
 static gboolean unlink_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
-    g_autofree char *clone = NULL;
     FileLook look;
-    if (!file_look(step->path, &look, NULL) || !file_id_same(&look.id, &step->id) || was_written(step, &look))
+    if (!file_look(step->path, &look, NULL) || was_written(step, &look))
         return TRUE;
-    if (!clones_find_named(backend, step->path, &clone, error))
-        return FALSE;
-    if (!clone)
-        return file_remove(step->path, error);
-    snap_set_error(error, EBUSY, "'%s' stands on '%s'", clone, step->path);
-    return FALSE;
+    return clones_remove_unnamed(backend, step->path, &step->id, error);
 }
 
 static const StepClass classes[] = {
