@@ -367,6 +367,12 @@ static Merge *next_merge(const Domain *domain, GHashTable *tried)
     return NULL;
 }
 
+gboolean merge_may_work_later(const GError *why)
+{
+    int code = why ? snap_errno(why) : 0;
+    return code == EBUSY || code == ENOSPC;
+}
+
 gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *cancel, GError **error)
 {
     g_autoptr(GError) blocked = NULL;
@@ -390,7 +396,7 @@ gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *c
         char *line = g_strdup_printf("not merged: %s: %s", what, why->message);
         if (g_hash_table_add(told, line))
             core_log(core, op->job->domain, "%s", line);
-        if ((snap_errno(why) == EBUSY || snap_errno(why) == ENOSPC) && !blocked)
+        if (merge_may_work_later(why) && !blocked)
             blocked = g_steal_pointer(&why);
     }
     if (!blocked)

@@ -16,9 +16,12 @@
 /*
  * Carry out all merges of domain @id that are possible now, one after the other. What stands in the way of one is
  * logged, unless it is in @told already (a set of char *, which is added to), and the others go on. Errors: EINTR, it
- * gave way; EBUSY: somebody else has the domain, or an image that a merge needs: it may work later; EROFS, ENOENT.
+ * gave way; EBUSY: somebody else has the domain, or an image that a merge needs; ENOSPC: there is no room; EROFS, ENOENT.
  */
 gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *cancel, GError **error);
+
+/* Did it fail with @why (NULL: it did not) for something that may be otherwise later, whatever we do? */
+gboolean merge_may_work_later(const GError *why);
 
 /*
  * merge_docs.c: say how the store changes when @joined, in op->domain, has taken the place of the images called @gone

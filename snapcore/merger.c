@@ -55,12 +55,13 @@ static void work(gpointer data, gpointer user)
     Core *core = merger->core;
     Due *due = data;
     g_autoptr(GError) why = NULL;
-    int code = merge_domain(core, due->id, due->told, due->running, &why) ? 0 : snap_errno(why);
+    gboolean gave_way =
+        !merge_domain(core, due->id, due->told, due->running, &why) && snap_errno(why) == EINTR;
+    gboolean blocked = merge_may_work_later(why);
     g_mutex_lock(&core->lock);
-    gboolean blocked = code == EBUSY || code == ENOSPC;
     due->blocked = blocked ? due->blocked + 1 : 0;
     /* It gave way, or must wait for somebody, or for room: later. Anything else does not get better by itself. */
-    gboolean later = due->again || ((code == EINTR || blocked) && !due->called_off);
+    gboolean later = due->again || ((gave_way || blocked) && !due->called_off);
     if (later && !merger->stopping) {
         g_clear_object(&due->running);
         due->again = due->called_off = FALSE;
