@@ -43,6 +43,17 @@ void world_reopen(World *world)
     world_open(world);
 }
 
+pid_t world_fork(World *world)
+{
+    world_close(world);
+    fflush(NULL);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0)
+        world_open(world);
+    return pid;
+}
+
 void world_free(World *world)
 {
     world_close(world);

@@ -33,6 +33,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(World, world_free)
 void world_open(World *world); /* asserts */
 void world_close(World *world);
 void world_reopen(World *world);
+/* fork(): 0 in the child, which has the world open; here it is closed. What fails asserts. */
+pid_t world_fork(World *world);
 char *world_store_file(World *world, const char *file); /* below the store. Caller frees. */
 /*
  * All files of a closed world, and back to them: the same bytes in the same inodes, with modes and times, so that every

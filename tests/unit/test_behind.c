@@ -43,12 +43,18 @@ START_TEST(opened_before_its_name_went)
 }
 END_TEST
 
-/* Make "web"'s first image one that a merge has begun to write, and fail there. Its path; caller frees. */
-static char *begin_to_merge(World *world)
+/* A merge that fails when it has begun to write. */
+static void cut_merge_short(World *world)
 {
     spy_fail(CALL_COMMIT, NULL, EIO);
     world_merge(world, "web");
     spy_fail(0, NULL, 0);
+}
+
+/* Make "web"'s first image one that a merge has begun to write, and fail there. Its path; caller frees. */
+static char *begin_to_merge(World *world)
+{
+    cut_merge_short(world);
     g_autofree char *top = world_layer(world, "web", NULL, "vda", NULL);
     ck_assert(g_str_has_suffix(top, "a.s1"));
     return world_path(world, "a.qcow2");
@@ -194,9 +200,7 @@ START_TEST(named_again_too_late)
     g_autofree char *document =
         world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", "s2"));
     world_delete(world, "web", "s2");
-    spy_fail(CALL_COMMIT, NULL, EIO);
-    world_merge(world, "web");
-    spy_fail(0, NULL, 0);
+    cut_merge_short(world);
     g_autoptr(GError) error = NULL;
     ck_assert(!world->engine->ops->redefine(world->engine, world_domain(world, "web"), 0, document,
                                             strlen(document), 0, NULL, &error));
@@ -211,12 +215,8 @@ END_TEST
 static gboolean merge_dies_at(World *world, guint n)
 {
     int status = 0;
-    world_close(world);
-    fflush(NULL);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = world_fork(world);
     if (pid == 0) {
-        world_open(world);
         g_autoptr(GHashTable) told = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
         trap_set(TRAP_EXIT, n, 0); /* not by the merger: GLib's threads do not outlive a fork */
         (void)merge_domain((Core *)world->engine, world_domain(world, "web"), told, NULL, NULL);

@@ -388,12 +388,8 @@ static void reap(void)
 /* In a child of its own: TRUE when it died at point @n, FALSE when it ran through before that. */
 static gboolean dies_at(Trial *trial, guint n)
 {
-    world_close(trial->world);
-    fflush(NULL);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = world_fork(trial->world);
     if (pid == 0) {
-        world_open(trial->world);
         trap_set(TRAP_EXIT, n, 0);
         _exit(trial->scenario->act(trial->world, NULL) ? 0 : 1);
     }
@@ -567,11 +563,8 @@ START_TEST(left_at_work)
     Trial trial = trial_new(&scenarios[3], PATH(number));
     fresh(&trial);
     g_autofree char *a = world_path(trial.world, "a.qcow2");
-    world_close(trial.world);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = world_fork(trial.world);
     if (pid == 0) {
-        world_open(trial.world);
         trap_set(TRAP_EXIT, points[_i], 0);
         _exit(trial.scenario->act(trial.world, NULL) ? 0 : 1);
     }

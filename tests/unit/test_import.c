@@ -249,12 +249,8 @@ static gboolean import_with(const Both *both, TrapKind kind, guint n, gboolean *
 {
     enum { NOT_REACHED, REACHED, TOLD };
     World *world = both->world;
-    world_close(world);
-    fflush(NULL);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = world_fork(world);
     if (pid == 0) {
-        world_open(world);
         trap_set(kind, n, ENOSPC);
         g_autofree char *told = world_try_import(world, both->host->root, NULL);
         _exit(trap_seen() < n ? NOT_REACHED : !told || strstr(told, "! ") ? TOLD : REACHED);

@@ -229,12 +229,9 @@ static gboolean is_read_only(World *world)
 static gboolean dies_at(Trial *trial, guint n)
 {
     int status = 0;
-    fflush(NULL);
-    pid_t pid = fork();
-    ck_assert_int_ge(pid, 0);
+    pid_t pid = world_fork(trial->world);
     if (pid == 0) {
         g_autofree char *told = NULL;
-        world_open(trial->world);
         trap_set(TRAP_EXIT, n, 0);
         merge_now(trial->world, &told);
         _exit(0);

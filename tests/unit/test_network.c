@@ -415,11 +415,8 @@ START_TEST(killed)
     g_autoptr(GPtrArray) saved = world_save(world);
     guint n = 1;
     for (gboolean died = TRUE; died; n++) {
-        fflush(NULL);
-        pid_t pid = fork();
-        ck_assert_int_ge(pid, 0);
+        pid_t pid = world_fork(world);
         if (pid == 0) {
-            world_open(world);
             trap_set(TRAP_EXIT, n, 0);
             _exit(create_on(world, "s1", server, NULL) ? 0 : 1);
         }
