@@ -11,6 +11,7 @@
 
 #include <gio/gio.h>
 
+#include "diskreader.h"
 #include "format.h"
 
 typedef struct {
@@ -132,7 +133,8 @@ typedef struct {
     gboolean (*tag_apply)(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                           GError **error);
 
-    /* Delete the tag called @tag; succeeds when there is none. Refuses (EINVAL) when several have that name.
+    /* Delete the tag called @tag; succeeds when there is none. Refuses (EINVAL) when several have that name; EBUSY: a
+     * DiskReader reads it.
      */
     gboolean (*tag_delete)(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                            GError **error);
@@ -151,6 +153,16 @@ typedef struct {
      * EBUSY when somebody writes it.
      */
     int (*open_reader)(Backend *backend, const char *path, GError **error);
+
+    /*
+     * Read the content of a disk (diskreader.h). ENOENT: an image or the tag is not there; ESTALE: an image is another file
+     * than it was; EBUSY: somebody writes what must not be written; EIO: damaged, or hostile; EOPNOTSUPP: nobody can read
+     * it without a key.
+     */
+    DiskReader *(*open_disk)(Backend *backend, const DiskChain *chain, GError **error);
+
+    /* The virtual size of the first image of @chain in that state: its header alone is read. Errors as above. */
+    gboolean (*disk_size)(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error);
 
     /*
      * Have @path to ourselves: keep readers and writers out until the returned descriptor is closed. -1 with EBUSY
