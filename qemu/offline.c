@@ -17,6 +17,7 @@
 #include "qcow2.h"
 #include "qed.h"
 #include "qemuimg.h"
+#include "tagtable.h"
 
 /* Longer than any program takes from opening an image to asking for its locks, also on a busy machine. */
 #define LINGER_SECONDS 10
@@ -159,7 +160,7 @@ static gboolean offline_tag_create(Backend *backend, const char *path, const cha
         snap_set_error(error, len ? ENAMETOOLONG : EINVAL, "a tag must have 1 to %d bytes", MAX_TAG_BYTES);
         return FALSE;
     }
-    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, FALSE, cancel, error) &&
+    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, cancel, error) &&
            flush(path, error);
 }
 
@@ -169,7 +170,7 @@ static gboolean offline_tag_apply(Backend *backend, const char *path, const char
     g_autoptr(Qcow2Image) image = read_qcow2(path, error);
     const ImageTag *found = image ? qcow2_only_tag(image, path, tag, error) : NULL;
     return found &&
-           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, FALSE, cancel, error) &&
+           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, cancel, error) &&
            flush(path, error);
 }
 
@@ -182,9 +183,18 @@ static gboolean offline_tag_delete(Backend *backend, const char *path, const cha
         return FALSE;
     if (qcow2_count_tags(image, tag) == 0)
         return flush(path, error);
-    return qcow2_only_tag(image, path, tag, error) &&
-           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, FALSE, cancel, error) &&
-           flush(path, error);
+    g_autoptr(TagTable) table =
+        qcow2_only_tag(image, path, tag, error) ? tag_table_new(path, image, error) : NULL;
+    if (!table)
+        return FALSE;
+    if (qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, cancel, error))
+        return flush(path, error);
+    g_autoptr(GError) lost = NULL;
+    if (!tag_table_put_back(table, tag, &lost)) {
+        g_clear_error(error);
+        g_propagate_error(error, g_steal_pointer(&lost));
+    }
+    return FALSE;
 }
 
 static gboolean offline_copy_out(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,

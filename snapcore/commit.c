@@ -158,11 +158,12 @@ gboolean op_is_shared(Op *op, const Layer *layer)
     return core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other);
 }
 
-static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *tag)
+static Step *plan_drop(Op *op, const char *disk, const Layer *layer, const char *tag)
 {
     Step *step = plan_after(op->plan, STEP_DROP_TAG, disk, layer->path);
     step->tag = g_strdup(tag);
     step->mode = layer->frozen ? layer->mode | 0200 : 0;
+    return step;
 }
 
 /* Is the file with all its tags the user's to keep? */
@@ -176,7 +177,7 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
     if (is_kept(layer))
         return;
     if (!op_is_shared(op, layer)) {
-        plan_drop(op, disk, layer, tag);
+        (void)plan_drop(op, disk, layer, tag);
         return;
     }
     g_ptr_array_add(layer->stale, g_strdup(tag));
@@ -298,7 +299,7 @@ static void retry_stale(Op *op)
         Layer *layer = value;
         forget_named(op, layer);
         for (guint i = 0; i < layer->stale->len && !is_kept(layer) && !op_is_shared(op, layer); i++)
-            plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
+            plan_drop(op, layer->path, layer, layer->stale->pdata[i])->doubtful = TRUE; /* why did it fail? */
     }
 }
 
