@@ -177,11 +177,14 @@ static gboolean offline_tag_apply(Backend *backend, const char *path, const char
 static gboolean offline_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                                    GError **error)
 {
-    g_autoptr(Qcow2Image) image = read_qcow2(path, error);
+    g_autoptr(ImageFile) file = image_file_open(path, error); /* until the end: it keeps readers of tags out */
+    g_autoptr(Qcow2Image) image = file ? qcow2_read(file, error) : NULL;
     if (!image)
         return FALSE;
     if (qcow2_count_tags(image, tag) == 0)
         return flush(path, error);
+    if (file->fd >= 0 && !lockprobe_drop_tags(file->fd, path, error))
+        return FALSE;
     return qcow2_only_tag(image, path, tag, error) &&
            qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, FALSE, cancel, error) &&
            flush(path, error);
