@@ -10,6 +10,8 @@
 #include "copyout.h"
 #include "error.h"
 #include "copyup.h"
+#include "diskimage.h"
+#include "diskopen.h"
 #include "fault.h"
 #include "linger.h"
 #include "lockprobe.h"
@@ -207,6 +209,16 @@ static int offline_open_reader(Backend *backend, const char *path, GError **erro
     return fd;
 }
 
+static DiskReader *offline_open_disk(Backend *backend, const DiskChain *chain, GError **error)
+{
+    return diskopen(chain, error);
+}
+
+static gboolean offline_disk_size(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error)
+{
+    return disk_image_size(&chain->layers[0], chain->state == DISK_TAG ? chain->tag : NULL, ret_size, error);
+}
+
 static int offline_take(Backend *backend, const char *path, GError **error)
 {
     g_autoptr(ImageFile) file = image_file_open(path, error);
@@ -272,6 +284,8 @@ Backend *offline_backend_new(const char *qemu_img)
         .tag_delete = offline_tag_delete,
         .copy_out = offline_copy_out,
         .open_reader = offline_open_reader,
+        .open_disk = offline_open_disk,
+        .disk_size = offline_disk_size,
         .take = offline_take,
         .commit = offline_commit,
         .copy_up = offline_copy_up,
