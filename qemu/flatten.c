@@ -65,6 +65,7 @@ static gboolean walk(Flattening *f, DiskImage *const *images, guint n_images, GE
         f->gaps = f->left;
         f->left = g_array_set_size(done, 0);
     }
+    f->image = 0; /* what no image has decided */
     for (guint i = 0; i < f->gaps->len; i++)
         add_found(f, g_array_index(f->gaps, Gap, i).start, MAP_ZERO, 0);
     return TRUE;
