@@ -22,11 +22,11 @@ typedef struct {
     Layer *layer;    /* active; NULL: no local image */
     ImageInfo *info; /* NULL: could not be read, and error says why */
     GError *error;
-} DiskState;
+} DiskLook;
 
 static void disk_state_clear(gpointer data)
 {
-    DiskState *state = data;
+    DiskLook *state = data;
     if (state->info)
         image_info_free(state->info);
     g_clear_error(&state->error);
@@ -40,7 +40,7 @@ typedef struct {
     char *name;
     Snapshot *snapshot; /* NULL: --no-metadata, nothing is recorded */
     GArray *disks;      /* of AlignedDisk */
-    GArray *states;     /* of DiskState */
+    GArray *states;     /* of DiskLook */
     Capture capture;    /* of a machine that runs */
     GString *done;      /* for the log */
 } Creation;
@@ -59,10 +59,10 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Creation, creation_clear)
 static GArray *look_at_disks(Op *op, DiskAbility *abilities)
 {
     const GPtrArray *disks = op->domain->def->disks;
-    GArray *states = g_array_new(FALSE, TRUE, sizeof(DiskState));
+    GArray *states = g_array_new(FALSE, TRUE, sizeof(DiskLook));
     g_array_set_clear_func(states, disk_state_clear);
     for (guint i = 0; i < disks->len; i++) {
-        DiskState state = {.layer = domain_active_layer(op->domain, disks->pdata[i])};
+        DiskLook state = {.layer = domain_active_layer(op->domain, disks->pdata[i])};
         DiskAbility *ability = &abilities[i];
         if (state.layer && layer_is_local(state.layer))
             (void)chain_inspect(op->core, op->domain, state.layer, &state.info, &state.error);
@@ -99,7 +99,7 @@ static char *choose_tag(const Creation *creation, const ImageInfo *info, GError 
     return NULL;
 }
 
-static gboolean plan_internal(Creation *creation, const AlignedDisk *disk, DiskState *state, GError **error)
+static gboolean plan_internal(Creation *creation, const AlignedDisk *disk, DiskLook *state, GError **error)
 {
     Op *op = creation->op;
     const char *target = disk->disk->target;
@@ -121,7 +121,7 @@ static gboolean plan_internal(Creation *creation, const AlignedDisk *disk, DiskS
     return TRUE;
 }
 
-static gboolean plan_external(Creation *creation, const AlignedDisk *disk, DiskState *state, GError **error)
+static gboolean plan_external(Creation *creation, const AlignedDisk *disk, DiskLook *state, GError **error)
 {
     Op *op = creation->op;
     const char *target = disk->disk->target;
@@ -143,7 +143,7 @@ static gboolean plan_external(Creation *creation, const AlignedDisk *disk, DiskS
     return TRUE;
 }
 
-static gboolean plan_disk(Creation *creation, const AlignedDisk *disk, DiskState *state, GError **error)
+static gboolean plan_disk(Creation *creation, const AlignedDisk *disk, DiskLook *state, GError **error)
 {
     gboolean ok;
     if (disk->mode != MODE_INTERNAL && disk->mode != MODE_EXTERNAL)
@@ -310,7 +310,7 @@ static gboolean decide(Creation *creation, GError **error)
     g_autoptr(GPtrArray) infos = g_ptr_array_new();
     for (guint i = 0; i < creation->disks->len; i++)
         if (g_array_index(creation->disks, AlignedDisk, i).mode == MODE_INTERNAL)
-            g_ptr_array_add(infos, g_array_index(creation->states, DiskState, i).info);
+            g_ptr_array_add(infos, g_array_index(creation->states, DiskLook, i).info);
     if (capture->instant.memory == MODE_INTERNAL)
         capture_choose_tag(capture, infos);
     if (creation->snapshot)
@@ -322,7 +322,7 @@ static gboolean decide(Creation *creation, GError **error)
 static Layer *first_image(const Creation *creation)
 {
     for (guint i = 0; i < creation->states->len; i++) {
-        Layer *layer = g_array_index(creation->states, DiskState, i).layer;
+        Layer *layer = g_array_index(creation->states, DiskLook, i).layer;
         if (layer && layer->type == DISK_FILE &&
             !g_array_index(creation->disks, AlignedDisk, i).disk->readonly)
             return layer;
@@ -335,7 +335,7 @@ static gboolean plan_all(Creation *creation, GError **error)
     Layer *first = first_image(creation);
     for (guint i = 0; i < creation->disks->len; i++)
         if (!plan_disk(creation, &g_array_index(creation->disks, AlignedDisk, i),
-                       &g_array_index(creation->states, DiskState, i), error))
+                       &g_array_index(creation->states, DiskLook, i), error))
             return FALSE;
     return capture_plan_files(&creation->capture, creation->request->memory_file, first, error);
 }
