@@ -58,11 +58,18 @@ typedef struct {
     guint names;      /* how many snapshots' states are its own content */
 } Layer;
 
-/* One disk of a snapshot that took part. */
+/*
+ * One disk of a snapshot that took part. Its id names bytes that never change: whatever becomes of the layers, and a snapshot
+ * that is given other disks (redefine) has other states.
+ */
 typedef struct {
+    Object object;
+    Snapshot *snapshot;
     char *target;
     Layer *layer; /* its own content is the state, unless there is a tag */
     char *tag;    /* the internal snapshot inside the layer that is the state, or NULL */
+    guint64
+        size; /* virtual, bytes; 0: not known yet. Of a domain that is shown the engine's lock guards it */
 } StateDisk;
 
 /* A file that goes with a snapshot and is no disk: who it was when it was made, and whether it was us who made it. */
@@ -107,7 +114,7 @@ struct Domain {
     GPtrArray *snapshots; /* of Snapshot, in order of creation */
     GHashTable *by_name;  /* name -> Snapshot */
     GHashTable *layers;   /* path -> Layer */
-    GHashTable *objects;  /* id -> Object, of its snapshots and layers */
+    GHashTable *objects;  /* id -> Object, of its snapshots, their states, and layers */
     EngineId last_id;     /* the last one given to a thing of this domain */
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;

@@ -9,7 +9,7 @@
  *
  * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
  * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
- * replaced, except for the fields log_size and tree, which the lock guards too.
+ * replaced, except for the fields log_size and tree and the sizes of states, which the lock guards too.
  */
 #pragma once
 
@@ -230,6 +230,11 @@ void core_log_strays(Core *core, const char *name, const GPtrArray *strays);
 gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, const FileId *file,
                              gboolean active_only, char **ret_domain);
 
+/* A domain by its own id or that of one of its things. Under the lock. */
+Domain *core_domain_of(Core *core, EngineId id);
+/* The thing with that id, if it is of that kind, or NULL. Under the lock. */
+gpointer core_object(Core *core, EngineId id, EngineKind kind);
+
 /* The functions of the EngineOps table, by file. */
 gboolean core_create(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
                      EngineId *ret_snapshot, GError **error);
@@ -263,3 +268,7 @@ gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat);
 int core_open_layer(Engine *engine, EngineId id, GError **error);
 gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
 GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error);
+
+/* content.c */
+gboolean core_stat_content(Engine *engine, EngineId id, EngineStat *ret_stat);
+DiskReader *core_open_content(Engine *engine, EngineId id, GCancellable *cancel, GError **error);
