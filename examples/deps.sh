@@ -52,6 +52,8 @@ look()
     command_of libglib2.0-dev-bin glib-compile-resources
     library_of libjansson-dev jansson
     library_of libnbd-dev libnbd
+    library_of zlib1g-dev zlib
+    library_of libzstd-dev libzstd
     command_of qemu-utils qemu-img
     command_of fuse3 fusermount3
     command_of e2fsprogs debugfs

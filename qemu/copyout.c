@@ -96,7 +96,7 @@ gboolean copyout(const char *program, const char *path, const char *tag, const O
     const ImageTag *found = image ? qcow2_only_tag(image, path, tag, error) : NULL;
     if (!found || !check_request(path, image, spec, error))
         return FALSE;
-    guint64 size = qcow2_tag_size(image, found);
+    guint64 size = qcow2_tag_state(image, found)->size;
     OverlaySpec sized = *spec;
     sized.size = size; /* the state's own, whatever the caller took it to be */
     return size == image->info->virtual_size && found->vm_state_size == 0

@@ -60,6 +60,11 @@ ImageFile *image_file_open(const char *path, GError **error)
     return file;
 }
 
+gboolean image_file_measure(ImageFile *file, GError **error)
+{
+    return file->place || file_size(file->fd, file->path, &file->size, error);
+}
+
 void image_file_close(ImageFile *file)
 {
     if (!file)
@@ -71,30 +76,41 @@ void image_file_close(ImageFile *file)
     g_free(file);
 }
 
-gboolean image_file_read(const ImageFile *file, guint64 offset, void *buffer, gsize len, const char *what,
-                         GError **error)
+gboolean image_file_read_some(const ImageFile *file, guint64 offset, void *buffer, gsize len, gsize *ret_got,
+                              GError **error)
 {
-    if (offset > file->size || len > file->size - offset) {
-        image_file_damaged(file, error, "the %s lies outside the file", what);
-        return FALSE;
-    }
-    if (file->place)
-        return file->place->ops->read(file->place, offset, buffer, len, error);
-    for (gsize done = 0; done < len;) {
-        ssize_t n = pread(file->fd, (char *)buffer + done, len - done, (off_t)(offset + done));
+    gsize got = 0;
+    while (got < len) {
+        ssize_t n = pread(file->fd, (char *)buffer + got, len - got, (off_t)(offset + got));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0) {
             snap_set_errno(error, errno, "cannot read '%s'", file->path);
             return FALSE;
         }
-        if (n == 0) {
-            image_file_damaged(file, error, "it became shorter while it was read");
-            return FALSE;
-        }
-        done += (gsize)n;
+        if (n == 0)
+            break;
+        got += (gsize)n;
     }
+    *ret_got = got;
     return TRUE;
+}
+
+gboolean image_file_read(const ImageFile *file, guint64 offset, void *buffer, gsize len, const char *what,
+                         GError **error)
+{
+    gsize got;
+    if (offset > file->size || len > file->size - offset) {
+        image_file_damaged(file, error, "the %s lies outside the file", what);
+        return FALSE;
+    }
+    if (file->place)
+        return file->place->ops->read(file->place, offset, buffer, len, error);
+    if (!image_file_read_some(file, offset, buffer, len, &got, error))
+        return FALSE;
+    if (got < len)
+        image_file_damaged(file, error, "it became shorter while it was read");
+    return got == len;
 }
 
 char *image_file_read_name(const ImageFile *file, guint64 offset, gsize len, const char *what, GError **error)

@@ -23,9 +23,16 @@ ImageFile *image_file_open(const char *path, GError **error);
 void image_file_close(ImageFile *file);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(ImageFile, image_file_close)
 
+/* Take the size anew: it is a file that grows. */
+gboolean image_file_measure(ImageFile *file, GError **error);
+
 /* Read exactly @len bytes at @offset. EIO, calling @what damaged, when they are not all inside the file. */
 gboolean image_file_read(const ImageFile *file, guint64 offset, void *buffer, gsize len, const char *what,
                          GError **error);
+
+/* Read up to @len bytes at @offset: *ret_got, fewer only at the end of the file. Of a file that is no place. EIO. */
+gboolean image_file_read_some(const ImageFile *file, guint64 offset, void *buffer, gsize len, gsize *ret_got,
+                              GError **error);
 
 /*
  * Read a name of @len bytes at @offset: a new string, without a NUL inside (EIO otherwise: what QEMU would

@@ -14,6 +14,8 @@ enum {
     BYTE_RESIZES = 103,
     BYTE_NO_WRITERS = 201,
     BYTE_NO_RESIZERS = 203,
+    BYTE_READS_TAGS = 6500,
+    BYTE_DROPS_TAGS = 6501,
 };
 
 /* Would a write lock on @byte meet another one's lock? It is only asked, never taken. */
@@ -44,7 +46,8 @@ gboolean lockprobe_in_use(const char *path, ImageUse *ret_use, GError **error)
     if (!file)
         return FALSE;
     gboolean writer, reader;
-    if (!lockprobe_is_written(file->fd, path, &writer, error) || !probe(file->fd, BYTE_READS, path, &reader, error))
+    if (!lockprobe_is_written(file->fd, path, &writer, error) ||
+        !probe(file->fd, BYTE_READS, path, &reader, error))
         return FALSE;
     *ret_use = writer ? USE_WRITER : reader ? USE_READER : USE_NONE;
     return TRUE;
@@ -92,4 +95,26 @@ gboolean lockprobe_take(int fd, const char *path, GError **error)
     if (reader)
         snap_set_error(error, EBUSY, "'%s' is open in another process", path);
     return !reader;
+}
+
+static gboolean check_free(int fd, off_t byte, const char *path, const char *doing, GError **error)
+{
+    gboolean held;
+    if (!probe(fd, byte, path, &held, error))
+        return FALSE;
+    if (held)
+        snap_set_error(error, EBUSY, "somebody %s an internal snapshot of '%s'", doing, path);
+    return !held;
+}
+
+gboolean lockprobe_read_tags(int fd, const char *path, GError **error)
+{
+    return hold_byte(fd, BYTE_READS_TAGS, path, error) &&
+           check_free(fd, BYTE_DROPS_TAGS, path, "deletes", error);
+}
+
+gboolean lockprobe_drop_tags(int fd, const char *path, GError **error)
+{
+    return hold_byte(fd, BYTE_DROPS_TAGS, path, error) &&
+           check_free(fd, BYTE_READS_TAGS, path, "reads", error);
 }

@@ -3,6 +3,9 @@
  * QEMU's image locks, from outside (facts/qemu.md A3). A QEMU program that has an image open holds OFD read
  * locks on byte 100+p for each permission p that it uses (0 consistent read, 1 write, 3 resize) and on byte
  * 200+p for each that it does not share.
+ *
+ * Two more bytes are our own: 6500 is read-locked by who reads internal snapshots of an image, 6501 by who deletes one.
+ * Each first locks its own, then looks for the other's. QEMU never asks for them.
  */
 #pragma once
 
@@ -32,3 +35,9 @@ gboolean lockprobe_take(int fd, const char *path, GError **error);
  * one has it open already. @fd must be open for reading.
  */
 gboolean lockprobe_keep_writers_out(int fd, const char *path, GError **error);
+
+/* See that no internal snapshot of @fd's file is deleted by us as long as @fd is open. EBUSY when one is being deleted. */
+gboolean lockprobe_read_tags(int fd, const char *path, GError **error);
+
+/* Keep readers of internal snapshots out as long as @fd is open. EBUSY when there is one. */
+gboolean lockprobe_drop_tags(int fd, const char *path, GError **error);

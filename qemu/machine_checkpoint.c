@@ -11,6 +11,8 @@
 #include <string.h>
 
 #include "error.h"
+#include "imagefile.h"
+#include "lockprobe.h"
 #include "machine_parts.h"
 #include "qmp_job.h"
 
@@ -190,6 +192,9 @@ static gboolean delete_tag(Running *running, RunningDisk *disk, const char *tag,
                        tag);
     if (found != 1)
         return found == 0;
+    g_autoptr(ImageFile) file = image_file_open(disk->path, error); /* until the end: it keeps readers of tags out */
+    if (!file || (file->fd >= 0 && !lockprobe_drop_tags(file->fd, disk->path, error)))
+        return FALSE;
     g_autofree char *top = running_top(running, disk, &wait, error);
     return top && qmp_do(running->qmp, "blockdev-snapshot-delete-internal-sync",
                          json_pack("{s:s, s:s}", "device", top, "name", tag), &wait, error);

@@ -10,6 +10,8 @@
 #include "copyout.h"
 #include "error.h"
 #include "copyup.h"
+#include "diskimage.h"
+#include "diskopen.h"
 #include "fault.h"
 #include "linger.h"
 #include "lockprobe.h"
@@ -177,11 +179,14 @@ static gboolean offline_tag_apply(Backend *backend, const char *path, const char
 static gboolean offline_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                                    GError **error)
 {
-    g_autoptr(Qcow2Image) image = read_qcow2(path, error);
+    g_autoptr(ImageFile) file = image_file_open(path, error); /* until the end: it keeps readers of tags out */
+    g_autoptr(Qcow2Image) image = file ? qcow2_read(file, error) : NULL;
     if (!image)
         return FALSE;
     if (qcow2_count_tags(image, tag) == 0)
         return flush(path, error);
+    if (file->fd >= 0 && !lockprobe_drop_tags(file->fd, path, error))
+        return FALSE;
     return qcow2_only_tag(image, path, tag, error) &&
            qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, FALSE, cancel, error) &&
            flush(path, error);
@@ -202,6 +207,16 @@ static int offline_open_reader(Backend *backend, const char *path, GError **erro
     int fd = file->fd;
     file->fd = -1; /* the caller's now */
     return fd;
+}
+
+static DiskReader *offline_open_disk(Backend *backend, const DiskChain *chain, GError **error)
+{
+    return diskopen(chain, error);
+}
+
+static gboolean offline_disk_size(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error)
+{
+    return disk_image_size(&chain->layers[0], chain->state == DISK_TAG ? chain->tag : NULL, ret_size, error);
 }
 
 static int offline_take(Backend *backend, const char *path, GError **error)
@@ -269,6 +284,8 @@ Backend *offline_backend_new(const char *qemu_img)
         .tag_delete = offline_tag_delete,
         .copy_out = offline_copy_out,
         .open_reader = offline_open_reader,
+        .open_disk = offline_open_disk,
+        .disk_size = offline_disk_size,
         .take = offline_take,
         .commit = offline_commit,
         .copy_up = offline_copy_up,

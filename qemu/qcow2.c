@@ -46,6 +46,8 @@ typedef struct {
     guint32 cluster_bits;
     guint64 size;
     guint32 crypt_method;
+    guint32 l1_entries;
+    guint64 l1_offset;
     guint32 n_snapshots;
     guint64 snapshots_offset;
     guint64 incompatible;
@@ -113,6 +115,8 @@ static gboolean read_header(const ImageFile *file, Header *header, GError **erro
     header->cluster_bits = get32(raw + 20);
     header->size = get64(raw + 24);
     header->crypt_method = get32(raw + 32);
+    header->l1_entries = get32(raw + 36);
+    header->l1_offset = get64(raw + 40);
     header->n_snapshots = get32(raw + 60);
     header->snapshots_offset = get64(raw + 64);
     header->refcount_order = 4;
@@ -257,7 +261,7 @@ typedef struct {
     guint16 id_len;
     guint16 name_len;
     guint32 extra_len;
-    guint64 disk_size;
+    Qcow2State state;
 } Entry;
 
 /* Read the fixed and the extra part of the entry at @offset into @entry and @tag. */
@@ -266,6 +270,8 @@ static gboolean read_entry(const ImageFile *file, guint64 offset, Entry *entry, 
     guint8 raw[SNAPSHOT_ENTRY_BYTES], extra[16] = {0};
     if (!image_file_read(file, offset, raw, sizeof raw, "snapshot table", error))
         return FALSE;
+    entry->state.l1_offset = get64(raw);
+    entry->state.l1_entries = get32(raw + 8);
     entry->id_len = get16(raw + 12);
     entry->name_len = get16(raw + 14);
     tag->date_sec = get32(raw + 16);
@@ -282,8 +288,8 @@ static gboolean read_entry(const ImageFile *file, guint64 offset, Entry *entry, 
     if (known >= 8)
         tag->vm_state_size = get64(extra);
     if (known >= 16)
-        entry->disk_size = get64(extra + 8);
-    if (entry->disk_size > (guint64)G_MAXINT64) {
+        entry->state.size = get64(extra + 8);
+    if (entry->state.size > (guint64)G_MAXINT64) {
         image_file_damaged(file, error, "a snapshot's virtual size is absurd");
         return FALSE;
     }
@@ -297,7 +303,7 @@ static gboolean read_tag(const ImageFile *file, guint64 offset, Qcow2Image *imag
     ImageTag *tag = g_new0(ImageTag, 1);
     g_ptr_array_add(image->info->tags, tag);
     /* An image without the extra field cannot have been resized since: version 2 forbids it */
-    Entry entry = {.disk_size = image->info->virtual_size};
+    Entry entry = {.state.size = image->info->virtual_size};
     if (!read_entry(file, offset, &entry, tag, error))
         return FALSE;
     guint64 id_offset = offset + SNAPSHOT_ENTRY_BYTES + entry.extra_len;
@@ -308,7 +314,7 @@ static gboolean read_tag(const ImageFile *file, guint64 offset, Qcow2Image *imag
         image_file_read_name(file, id_offset + entry.id_len, entry.name_len, "snapshot's name", error);
     if (!tag->name)
         return FALSE;
-    g_array_append_val(image->tag_sizes, entry.disk_size);
+    g_array_append_val(image->states, entry.state);
     *ret_len = SNAPSHOT_ENTRY_BYTES + (guint64)entry.extra_len + entry.id_len + entry.name_len;
     return TRUE;
 }
@@ -350,7 +356,7 @@ static ImageInfo *info_from_header(const Header *header)
 {
     ImageInfo *info = g_new0(ImageInfo, 1);
     info->format = FORMAT_QCOW2;
-    info->virtual_size = (header->size + 511) & ~(guint64)511; /* as QEMU: whole sectors */
+    info->virtual_size = header->size & ~(guint64)511; /* as QEMU: whole sectors, and what is over is lost */
     info->cluster_size = 1u << header->cluster_bits;
     info->encrypted = header->crypt_method != 0;
     info->dirty = (header->incompatible & (INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT)) != 0;
@@ -358,15 +364,26 @@ static ImageInfo *info_from_header(const Header *header)
     return info;
 }
 
+static Qcow2Image *image_from_header(const Header *header)
+{
+    Qcow2Image *image = g_new0(Qcow2Image, 1);
+    image->info = info_from_header(header);
+    image->version = header->version;
+    image->cluster_bits = header->cluster_bits;
+    image->extended_l2 = (header->incompatible & INCOMPATIBLE_EXTENDED_L2) != 0;
+    image->zstd = header->compression != 0;
+    image->corrupt = (header->incompatible & INCOMPATIBLE_CORRUPT) != 0;
+    image->active = (Qcow2State){image->info->virtual_size, header->l1_offset, header->l1_entries};
+    image->states = g_array_new(FALSE, FALSE, sizeof(Qcow2State));
+    return image;
+}
+
 Qcow2Image *qcow2_read(const ImageFile *file, GError **error)
 {
     Header header = {0};
     if (!read_header(file, &header, error) || !check_header(file, &header, error))
         return NULL;
-    g_autoptr(Qcow2Image) image = g_new0(Qcow2Image, 1);
-    image->info = info_from_header(&header);
-    image->extended_l2 = (header.incompatible & INCOMPATIBLE_EXTENDED_L2) != 0;
-    image->tag_sizes = g_array_new(FALSE, FALSE, sizeof(guint64));
+    g_autoptr(Qcow2Image) image = image_from_header(&header);
     if (!read_backing_name(file, &header, image->info, error) ||
         !read_extensions(file, &header, image->info, error) || !read_tags(file, &header, image, error))
         return NULL;
@@ -379,7 +396,7 @@ void qcow2_image_free(Qcow2Image *image)
     if (!image)
         return;
     image_info_free(image->info);
-    g_array_unref(image->tag_sizes);
+    g_array_unref(image->states);
     g_free(image);
 }
 
@@ -415,10 +432,10 @@ const ImageTag *qcow2_only_tag(const Qcow2Image *image, const char *path, const 
     return found;
 }
 
-guint64 qcow2_tag_size(const Qcow2Image *image, const ImageTag *tag)
+const Qcow2State *qcow2_tag_state(const Qcow2Image *image, const ImageTag *tag)
 {
     guint index = 0;
     while (index + 1 < image->info->tags->len && g_ptr_array_index(image->info->tags, index) != tag)
         index++;
-    return g_array_index(image->tag_sizes, guint64, index);
+    return &g_array_index(image->states, Qcow2State, index);
 }

@@ -8,11 +8,23 @@
 #include "backend.h"
 #include "imagefile.h"
 
+/* A state of the disk: its size, and where the table that leads to its content is. Nothing of it is checked but the size. */
+typedef struct {
+    guint64 size; /* virtual, bytes */
+    guint64 l1_offset;
+    guint32 l1_entries;
+} Qcow2State;
+
 /* What the header says beyond ImageInfo. */
 typedef struct {
     ImageInfo *info;
+    guint version;        /* 2 or 3 */
+    guint cluster_bits;   /* 9 to 21 */
     gboolean extended_l2; /* clusters are allocated in 32 parts */
-    GArray *tag_sizes;    /* of guint64: the virtual size at each of info->tags, same index */
+    gboolean zstd;        /* how clusters are compressed; else with zlib */
+    gboolean corrupt;     /* marked so: not to be used before a repair */
+    Qcow2State active;
+    GArray *states; /* of Qcow2State: each of info->tags, same index */
 } Qcow2Image;
 
 /*
@@ -32,5 +44,5 @@ guint qcow2_count_tags(const Qcow2Image *image, const char *name);
  */
 const ImageTag *qcow2_only_tag(const Qcow2Image *image, const char *path, const char *name, GError **error);
 
-/* The virtual size at @tag, which is one of @image's. */
-guint64 qcow2_tag_size(const Qcow2Image *image, const ImageTag *tag);
+/* The state at @tag, which is one of @image's. */
+const Qcow2State *qcow2_tag_state(const Qcow2Image *image, const ImageTag *tag);

@@ -15,6 +15,7 @@
 #include "fault.h"
 
 #define COPY_BYTES (1024 * 1024) /* in one go */
+#define LOOK_MASK (STATX_BASIC_STATS | STATX_BTIME)
 
 /* A descriptor that closes itself. */
 typedef int AutoFd;
@@ -53,11 +54,10 @@ static guint64 device_size(guint major, guint minor)
 
 static gboolean stat_image(const char *path, struct statx *ret_st, GError **error)
 {
-    const unsigned mask = STATX_BASIC_STATS | STATX_BTIME;
-    int result = statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, mask, ret_st);
+    int result = statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, LOOK_MASK, ret_st);
     gboolean link = result == 0 && S_ISLNK(ret_st->stx_mode) && file_in_dev(path);
     if (link)
-        result = statx(AT_FDCWD, path, 0, mask, ret_st);
+        result = statx(AT_FDCWD, path, 0, LOOK_MASK, ret_st);
     if (result < 0)
         snap_set_errno(error, errno, "'%s'", path);
     else if (!S_ISBLK(ret_st->stx_mode) && (link || !S_ISREG(ret_st->stx_mode)))
@@ -67,28 +67,45 @@ static gboolean stat_image(const char *path, struct statx *ret_st, GError **erro
     return FALSE;
 }
 
+static FileLook look_from(const struct statx *st)
+{
+    FileLook look = {
+        .id = {.dev = makedev(st->stx_dev_major, st->stx_dev_minor), .ino = st->stx_ino},
+        .stamp = {.size = st->stx_size, .mtime_sec = st->stx_mtime.tv_sec, .mtime_nsec = st->stx_mtime.tv_nsec},
+        .blocks = st->stx_blocks,
+        .mode = st->stx_mode & 07777,
+        .uid = st->stx_uid,
+        .gid = st->stx_gid,
+        .block = S_ISBLK(st->stx_mode),
+    };
+    if (look.block) {
+        look.id = (FileId){.dev = makedev(st->stx_rdev_major, st->stx_rdev_minor), .ino = FILE_ID_DEVICE};
+        look.stamp.size = device_size(st->stx_rdev_major, st->stx_rdev_minor);
+        look.blocks = look.stamp.size / 512;
+    } else if (st->stx_mask & STATX_BTIME) {
+        look.id.birth_sec = st->stx_btime.tv_sec;
+        look.id.birth_nsec = st->stx_btime.tv_nsec;
+    }
+    return look;
+}
+
 gboolean file_look(const char *path, FileLook *ret_look, GError **error)
 {
     struct statx st;
     if (!stat_image(path, &st, error))
         return FALSE;
-    *ret_look = (FileLook){
-        .id = {.dev = makedev(st.stx_dev_major, st.stx_dev_minor), .ino = st.stx_ino},
-        .stamp = {.size = st.stx_size, .mtime_sec = st.stx_mtime.tv_sec, .mtime_nsec = st.stx_mtime.tv_nsec},
-        .blocks = st.stx_blocks,
-        .mode = st.stx_mode & 07777,
-        .uid = st.stx_uid,
-        .gid = st.stx_gid,
-        .block = S_ISBLK(st.stx_mode),
-    };
-    if (ret_look->block) {
-        ret_look->id = (FileId){.dev = makedev(st.stx_rdev_major, st.stx_rdev_minor), .ino = FILE_ID_DEVICE};
-        ret_look->stamp.size = device_size(st.stx_rdev_major, st.stx_rdev_minor);
-        ret_look->blocks = ret_look->stamp.size / 512;
-    } else if (st.stx_mask & STATX_BTIME) {
-        ret_look->id.birth_sec = st.stx_btime.tv_sec;
-        ret_look->id.birth_nsec = st.stx_btime.tv_nsec;
+    *ret_look = look_from(&st);
+    return TRUE;
+}
+
+gboolean file_look_open(int fd, const char *path, FileLook *ret_look, GError **error)
+{
+    struct statx st;
+    if (statx(fd, "", AT_EMPTY_PATH, LOOK_MASK, &st) < 0) {
+        snap_set_errno(error, errno, "cannot look at '%s'", path);
+        return FALSE;
     }
+    *ret_look = look_from(&st);
     return TRUE;
 }
 

@@ -46,6 +46,9 @@ typedef struct {
  */
 gboolean file_look(const char *path, FileLook *ret_look, GError **error);
 
+/* The same of the image @fd, which is open; @path is for messages. */
+gboolean file_look_open(int fd, const char *path, FileLook *ret_look, GError **error);
+
 /* Open an image by the same rule; never waits. @flags: of open(2). -1 on failure. */
 int file_open_image(const char *path, int flags, GError **error);
 

@@ -168,8 +168,8 @@ START_TEST(test_tag_sizes)
     tool("qemu-img", "resize", "-q", "--shrink", path, "2M", NULL);
     g_autoptr(Qcow2Image) image = read_ok(path);
     ck_assert_uint_eq(image->info->virtual_size, 2 << 20);
-    ck_assert_uint_eq(qcow2_tag_size(image, g_ptr_array_index(image->info->tags, 0)), 1 << 20);
-    ck_assert_uint_eq(qcow2_tag_size(image, g_ptr_array_index(image->info->tags, 1)), 3 << 20);
+    ck_assert_uint_eq(qcow2_tag_state(image, g_ptr_array_index(image->info->tags, 0))->size, 1 << 20);
+    ck_assert_uint_eq(qcow2_tag_state(image, g_ptr_array_index(image->info->tags, 1))->size, 3 << 20);
 }
 END_TEST
 

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* DiskImage: one image of a chain, opened to read its content: locked as its role asks for, its tables' places known. */
+#pragma once
+
+#include "backend.h"
+#include "diskwatch.h"
+#include "imagefile.h"
+#include "qcow2_layout.h"
+
+typedef struct {
+    ImageFile *file;
+    FileId id;
+    gboolean raw;
+    Qcow2Layout layout; /* of what is not raw */
+    guint64 size;       /* virtual, bytes: of whole sectors */
+    DiskWatch
+        *watch; /* of DISK_ACTIVE: that nobody has written it since before it was first read; else NULL */
+} DiskImage;
+
+/*
+ * Open @layer, a raw or qcow2 image on this host, in @state; @tag: of DISK_TAG, its name. @based: there is an image below
+ * it in the chain. Errors as open_disk; EOPNOTSUPP: it keeps its content elsewhere, or encrypted, or is of another kind.
+ */
+DiskImage *disk_image_open(const DiskLayer *layer, DiskState state, const char *tag, gboolean based,
+                           GError **error);
+void disk_image_free(DiskImage *image);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskImage, disk_image_free)
+
+/* The virtual size of an image of any kind in its own state, or at the internal snapshot @tag. No lock is taken. */
+gboolean disk_image_size(const DiskLayer *layer, const char *tag, guint64 *ret_size, GError **error);
