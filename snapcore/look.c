@@ -7,6 +7,7 @@
 
 #include "content.h"
 #include "error.h"
+#include "figures.h"
 #include "machines.h"
 #include "names.h"
 
@@ -310,6 +311,28 @@ static gboolean domain_text_size(Domain *domain, EngineText text, guint64 *ret_s
     case ENGINE_TEXT_LOG:
         *ret_size = domain->log_size;
         return TRUE;
+    case ENGINE_TEXT_USAGE:
+        *ret_size = domain->usage_size;
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+static gboolean snapshot_text_size(const Snapshot *snapshot, EngineText text, guint64 *ret_size,
+                                   gint64 *ret_time)
+{
+    *ret_time = text == ENGINE_TEXT_CHANGES ? snapshot->time : snapshot->xml_time;
+    switch (text) {
+    case ENGINE_TEXT_SNAPSHOT_XML:
+        *ret_size = snapshot->xml_size;
+        return TRUE;
+    case ENGINE_TEXT_DESCRIPTION:
+        *ret_size = description_size(snapshot);
+        return TRUE;
+    case ENGINE_TEXT_CHANGES:
+        *ret_size = snapshot->changes_size;
+        return TRUE;
     default:
         return FALSE;
     }
@@ -331,11 +354,7 @@ gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *r
         return domain_text_size(domain, text, ret_size);
     }
     const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
-    if (!snapshot || (text != ENGINE_TEXT_SNAPSHOT_XML && text != ENGINE_TEXT_DESCRIPTION))
-        return FALSE;
-    *ret_size = text == ENGINE_TEXT_SNAPSHOT_XML ? snapshot->xml_size : description_size(snapshot);
-    *ret_time = snapshot->xml_time;
-    return TRUE;
+    return snapshot && snapshot_text_size(snapshot, text, ret_size, ret_time);
 }
 
 /* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the lock. */
@@ -421,12 +440,16 @@ static char *without_secrets(char *text, gsize len)
     return snapshot ? snapshot_def_format(snapshot) : def ? domain_def_format(def) : g_strdup("");
 }
 
-GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error)
 {
     Core *core = (Core *)engine;
     EngineLook look;
     char *made = text == ENGINE_TEXT_STATE ? read_state(core, id) : NULL;
     gsize len;
+    if (figures_is_one(text)) {
+        made = figures_text(core, text, id, cancel, error);
+        return made ? g_bytes_new_take(made, strlen(made)) : NULL;
+    }
     g_mutex_lock(&core->lock);
     g_autofree char *path = made ? NULL : text_file(core, text, id, &made);
     g_mutex_unlock(&core->lock);

@@ -307,6 +307,7 @@ Domain *domain_copy(const Domain *domain)
     copy->changed = domain->changed;
     copy->xml_size = domain->xml_size;
     copy->log_size = domain->log_size;
+    copy->usage_size = domain->usage_size;
     return copy;
 }
 

@@ -97,6 +97,8 @@ struct Snapshot {
     SideFile screenshot;
     guint64 xml_size; /* bytes of the document */
     gint64 xml_time;  /* when it was last written */
+    guint64
+        changes_size; /* of the text, when it was last read; of a domain that is shown the engine's lock guards it */
     gboolean secret;
     gboolean reverted; /* the document has <revertDisks> */
 };
@@ -138,7 +140,8 @@ struct Domain {
     gint64 changed;          /* seconds */
     guint64 xml_size;
     guint64 log_size;
-    char *tree; /* drawn text, NULL: draw again */
+    guint64 usage_size; /* of the text, when it was last read; guarded likewise */
+    char *tree;         /* drawn text, NULL: draw again */
 
     /* While store_load_all reads it: all that is wrong (of char *). Not its own; NULL otherwise. */
     GPtrArray *problems;

@@ -9,7 +9,7 @@
  *
  * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
  * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
- * replaced, except for the fields log_size and tree and the sizes of states, which the lock guards too.
+ * replaced, except for the fields log_size and tree and the sizes of states and of figures (figures.h), which the lock guards too.
  */
 #pragma once
 
@@ -270,7 +270,7 @@ EngineId core_chain_file(Engine *engine, EngineId node, const char *file);
 gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat);
 int core_open_layer(Engine *engine, EngineId id, GError **error);
 gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
-GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error);
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error);
 
 /* content.c */
 gboolean core_stat_content(Engine *engine, EngineId id, EngineStat *ret_stat);
