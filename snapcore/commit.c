@@ -392,11 +392,23 @@ static void take_shown(Core *core, Domain **domain)
     *domain = shown;
 }
 
+static void say_last(Op *op)
+{
+    retry_stale(op);
+    retry_leftovers(op);
+}
+
+gboolean op_ready(Op *op, GError **error)
+{
+    say_last(op);
+    return plan_ready(op->plan, error);
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
-    retry_stale(op);
-    retry_leftovers(op);
+    if (!plan_is_ready(op->plan) && !plan_committed(op->plan))
+        say_last(op);
     if (!plan_commit(op->plan, error))
         return FALSE;
 

@@ -464,6 +464,7 @@ static gboolean load_rest(Domain *domain, const char *dir, GError **error)
     load_undo(domain, json, side);
     load_leftovers(domain, json);
     load_side_file(&domain->saved, json_object_get(json, "saved"));
+    domain->live_process = g_strdup(json_string_value(json_object_get(json, "process")));
     load_current(domain, json_object_get(json, "current"), side);
     FileLook look;
     if (file_look(log, &look, NULL))

@@ -101,6 +101,9 @@ typedef struct {
     /* End the QEMU, and wait until its process is gone and its images are free: by `quit`, after all is flushed; at last by force. */
     gboolean (*destroy)(Machine *machine, GCancellable *cancel, GError **error);
 
+    /* Which process it is: a text that no other one has, or ever had. NULL: it cannot be seen from here. Caller frees. */
+    char *(*process)(Machine *machine);
+
     /* Which local file disk @target writes. Caller frees. */
     gboolean (*active_path)(Machine *machine, const char *target, char **ret_path, GError **error);
 

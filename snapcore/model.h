@@ -121,10 +121,11 @@ struct Domain {
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
     /*
-     * The definition that its QEMU was started with, completed and with today's disks; true only while it runs. NULL: it
-     * was not started by us.
+     * The definition that the QEMU was started with which is that process (machine.h), completed and with today's disks; of
+     * any other one it says nothing. NULL: none was started by us.
      */
     DomainDef *live;
+    char *live_process;
     SideFile saved; /* its managed save */
     /*
      * What the last revert threw away, as a snapshot that nobody sees: its disks are the old active layers, or hidden
@@ -149,6 +150,8 @@ struct Domain {
 
 Domain *domain_new(EngineId id, const char *name);
 Domain *domain_copy(const Domain *domain);
+/* No QEMU that was started by us runs any more. */
+void domain_forget_live(Domain *domain);
 void domain_free(Domain *domain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 

@@ -187,6 +187,9 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
  */
 void op_prune(Op *op);
 
+/* All has been said to the plan: plan_ready. For what is done to a machine that runs: from then on there is room for the commit. */
+gboolean op_ready(Op *op, GError **error);
+
 /* The commit point and all after it. The format makes the line of the log; NULL: none. */
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 

@@ -240,12 +240,34 @@ static gboolean journal_may_say(const Plan *plan, gboolean (*what)(const Plan *j
     return why || (journal && what(journal));
 }
 
+gboolean plan_ready(Plan *plan, GError **error)
+{
+    return FAULT_POINT("plan.ready", error) && plan_ready_journal(plan, error);
+}
+
+gboolean plan_is_ready(const Plan *plan)
+{
+    return plan->ready != NULL;
+}
+
+/* Once: what fails with the one that is ready does not fail for want of room. */
+static gboolean write_commit(Plan *plan, GError **error)
+{
+    if (!plan->ready)
+        return plan_write_journal(plan, error);
+    gboolean ok = plan_take_ready(plan, error);
+    plan_forget_ready(plan);
+    return ok;
+}
+
 gboolean plan_commit(Plan *plan, GError **error)
 {
     gboolean asked = plan->asked;
+    if (plan->committed)
+        return TRUE;
     plan->committed = TRUE;
     plan->asked = FALSE;
-    if (FAULT_POINT("plan.commit", error) && plan_write_journal(plan, error) &&
+    if (FAULT_POINT("plan.commit", error) && write_commit(plan, error) &&
         FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
@@ -287,6 +309,8 @@ gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 
 gboolean plan_ask(Plan *plan, GError **error)
 {
+    if (!plan->ready && !plan_ready(plan, error))
+        return FALSE;
     plan->asked = TRUE;
     if (FAULT_POINT("plan.ask", error) && plan_write_journal(plan, error) &&
         FAULT_POINT("plan.ask.after", error))
@@ -305,6 +329,7 @@ void plan_cut_short(Plan *plan)
 
 gboolean plan_answer_no(Plan *plan, GError **error)
 {
+    plan_forget_ready(plan); /* and there is room again for what is written now */
     plan->asked = FALSE;
     if (FAULT_POINT("plan.answer", error) && plan_write_journal(plan, error))
         return TRUE;
@@ -431,6 +456,7 @@ void plan_free(Plan *plan)
     if (!plan)
         return;
     plan_abort(plan);
+    plan_forget_ready(plan);
     g_ptr_array_unref(plan->steps);
     g_ptr_array_unref(plan->after);
     g_ptr_array_unref(plan->writes);

@@ -97,9 +97,19 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
         return FALSE;
     plan_use(op->plan, &op->machine->backend); /* the images are its own from now on */
     log_notes(op, notes);
-    domain_def_free(domain->live);
+    domain_forget_live(domain);
     domain->live = g_steal_pointer(&live);
+    domain->live_process = op->machine->ops->process(op->machine);
+    op_write_sidecar(op);
     return op_write_live(op, error);
+}
+
+void power_note_stranger(Op *op, const char *what)
+{
+    core_log(op->core, op->job->domain,
+             "the machine was not started by domsnapfs: the memory in %s can be loaded only if its hardware "
+             "is what domain.xml says",
+             what);
 }
 
 gboolean power_check_disks(const Op *op, const char *file, GError **error)

@@ -142,6 +142,8 @@ char *store_domain_json(const Domain *domain)
                                       domain->undo->parent ? domain->undo->parent->name : NULL, "disks",
                                       disks_to_json(domain->undo)));
     add_side_file(json, "saved", &domain->saved);
+    if (domain->live_process)
+        json_object_set_new(json, "process", json_string(domain->live_process));
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
         json_t *list = json_object_get(json, "leftovers");

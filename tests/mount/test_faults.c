@@ -389,8 +389,8 @@ static GPtrArray *all_points(const World *w)
 }
 
 /* Passed only by what is tried elsewhere: an import (store.exchange, store.sync), a block device, a machine that runs. */
-static const char *const elsewhere[] = {"place.write",    "store.exchange", "store.sync", "plan.ask",
-                                        "plan.ask.after", "plan.answer",    NULL};
+static const char *const elsewhere[] = {"place.write", "store.exchange", "store.sync",  "plan.ready",
+                                        "plan.ask",    "plan.ask.after", "plan.answer", NULL};
 
 START_TEST(none_forgotten)
 {
