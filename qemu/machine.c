@@ -150,7 +150,6 @@ Machine *qmp_machine_new(Online *online, Qmp *qmp, const MachineSpec *spec)
         .memory_save = running_memory_save,
         .memory_stop = running_memory_stop,
         .checkpoint_save = running_checkpoint_save,
-        .checkpoint_load = running_checkpoint_load,
         .merge = running_merge,
         .merge_stop = running_merge_stop,
         .close_images = running_close_images,

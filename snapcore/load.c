@@ -223,6 +223,7 @@ static void load_undo(Domain *domain, json_t *json, const char *where)
         return;
     const char *current = json_string_value(json_object_get(undo, "current"));
     domain_new_undo(domain)->parent = current ? domain_find_snapshot(domain, current) : NULL;
+    load_side_file(&domain->undo->nvram, json_object_get(undo, "nvram"));
     if (!load_snapshot_disks(domain, domain->undo, undo, &why))
         break_domain(domain, where, why);
 }

@@ -10,6 +10,8 @@
 #include "figures.h"
 #include "machines.h"
 #include "names.h"
+#include "op.h"
+#include "saveimage.h"
 
 Domain *core_domain_of(Core *core, EngineId id)
 {
@@ -482,13 +484,22 @@ static char *side_file_of(Core *core, EngineId id, EngineFile file, FileId *ret_
     return store_side_file(core->store, snapshot->domain->name, side);
 }
 
+/* A picture is ours, or none. Memory may have been restored from a backup: a revert takes it then, so it is here as well. */
+static gboolean is_it(EngineFile file, const char *path, const FileLook *look, const FileId *was)
+{
+    if (file_id_same(&look->id, was))
+        return TRUE;
+    g_autoptr(SaveImage) image = file == ENGINE_FILE_MEMORY ? saveimage_open(path, NULL) : NULL;
+    return image != NULL;
+}
+
 static char *find_side_file(Core *core, EngineId id, EngineFile file, FileLook *ret_look)
 {
     FileId was;
     g_mutex_lock(&core->lock);
     g_autofree char *path = side_file_of(core, id, file, &was);
     g_mutex_unlock(&core->lock);
-    return path && file_look(path, ret_look, NULL) && file_id_same(&ret_look->id, &was)
+    return path && file_look(path, ret_look, NULL) && is_it(file, path, ret_look, &was)
                ? g_steal_pointer(&path)
                : NULL;
 }

@@ -92,9 +92,13 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
                                 .tag = from->tag,
                                 .tag_targets = from->tag_targets,
                                 .tag_file = from->tag_file};
-    if (!def || !check_backend(backend, error) ||
-        !backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error))
+    if (!def || !check_backend(backend, error))
         return FALSE;
+    if (!backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error)) {
+        machines_note(op->core, op->uuid,
+                      RUN_OFF); /* of what was there for a moment others may have been told */
+        return FALSE;
+    }
     plan_use(op->plan, &op->machine->backend); /* the images are its own from now on */
     log_notes(op, notes);
     domain_forget_live(domain);

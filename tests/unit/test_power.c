@@ -359,6 +359,14 @@ START_TEST(nvram)
         expect_nvram(vars, list[i].text);
         ck_assert_uint_eq(file_mode(vars), 0600);
     }
+    RevertRequest undo = {.undo = TRUE, .paused = TRUE};
+    poke(vars, 0, "mine", 4);
+    ASSERT_OK(try_revert(world, "internal", AS_PAUSED, FALSE, &error), error);
+    expect_nvram(vars, "one.");
+    world_reopen(world);
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &undo, NULL, &error),
+              error);
+    expect_nvram(vars, "mine");
     RevertRequest request = {.name = (char *)"external", .paused = TRUE, .reset_nvram = TRUE};
     ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
               error);
@@ -369,8 +377,18 @@ START_TEST(nvram)
               error);
     EXPECT_STATE(world, "shutoff");
     ck_assert_int_ne(access(vars, F_OK), 0);
+    undo.paused = FALSE;
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &undo, NULL, &error),
+              error);
+    expect_nvram(vars, "last");
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
+              error);
     power(world, POWER_START_PAUSED, NULL);
     expect_nvram(vars, "vvvv");
+    power(world, POWER_DESTROY, NULL);
+    world_close(world);
+    g_autofree char *found = world_findings(world, FALSE, NULL);
+    ck_assert_str_eq(found, ""); /* every file that was kept meanwhile belongs to something, or has gone */
 }
 END_TEST
 

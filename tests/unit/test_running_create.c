@@ -336,6 +336,44 @@ START_TEST(memory_file)
 }
 END_TEST
 
+/* Is the memory of snapshot @name to be seen? */
+static gboolean shows_memory(World *world, const char *name)
+{
+    EngineStat stat;
+    EngineId id = world_snapshot(world, "web", name);
+    gboolean seen = world->engine->ops->stat_file(world->engine, id, ENGINE_FILE_MEMORY, &stat);
+    int fd = world->engine->ops->open_file(world->engine, id, ENGINE_FILE_MEMORY, NULL);
+    ck_assert_int_eq(fd >= 0, seen);
+    if (fd >= 0)
+        close(fd);
+    return seen;
+}
+
+/* Memory that was restored from a backup is another file: what is seen of it and what a revert takes is the same. */
+START_TEST(memory_from_a_backup)
+{
+    g_autoptr(World) world = running_world_new(PATH("world"));
+    g_autoptr(Live) web = start_web(world, NULL);
+    g_autofree char *file = PATH("memory"), *backup = PATH("backup");
+    g_autoptr(CreateRequest) request = ask_for("s1", BOTH_EXTERNAL, MODE_EXTERNAL);
+    g_autoptr(GError) error = NULL;
+    request->memory_file = g_strdup(file);
+    take(web, request);
+    ck_assert(shows_memory(world, "s1"));
+    tool("cp", file, backup, NULL);
+    ck_assert_int_eq(rename(backup, file), 0);
+    ck_assert(shows_memory(world, "s1"));
+    live_proves(web, "s1", 0, G_MAXUINT32);
+    live_resume(web);
+    ck_assert_int_eq(unlink(file), 0);
+    ck_assert(g_file_set_contents(file, "something else", -1, NULL));
+    ck_assert(!shows_memory(world, "s1"));
+    ck_assert(!world_try_revert(world, "web", "s1", &error));
+    expect_error(&error, EINVAL, "memory: ");
+    finish(web);
+}
+END_TEST
+
 /* No room for the memory: the guest goes on, nothing is left. */
 START_TEST(no_room)
 {
@@ -661,6 +699,7 @@ static Suite *suite(void)
     tcase_add_test(disks, three_disks);
     tcase_add_test(options, while_it_runs);
     tcase_add_test(options, memory_file);
+    tcase_add_test(options, memory_from_a_backup);
     tcase_add_loop_test(options, quiesce_without_agent, 0, 2);
     tcase_add_loop_test(options, quiesce, 0, 3);
     tcase_add_test(options, no_metadata);
