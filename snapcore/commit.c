@@ -212,8 +212,9 @@ static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHas
             domain_add_leftover(domain, step->path, &step->id);
             continue;
         }
-        if (step->temp && file_look(step->temp, &look, NULL))
-            domain_add_leftover(domain, step->temp, &look.id);
+        const char *left = step->kind == STEP_PUT ? step->keep : step->temp;
+        if (left && file_look(left, &look, NULL))
+            domain_add_leftover(domain, left, &look.id);
         if (!layer || !step_needs_repair(step))
             continue;
         g_ptr_array_add(layer->stale, g_strdup(step->tag));

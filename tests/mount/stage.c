@@ -202,8 +202,8 @@ const char *digest(const World *w)
 
 const char *essence(const World *w, const char *text)
 {
-    g_autoptr(GRegex) temporary =
-        g_regex_new("^(?:file \\.domsnapfs-.*|stored .*/undo\\.xml)\n", G_REGEX_MULTILINE, 0, NULL);
+    g_autoptr(GRegex) temporary = g_regex_new(
+        "^(?:file \\.domsnapfs-.*(?:\ncontent .*)?|stored .*/undo\\.xml)\n", G_REGEX_MULTILINE, 0, NULL);
     g_autoptr(GRegex) tags = g_regex_new("^(file \\S+).*$", G_REGEX_MULTILINE, 0, NULL);
     g_autofree char *kept = g_regex_replace_literal(temporary, text, -1, 0, "", 0, NULL);
     g_autofree char *bare = g_regex_replace(tags, kept, -1, 0, "\\1", 0, NULL);
