@@ -119,6 +119,24 @@ MapChunk *diskmap_chunk(DiskMap *map, guint64 offset, GError **error)
     return chunk;
 }
 
+guint64 diskmap_zeros_until(const DiskMap *map, guint64 offset)
+{
+    guint64 until = map->images[0]->size;
+    for (guint i = 0; i < map->n_images && until > offset; i++) {
+        const DiskImage *image = map->images[i];
+        if (offset >= image->size) /* nothing below it counts */
+            break;
+        if (image->raw)
+            return offset;
+        /* behind its end are zeros, but until there others decide */
+        guint64 limit = MIN(until, image->size);
+        guint64 nothing = qcow2_nothing_until(image->file, &image->layout, offset, limit);
+        if (nothing < limit || i + 1 < map->n_images)
+            until = nothing;
+    }
+    return until;
+}
+
 guint map_chunk_find(const MapChunk *chunk, guint64 offset)
 {
     guint32 in_chunk = (guint32)(offset - chunk->offset);

@@ -159,6 +159,8 @@ static gboolean do_extent(DiskReader *reader, guint64 offset, DiskExtent *ret_ex
     Piece piece = piece_at(disk, chunk, map_chunk_find(chunk, offset), offset);
     if (piece.kind == MAP_DATA)
         look_for_holes(&piece);
+    if (piece.kind == MAP_ZERO && offset + piece.length == chunk->offset + chunk->length)
+        piece.length = diskmap_zeros_until(disk->map, offset + piece.length) - offset;
     if (!still_right(disk, error))
         return FALSE;
     *ret_extent = describe(&piece);

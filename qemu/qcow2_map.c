@@ -180,6 +180,21 @@ gboolean qcow2_map(Qcow2Window *window, guint64 offset, guint64 limit, MapPiece 
     return TRUE;
 }
 
+guint64 qcow2_nothing_until(const ImageFile *file, const Qcow2Layout *layout, guint64 offset, guint64 limit)
+{
+    guint covers = layout->cluster_bits + layout->l2_bits;
+    guint64 index = offset >> covers, until = offset;
+    guint64 words[512];
+    if (offset >= limit)
+        return offset;
+    guint count = (guint)MIN(((limit - 1) >> covers) - index + 1, G_N_ELEMENTS(words));
+    if (!read_words(file, layout->l1_offset + index * 8, words, count, "L1 table", NULL))
+        return offset; /* who asks for what is there is told */
+    for (guint i = 0; i < count && words[i] == 0; i++)
+        until = (index + i + 1) << covers;
+    return MIN(until, limit);
+}
+
 void qcow2_compressed(const Qcow2Layout *layout, guint64 at, guint64 *ret_offset, guint64 *ret_length)
 {
     guint shift = 62 - (layout->cluster_bits - 8);

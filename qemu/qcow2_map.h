@@ -45,5 +45,11 @@ void qcow2_window_open(Qcow2Window *window, const ImageFile *file, const Qcow2La
  */
 gboolean qcow2_map(Qcow2Window *window, guint64 offset, guint64 limit, MapPiece *ret_piece, GError **error);
 
+/*
+ * The image has nothing of its own from @offset to where this returns, nor, as a rule, much before: its L1 table has no
+ * entry there. @offset itself when there may be something. At most @limit, which is not beyond the state's size.
+ */
+guint64 qcow2_nothing_until(const ImageFile *file, const Qcow2Layout *layout, guint64 offset, guint64 limit);
+
 /* Where a compressed cluster is, from a piece's @at: the bytes that may be its own; fewer are, as a rule. */
 void qcow2_compressed(const Qcow2Layout *layout, guint64 at, guint64 *ret_offset, guint64 *ret_length);

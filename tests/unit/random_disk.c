@@ -182,8 +182,8 @@ static void write_some(Making *m)
         return;
     }
     if (count(output, "failed") > compressed)
-        g_printerr("%s", m->disk->story->str);
-    ck_assert_msg(count(output, "failed") <= compressed, "qemu-io: %s", output);
+        g_printerr("%s%s", m->disk->story->str, output);
+    ck_assert_msg(count(output, "failed") <= compressed, "qemu-io did not write");
 }
 
 /* --- states --- */
