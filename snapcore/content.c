@@ -136,7 +136,7 @@ static Content *take_active(const Core *core, const Domain *domain, const Layer 
 static Content *take_state(const StateDisk *state, GError **error)
 {
     if (content_id(state->layer, state->tag, state->object.id))
-        return take_chain(state->snapshot->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN,
+        return take_chain(state->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN,
                           state->tag, error);
     snap_set_error(error, ENOENT, "it is gone");
     return NULL;

@@ -64,6 +64,7 @@ typedef struct {
  */
 typedef struct {
     Object object;
+    Domain *domain;
     Snapshot *snapshot;
     char *target;
     Layer *layer; /* its own content is the state, unless there is a tag */
