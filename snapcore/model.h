@@ -56,6 +56,7 @@ typedef struct {
     char *unreadable; /* why they are not known, if somebody looked */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
+    guint64 size;     /* virtual, bytes, when the guest's content was last looked at; as StateDisk.size */
 } Layer;
 
 /*
@@ -64,6 +65,7 @@ typedef struct {
  */
 typedef struct {
     Object object;
+    Domain *domain;
     Snapshot *snapshot;
     char *target;
     Layer *layer; /* its own content is the state, unless there is a tag */
