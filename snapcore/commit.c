@@ -165,15 +165,9 @@ static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *
     step->mode = layer->frozen ? layer->mode | 0200 : 0;
 }
 
-/* Is the file with all its tags the user's to keep? */
-static gboolean is_kept(const Layer *layer)
-{
-    return layer->released && layer->frozen;
-}
-
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 {
-    if (is_kept(layer))
+    if (layer_keeps_tags(layer))
         return;
     if (!op_is_shared(op, layer)) {
         plan_drop(op, disk, layer, tag);
@@ -297,7 +291,7 @@ static void retry_stale(Op *op)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         forget_named(op, layer);
-        for (guint i = 0; i < layer->stale->len && !is_kept(layer) && !op_is_shared(op, layer); i++)
+        for (guint i = 0; i < layer->stale->len && !layer_keeps_tags(layer) && !op_is_shared(op, layer); i++)
             plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
     }
 }

@@ -138,7 +138,7 @@ static Content *take_active(const Core *core, const Domain *domain, const Layer 
 static Content *take_state(const StateDisk *state, GError **error)
 {
     if (layer_is_local(state->layer))
-        return take_chain(state->snapshot->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN,
+        return take_chain(state->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN,
                           state->tag, error);
     snap_set_error(error, EOPNOTSUPP, "'%s' is not on this host", state->layer->path);
     return NULL;

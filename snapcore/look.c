@@ -94,7 +94,7 @@ gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
     const StateDisk *state = core_object(core, id, ENGINE_STATE);
     if (state) {
         *ret_look = (EngineLook){.kind = ENGINE_STATE,
-                                 .domain = state->snapshot->domain->object.id,
+                                 .domain = state->domain->object.id,
                                  .parent = state->snapshot->object.id,
                                  .time = state->snapshot->time};
         return TRUE;

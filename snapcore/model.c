@@ -7,7 +7,7 @@ static void state_disk_free(StateDisk *disk)
 {
     if (!disk->tag)
         disk->layer->names--;
-    g_hash_table_remove(disk->snapshot->domain->objects, &disk->object.id);
+    g_hash_table_remove(disk->domain->objects, &disk->object.id);
     g_free(disk->target);
     g_free(disk->tag);
     g_free(disk);
@@ -169,6 +169,7 @@ static StateDisk *add_disk(Snapshot *snapshot, EngineId id, const char *target, 
 {
     StateDisk *disk = g_new0(StateDisk, 1);
     disk->object = (Object){ENGINE_STATE, id};
+    disk->domain = snapshot->domain;
     disk->snapshot = snapshot;
     disk->target = g_strdup(target);
     disk->layer = layer;

@@ -64,6 +64,7 @@ typedef struct {
  */
 typedef struct {
     Object object;
+    Domain *domain;
     Snapshot *snapshot;
     char *target;
     Layer *layer; /* its own content is the state, unless there is a tag */
@@ -221,6 +222,8 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 void domain_release_layer(Domain *domain, Layer *layer);
 /* Does its file belong to the user, whatever snapshots there are: released, or detached? */
 gboolean layer_is_kept(const Layer *layer);
+/* Is the file with all its tags the user's, so that none is ever dropped? */
+gboolean layer_keeps_tags(const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Paths (char *) of layers that are not there, sorted. Caller unrefs. */

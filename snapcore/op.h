@@ -176,7 +176,7 @@ gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 
 /*
  * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
- * written into it), it is remembered as stale and tried again with a later operation. A released frozen layer keeps it:
+ * written into it), it is remembered as stale and tried again with a later operation, or by the merger. A released frozen layer keeps it:
  * the file is in its user's hands.
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
@@ -234,6 +234,9 @@ gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, cons
 Domain *core_domain_of(Core *core, EngineId id);
 /* The thing with that id, if it is of that kind, or NULL. Under the lock. */
 gpointer core_object(Core *core, EngineId id, EngineKind kind);
+
+/* Does @domain have tags of deleted snapshots that nothing but who uses the image just now keeps from going? Under the lock. */
+gboolean core_owes_tags(const Core *core, const Domain *domain);
 
 /* The functions of the EngineOps table, by file. */
 gboolean core_create(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
