@@ -8,6 +8,7 @@
 #include "names.h"
 
 typedef struct {
+    const Snapshot *snapshot;
     const ChangesSource *source;
     GCancellable *cancel;
     GString *text;
@@ -75,7 +76,7 @@ static gboolean tell_disk(Changes *changes, const StateDisk *before, const State
     g_autoptr(DiskReader) old = now && before ? open_state(changes, before, &why) : NULL;
     if (now)
         tell_size(changes, target, old, now);
-    if (!before && after->snapshot->parent)
+    if (!before && changes->snapshot->parent)
         remark(changes, target, "it took no part in the parent: all its data is listed");
     if (!why && disk_diff(old, now, CHANGES_MAX, changes->cancel, &diff, &why)) {
         tell_ranges(changes, target, &diff);
@@ -104,7 +105,7 @@ char *changes_text(const Snapshot *snapshot, const ChangesSource *source, GCance
                    GError **error)
 {
     g_autoptr(GString) text = g_string_new(NULL);
-    Changes changes = {.source = source, .cancel = cancel, .text = text};
+    Changes changes = {.snapshot = snapshot, .source = source, .cancel = cancel, .text = text};
     tell_head(&changes, snapshot->parent);
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const StateDisk *after = snapshot->disks->pdata[i];

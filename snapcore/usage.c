@@ -207,7 +207,8 @@ static gboolean measure_disk(Usage *usage, const char *target, GArray *uses, GEr
     FileLook look;
     const Layer *active = active_layer(usage, target);
     gboolean looked = active && layer_is_local(active) && file_look(active->path, &look, NULL);
-    if (!disk_uses_read(uses, usage->source, looked ? &look.id : NULL, &used, usage->cancel, error))
+    if (!disk_uses_read(uses, usage->source, USAGE_PIECES, looked ? &look.id : NULL, &used, usage->cancel,
+                        error))
         return FALSE;
     for (guint i = 0; i < uses->len; i++) {
         const DiskUse *use = &g_array_index(uses, DiskUse, i);

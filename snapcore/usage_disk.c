@@ -6,9 +6,6 @@
 #include "error.h"
 #include "placemap.h"
 
-/* What is remembered at once: pieces of one state, and of all. Each takes some 30 bytes. */
-#define MAX_PIECES (1u << 19)
-
 /* Parts of a disk begin where the largest clusters do: a compressed one cannot be cut. */
 #define SMALLEST_PART ((guint64)2 << 20)
 
@@ -16,6 +13,7 @@ typedef struct {
     GArray *uses;
     const UsageSource *source;
     GCancellable *cancel;
+    guint max;    /* pieces at once */
     guint64 from; /* the part of the disk that is looked at */
     guint64 end;
     guint64 size;  /* of the longest one seen so far */
@@ -55,13 +53,13 @@ static gboolean add_state(Part *part, guint i, GError **error)
     DiskUse *use = &g_array_index(part->uses, DiskUse, i);
     g_autoptr(DiskReader) reader = part->source->open(part->source->user, use->id, part->cancel, &why);
     part->size = MAX(part->size, reader ? reader->size : 0);
-    guint max = can_halve(part) ? MAX_PIECES : G_MAXUINT;
+    guint max = can_halve(part) ? part->max : G_MAXUINT;
     if (reader && places_read(reader, part->from, part->end, max, part->cancel, &places, &why)) {
         place_map_add(part->map, i, &places);
         g_array_index(part->total, guint64, i) = places_bytes(&places);
         if (places.unknown)
             snap_set_error(&use->why, EOPNOTSUPP, "where its bytes are stored is not known here");
-        if (!can_halve(part) || place_map_size(part->map) <= MAX_PIECES)
+        if (!can_halve(part) || place_map_size(part->map) <= part->max)
             return TRUE;
         snap_set_error(error, E2BIG, "too many pieces");
         return FALSE;
@@ -133,10 +131,10 @@ static gboolean read_part(Part *part, const FileId *file, guint64 *in_file, GErr
     }
 }
 
-gboolean disk_uses_read(GArray *uses, const UsageSource *source, const FileId *file, guint64 *ret_in_file,
-                        GCancellable *cancel, GError **error)
+gboolean disk_uses_read(GArray *uses, const UsageSource *source, guint max, const FileId *file,
+                        guint64 *ret_in_file, GCancellable *cancel, GError **error)
 {
-    Part part = {.uses = uses, .source = source, .cancel = cancel, .end = G_MAXUINT64};
+    Part part = {.uses = uses, .source = source, .cancel = cancel, .max = max, .end = G_MAXUINT64};
     guint64 in_file = 0, length = G_MAXUINT64;
     gboolean ok = TRUE;
     part.total = g_array_new(FALSE, TRUE, sizeof(guint64));

@@ -21,9 +21,12 @@ typedef struct {
 /* An empty array of DiskUse, which clears them. Caller unrefs. */
 GArray *disk_uses_new(void);
 
+/* How many pieces are remembered at once, of one state and of all. Each takes some 30 bytes. */
+#define USAGE_PIECES (1u << 19)
+
 /*
- * Fill in @uses. @file: how many bytes of that file are anybody's are added up in *ret_in_file (both may be NULL). FALSE:
+ * Fill in @uses, remembering at most about @max pieces at once. @file: how many bytes of that file are anybody's are added up in *ret_in_file (both may be NULL). FALSE:
  * EINTR.
  */
-gboolean disk_uses_read(GArray *uses, const UsageSource *source, const FileId *file, guint64 *ret_in_file,
-                        GCancellable *cancel, GError **error);
+gboolean disk_uses_read(GArray *uses, const UsageSource *source, guint max, const FileId *file,
+                        guint64 *ret_in_file, GCancellable *cancel, GError **error);
