@@ -9,6 +9,7 @@
 #include "error.h"
 #include "launch_parts.h"
 #include "nbdnode.h"
+#include "remote.h"
 
 /* What <driver> says of all images of a disk. */
 typedef struct {

@@ -23,12 +23,15 @@
 
 /* Longer than any program takes from opening an image to asking for its locks, also on a busy machine. */
 #define LINGER_SECONDS 10
+#define NBD_IDLE_MS 10000
+#define NBD_PATIENCE_MS 15000
 #define MAX_TAG_BYTES 255 /* qemu-img cuts a longer one without a word (facts/qemu.md A1) */
 
 typedef struct {
     Backend base;
     char *program;
     Linger *linger;
+    NbdKeeper *keeper;
 } Offline;
 
 static const char *program_of(Backend *backend)
@@ -227,7 +230,7 @@ static int offline_open_reader(Backend *backend, const char *path, GError **erro
 
 static DiskReader *offline_open_disk(Backend *backend, const DiskChain *chain, GError **error)
 {
-    return diskopen(chain, error);
+    return diskopen(((Offline *)backend->self)->keeper, chain, error);
 }
 
 static gboolean offline_disk_size(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error)
@@ -280,6 +283,7 @@ static void offline_free(Backend *backend)
 {
     Offline *offline = backend->self;
     linger_free(offline->linger);
+    nbdkeeper_unref(offline->keeper);
     g_free(offline->program);
     g_free(offline);
 }
@@ -314,5 +318,6 @@ Backend *offline_backend_new(const char *qemu_img)
     offline->base = (Backend){.ops = &ops, .self = offline};
     offline->program = g_strdup(qemu_img ? qemu_img : "qemu-img");
     offline->linger = linger_new(LINGER_SECONDS);
+    offline->keeper = nbdkeeper_new(NULL, NBD_IDLE_MS, NBD_PATIENCE_MS);
     return &offline->base;
 }
