@@ -122,11 +122,11 @@ START_TEST(states_of_every_kind)
             "create out --diskspec vda,snapshot=external --diskspec vdb,snapshot=external "
             "--diskspec vdc,snapshot=external");
     write_active(w, "vda", 8, 11 * MIB, 512);
-    ck_assert_str_eq(names_in(w, "web/in"), "description snapshot.xml vda.raw vdb.raw");
+    ck_assert_str_eq(names_in(w, "web/in"), "changes description snapshot.xml vda.raw vdb.raw");
     ck_assert_str_eq(names_in(w, "web/mixed"),
-                     "description parent snapshot.xml vda.raw vdb.qcow2 vdb.raw vdc.raw");
+                     "changes description parent snapshot.xml vda.raw vdb.qcow2 vdb.raw vdc.raw");
     ck_assert_str_eq(names_in(w, "web/out"),
-                     "description parent snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw vdc.qcow2 vdc.raw");
+                     "changes description parent snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw vdc.qcow2 vdc.raw");
     const char *vda = image(w, "web-vda.qcow2"), *vdb = image(w, "web-vdb.qcow2");
     same(w, "web/in/vda.raw", truth(w, "t", vda, "qcow2", "in"));
     same(w, "web/in/vdb.raw", truth(w, "t", vdb, "qcow2", "in"));
