@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -232,6 +233,16 @@ static int run_view(const Options *options, const char *mountpoint, int report)
     return run_store(options, view_store(view), mountpoint, report);
 }
 
+/* Each reader of a disk has all images of its chain open: many of them, of hundreds of layers. */
+static void allow_many_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 static int run(const Options *options)
 {
     g_autoptr(GError) error = NULL;
@@ -258,6 +269,7 @@ static int run(const Options *options)
         snap_set_errno(&error, errno, "chdir to /");
         return fail(EXIT_MOUNT, error);
     }
+    allow_many_files();
     block_signals(SIG_BLOCK);
     return options->libvirt ? run_view(options, mountpoint, report)
                             : run_store(options, store, mountpoint, report);

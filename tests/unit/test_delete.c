@@ -244,6 +244,40 @@ START_TEST(shared_file)
 }
 END_TEST
 
+/* Somebody reads the state: its name goes, its tag when nobody does any more. */
+START_TEST(tag_that_is_read)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autofree char *a = world_path(world, "a.qcow2"), *b = world_path(world, "b.qcow2"), *tag = NULL;
+    GError *error = NULL;
+    guint8 byte = 0;
+    world_create(world, "web", "s1", NULL);
+    world_write(world, "web", "vda", 9);
+    g_autofree char *path = world_layer(world, "web", "s1", "vda", &tag);
+    ck_assert_str_eq(path, a);
+    Backend *backend = offline_backend_new(NULL);
+    DiskLayer layer = {.path = path, .format = FORMAT_QCOW2};
+    DiskReader *reader = backend->ops->open_disk(backend, &(DiskChain){&layer, 1, DISK_TAG, tag}, &error);
+    ASSERT_OK(reader != NULL, error);
+    world_delete(world, "web", "s1");
+    g_autofree char *names = world_names(world, "web"), *tags = image_tags(a), *others = image_tags(b);
+    ck_assert_str_eq(names, "");
+    ck_assert_str_eq(tags, "s1");
+    ck_assert_str_eq(others, "");
+    world_reopen(world);
+    world_create(world, "web", "s2", "vda,snapshot=external vdb,snapshot=no");
+    world_write(world, "web", "vda", 8);
+    ASSERT_OK(reader->ops->read(reader, &byte, 1, 0, &error), error);
+    ck_assert_uint_eq(byte, 1);
+    disk_reader_free(reader);
+    backend->ops->free(backend);
+    world_create(world, "web", "s3", "vda,snapshot=no vdb,snapshot=external");
+    g_autofree char *now = image_tags(a);
+    ck_assert_str_eq(now, "");
+    world_check_clean(world, "web");
+}
+END_TEST
+
 /* --- release --- */
 
 START_TEST(metadata_only)
@@ -320,6 +354,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, files_stay);
     tcase_add_test(tcase, later);
     tcase_add_test(tcase, straggler_named_again);
+    tcase_add_test(tcase, tag_that_is_read);
     tcase_add_test(tcase, shared_file);
     tcase_add_test(tcase, metadata_only);
     tcase_add_test(tcase, released_for_good);
