@@ -165,15 +165,9 @@ static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *
     step->mode = layer->frozen ? layer->mode | 0200 : 0;
 }
 
-/* Is the file with all its tags the user's to keep? */
-static gboolean is_kept(const Layer *layer)
-{
-    return layer->released && layer->frozen;
-}
-
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 {
-    if (is_kept(layer))
+    if (layer_keeps_tags(layer))
         return;
     if (!op_is_shared(op, layer)) {
         plan_drop(op, disk, layer, tag);
@@ -204,7 +198,7 @@ static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHas
         const Step *step = plan_afters(plan)->pdata[i];
         Layer *layer = domain_find_layer(domain, step->path);
         guint at;
-        if (layer && stale_tag(layer, step->tag, &at))
+        if (layer && step->kind == STEP_DROP_TAG && stale_tag(layer, step->tag, &at))
             g_ptr_array_remove_index(layer->stale, at);
         if (layer)
             g_hash_table_add(touched, layer);
@@ -297,7 +291,7 @@ static void retry_stale(Op *op)
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         Layer *layer = value;
         forget_named(op, layer);
-        for (guint i = 0; i < layer->stale->len && !is_kept(layer) && !op_is_shared(op, layer); i++)
+        for (guint i = 0; i < layer->stale->len && !layer_keeps_tags(layer) && !op_is_shared(op, layer); i++)
             plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
     }
 }

@@ -142,7 +142,7 @@ gboolean core_delete(Engine *engine, EngineId id, DeleteFlags flags, GCancellabl
     g_autofree char *name = core_name(engine, id);
     EngineId domain = id >> OBJECT_BITS << OBJECT_BITS;
     g_autoptr(Op) op = op_begin((Core *)engine, domain, cancel, error, "delete '%s'", name ? name : "?");
-    Snapshot *snapshot = op ? g_hash_table_lookup(op->domain->objects, &id) : NULL;
+    Snapshot *snapshot = op ? domain_snapshot(op->domain, id) : NULL;
     if (op && !snapshot)
         snap_set_error(error, ENOENT, "it is gone");
     else if (op && delete (op, snapshot, flags, error))

@@ -384,6 +384,11 @@ gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
 
 /* --- their states --- */
 
+gboolean machines_is_off(const Core *core, const Domain *domain)
+{
+    return !g_hash_table_contains(core->states, domain->def->uuid);
+}
+
 /* In any thread. */
 static void told(gpointer user, const char *uuid, RunState state)
 {

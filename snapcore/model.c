@@ -7,6 +7,7 @@ static void state_disk_free(StateDisk *disk)
 {
     if (!disk->tag)
         disk->layer->names--;
+    g_hash_table_remove(disk->domain->objects, &disk->object.id);
     g_free(disk->target);
     g_free(disk->tag);
     g_free(disk);
@@ -164,15 +165,25 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time)
     return snapshot;
 }
 
-void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag)
+static StateDisk *add_disk(Snapshot *snapshot, EngineId id, const char *target, Layer *layer, const char *tag)
 {
     StateDisk *disk = g_new0(StateDisk, 1);
+    disk->object = (Object){ENGINE_STATE, id};
+    disk->domain = snapshot->domain;
+    disk->snapshot = snapshot;
     disk->target = g_strdup(target);
     disk->layer = layer;
     disk->tag = g_strdup(tag);
     if (!tag)
         layer->names++;
     g_ptr_array_add(snapshot->disks, disk);
+    add_object(snapshot->domain, &disk->object);
+    return disk;
+}
+
+void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag)
+{
+    (void)add_disk(snapshot, ++snapshot->domain->last_id, target, layer, tag);
 }
 
 void snapshot_clear_disks(Snapshot *snapshot)
@@ -243,7 +254,8 @@ static Snapshot *copy_snapshot(const Snapshot *snapshot, Domain *into)
     copy->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const StateDisk *disk = snapshot->disks->pdata[i];
-        snapshot_add_disk(copy, disk->target, domain_find_layer(into, disk->layer->path), disk->tag);
+        Layer *layer = domain_find_layer(into, disk->layer->path);
+        add_disk(copy, disk->object.id, disk->target, layer, disk->tag)->size = disk->size;
     }
     return copy;
 }

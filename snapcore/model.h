@@ -56,13 +56,22 @@ typedef struct {
     char *unreadable; /* why they are not known, if somebody looked */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
+    guint64 size;     /* virtual, bytes, when the guest's content was last looked at; as StateDisk.size */
 } Layer;
 
-/* One disk of a snapshot that took part. */
+/*
+ * One disk of a snapshot that took part. Its id names bytes that never change: whatever becomes of the layers, and a snapshot
+ * that is given other disks (redefine) has other states.
+ */
 typedef struct {
+    Object object;
+    Domain *domain;
+    Snapshot *snapshot;
     char *target;
     Layer *layer; /* its own content is the state, unless there is a tag */
     char *tag;    /* the internal snapshot inside the layer that is the state, or NULL */
+    guint64
+        size; /* virtual, bytes; 0: not known yet. Of a domain that is shown the engine's lock guards it */
 } StateDisk;
 
 /* A file that goes with a snapshot and is no disk: who it was when it was made, and whether it was us who made it. */
@@ -107,7 +116,7 @@ struct Domain {
     GPtrArray *snapshots; /* of Snapshot, in order of creation */
     GHashTable *by_name;  /* name -> Snapshot */
     GHashTable *layers;   /* path -> Layer */
-    GHashTable *objects;  /* id -> Object, of its snapshots and layers */
+    GHashTable *objects;  /* id -> Object, of its snapshots, their states, and layers */
     EngineId last_id;     /* the last one given to a thing of this domain */
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
@@ -211,6 +220,8 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 void domain_release_layer(Domain *domain, Layer *layer);
 /* Does its file belong to the user, whatever snapshots there are: released, or detached? */
 gboolean layer_is_kept(const Layer *layer);
+/* Is the file with all its tags the user's, so that none is ever dropped? */
+gboolean layer_keeps_tags(const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Paths (char *) of layers that are not there, sorted. Caller unrefs. */
