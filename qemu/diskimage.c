@@ -58,12 +58,14 @@ static gboolean check_header(const ImageFile *file, const ImageInfo *info, gbool
     }
     if (!!info->backing_name == based)
         return TRUE;
-    if (based)
+    if (based) {
         snap_set_error(error, EIO, "'%s' should stand on another image, but its header says it stands alone",
                        file->path);
-    else
-        snap_set_error(error, EIO, "'%s' should stand alone, but its header says it stands on '%s'",
-                       file->path, info->backing_name);
+        return FALSE;
+    }
+    g_autofree char *name = g_utf8_make_valid(info->backing_name, -1);
+    snap_set_error(error, EIO, "'%s' should stand alone, but its header says it stands on '%s'", file->path,
+                   name);
     return FALSE;
 }
 

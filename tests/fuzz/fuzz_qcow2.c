@@ -68,7 +68,7 @@ static void look_at(DiskReader *reader)
 static void open_as(const DiskChain *chain)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(DiskReader) reader = diskopen(chain, &error);
+    g_autoptr(DiskReader) reader = diskopen(NULL, chain, &error);
     must_be_either(reader, error);
     if (reader)
         look_at(reader);
@@ -81,7 +81,8 @@ static void open_tags(DiskChain chain)
     chain.state = DISK_TAG;
     for (guint i = 0; image && i < MIN(image->info->tags->len, MAX_TAGS); i++) {
         chain.tag = ((const ImageTag *)g_ptr_array_index(image->info->tags, i))->name;
-        open_as(&chain);
+        if (g_utf8_validate(chain.tag, -1, NULL)) /* no snapshot is called otherwise */
+            open_as(&chain);
     }
 }
 
