@@ -8,11 +8,15 @@
 
 /*
  * Of an image, as it is in the file that was opened: its name may have become another's since, or be gone, and the
- * kernel asks before each read how long it is.
+ * kernel asks before each read how long it is. A disk's content is as long as it was when it was opened.
  */
 static gboolean image_attr(const File *file, struct stat *ret_stat)
 {
     struct stat now;
+    if (file->view != NULL) {
+        *ret_stat = file->st;
+        return TRUE;
+    }
     if (file->fd < 0 || fstat(file->fd, &now) < 0)
         return FALSE;
     *ret_stat = file->st;
@@ -22,6 +26,11 @@ static gboolean image_attr(const File *file, struct stat *ret_stat)
     ret_stat->st_blocks = now.st_blocks;
     ret_stat->st_mtim = now.st_mtim;
     return TRUE;
+}
+
+static gboolean has_own_attr(fuse_ino_t ino)
+{
+    return node_is_image(ino) || node_is_content(ino);
 }
 
 typedef struct {
@@ -40,7 +49,7 @@ static gboolean is_wanted(gpointer open, gpointer user)
 static gboolean gone_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
 {
     Wanted wanted = {.ino = ino};
-    if (!node_is_image(ino) || !handles_find(fs->handles, (GDestroyNotify)file_free, is_wanted, &wanted))
+    if (!has_own_attr(ino) || !handles_find(fs->handles, (GDestroyNotify)file_free, is_wanted, &wanted))
         return FALSE;
     *ret_stat = wanted.st;
     return TRUE;
@@ -50,7 +59,7 @@ void attr_get(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_inf
 {
     struct fuse_entry_param entry;
     struct stat st;
-    if (fi != NULL && node_is_image(ino) && image_attr(file_of(fi), &st))
+    if (fi != NULL && has_own_attr(ino) && image_attr(file_of(fi), &st))
         fuse_reply_attr(req, &st, 0);
     else if (node_entry(fs, ino, &entry))
         fuse_reply_attr(req, &entry.attr, entry.attr_timeout);

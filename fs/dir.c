@@ -54,7 +54,7 @@ static void add_children(Fs *fs, fuse_ino_t ino, GPtrArray *items)
     }
 }
 
-static void add_layers(Fs *fs, fuse_ino_t ino, GPtrArray *items)
+static void add_disks(Fs *fs, fuse_ino_t ino, GPtrArray *items)
 {
     g_autoptr(GPtrArray) disks = fs->engine->ops->disks(fs->engine, node_id(ino));
     for (guint i = 0; i < disks->len; i++) {
@@ -62,6 +62,10 @@ static void add_layers(Fs *fs, fuse_ino_t ino, GPtrArray *items)
         char *entry = disk->layer == 0 ? NULL : node_disk_entry(disk);
         if (entry != NULL)
             add(items, entry, node_ino(NODE_LAYER, disk->layer));
+        fuse_ino_t content = node_content_ino(node_kind(ino), disk->content);
+        entry = content == 0 || !node_exists(fs, content) ? NULL : node_content_entry(disk);
+        if (entry != NULL)
+            add(items, entry, content);
     }
 }
 
@@ -75,7 +79,7 @@ static GPtrArray *list(Fs *fs, fuse_ino_t ino)
     if (kind == NODE_ROOT || kind == NODE_DOMAIN)
         add_children(fs, ino, items);
     if (kind == NODE_ACTIVE || kind == NODE_SNAPSHOT)
-        add_layers(fs, ino, items);
+        add_disks(fs, ino, items);
     return items;
 }
 

@@ -20,18 +20,20 @@ void file_free(File *file)
         close(file->fd);
     g_clear_pointer(&file->text, g_bytes_unref);
     live_free(file->live);
+    rawview_free(file->view);
     writer_free(file->writer);
     if (file->scratch != 0)
         scratch_close(file->fs->scratch, file->scratch);
     g_free(file);
 }
 
-/* @fd, @st: of an image, or -1 and NULL. Whole before others can find it. */
-static File *file_new_image(Fs *fs, int fd, const struct stat *st)
+/* @fd or @view, @st: of an image or a disk's content, or -1, NULL and NULL. Whole before others can find it. */
+static File *file_new_image(Fs *fs, int fd, RawView *view, const struct stat *st)
 {
     File *file = g_new0(File, 1);
     file->fs = fs;
     file->fd = fd;
+    file->view = view;
     if (st != NULL)
         file->st = *st;
     handles_add(fs->handles, file, (GDestroyNotify)file_free);
@@ -40,7 +42,7 @@ static File *file_new_image(Fs *fs, int fd, const struct stat *st)
 
 static File *file_new(Fs *fs)
 {
-    return file_new_image(fs, -1, NULL);
+    return file_new_image(fs, -1, NULL, NULL);
 }
 
 static File *open_image(Fs *fs, fuse_ino_t ino, GError **error)
@@ -57,7 +59,7 @@ static File *open_image(Fs *fs, fuse_ino_t ino, GError **error)
         close(fd);
         return NULL;
     }
-    return file_new_image(fs, fd, &st);
+    return file_new_image(fs, fd, NULL, &st);
 }
 
 static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
@@ -67,7 +69,7 @@ static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
     if ((flags & O_ACCMODE) != O_RDONLY)
         file->writer = writer_new(fs, ino, truncate);
     if ((flags & O_ACCMODE) != O_WRONLY) {
-        file->text = truncate ? g_bytes_new(NULL, 0) : text_content(fs, ino, error);
+        file->text = truncate ? g_bytes_new(NULL, 0) : text_content(fs, ino, NULL, error);
         if (file->text == NULL) {
             file_free(file);
             return NULL;
@@ -102,6 +104,11 @@ static File *open_scratch(Fs *fs, fuse_ino_t ino, int flags, GError **error)
     return file;
 }
 
+static gboolean opens_to_read(const struct fuse_file_info *fi)
+{
+    return (fi->flags & O_ACCMODE) == O_RDONLY && (fi->flags & O_TRUNC) == 0;
+}
+
 static File *open_any(Fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, GError **error)
 {
     NodeKind kind = node_kind(ino);
@@ -110,8 +117,12 @@ static File *open_any(Fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, GError 
         return open_scratch(fs, ino, fi->flags, error);
     }
     /* By ourselves: the modes shown do not stop root. */
-    if (((fi->flags & O_ACCMODE) != O_RDONLY || (fi->flags & O_TRUNC) != 0) && !node_is_writable(ino)) {
+    if (!opens_to_read(fi) && !node_is_writable(ino)) {
         snap_set_error(error, EACCES, "not writable");
+        return NULL;
+    }
+    if (node_is_content(ino)) { /* the kernel did not know that it is there: it looks again, and opens it */
+        snap_set_error(error, ESTALE, "it is there");
         return NULL;
     }
     if (node_is_image(ino)) {
@@ -127,9 +138,52 @@ static File *open_any(Fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, GError 
     return open_text(fs, ino, fi->flags, error);
 }
 
+/* --- a disk's content: it is opened in a job, for it may be in hundreds of images --- */
+
+typedef struct {
+    fuse_ino_t ino;
+    struct fuse_file_info fi;
+} Open;
+
+static File *open_view(Fs *fs, fuse_ino_t ino, GCancellable *cancel, GError **error)
+{
+    struct stat st;
+    g_autoptr(RawView) view = rawview_new(fs, ino, cancel, error);
+    if (view == NULL)
+        return NULL;
+    if (!node_attr(fs, ino, &st)) {
+        snap_set_error(error, ENOENT, "it is gone");
+        return NULL;
+    }
+    st.st_size = (off_t)rawview_size(view);
+    return file_new_image(fs, -1, g_steal_pointer(&view), &st);
+}
+
+static void run_open(Job *job)
+{
+    Open *open = job->data;
+    g_autoptr(GError) error = NULL;
+    File *file = open_view(job->fs, open->ino, job->cancel, &error);
+    if (file == NULL) {
+        fuse_reply_err(job_finish(job), snap_errno(error));
+        return;
+    }
+    /* What a machine writes next must not be taken from a cache; a state never changes. */
+    open->fi.direct_io = node_kind(open->ino) == NODE_ACTIVE_CONTENT;
+    open->fi.keep_cache = !open->fi.direct_io;
+    open->fi.fh = (uintptr_t)file;
+    if (fuse_reply_open(job_finish(job), &open->fi) == -ENOENT)
+        file_free(file);
+}
+
 void file_open(Fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
     g_autoptr(GError) error = NULL;
+    if (node_is_content(ino) && opens_to_read(fi)) {
+        const Open open = {.ino = ino, .fi = *fi};
+        job_start(fs, req, run_open, g_memdup2(&open, sizeof open), g_free, 0, 0);
+        return;
+    }
     File *file = open_any(fs, ino, fi, &error);
     if (file == NULL) {
         fuse_reply_err(req, snap_errno(error));
@@ -200,6 +254,10 @@ void file_read(Fs *fs, fuse_req_t req, gsize size, off_t offset, const struct fu
             fuse_reply_err(req, ENOENT);
         else
             text_reply(req, bytes, size, 0);
+        return;
+    }
+    if (file->view != NULL) {
+        rawview_read(file->view, req, size, offset);
         return;
     }
     if (file->live != NULL) {
@@ -318,6 +376,9 @@ void file_seek(Fs *fs, fuse_req_t req, off_t offset, int whence, const struct fu
     off_t at;
     if (whence != SEEK_DATA && whence != SEEK_HOLE) {
         at = -EINVAL;
+    } else if (file->view != NULL) {
+        rawview_seek(file->view, req, offset, whence);
+        return;
     } else if (file->fd >= 0) {
         at = lseek(file->fd, offset, whence);
         at = at < 0 ? -errno : at;

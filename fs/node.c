@@ -27,6 +27,7 @@ static const NodeSpec specs[N_NODE_KINDS] = {
     [NODE_DOMAIN_XML] = {NODE_DOMAIN, "domain.xml", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_DOMAIN_XML},
     [NODE_STATE] = {NODE_DOMAIN, "state", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_STATE, .is_live = TRUE},
     [NODE_CURRENT] = {NODE_DOMAIN, "current", LINK, ASK, ASK, FALSE, 0},
+    [NODE_USAGE] = {NODE_DOMAIN, "usage", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_USAGE, .is_live = TRUE},
     [NODE_TREE] = {NODE_DOMAIN, "tree", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_TREE},
     [NODE_LOG] = {NODE_DOMAIN, "log", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_LOG},
     [NODE_CTL] = {NODE_DOMAIN, "ctl", WRITABLE, ASK, ASK, FALSE, 0},
@@ -36,14 +37,19 @@ static const NodeSpec specs[N_NODE_KINDS] = {
     [NODE_SNAPSHOT_XML] = {NODE_SNAPSHOT, "snapshot.xml", WRITABLE, KEEP, ASK, TRUE,
                            ENGINE_TEXT_SNAPSHOT_XML},
     [NODE_DESCRIPTION] = {NODE_SNAPSHOT, "description", WRITABLE, KEEP, ASK, TRUE, ENGINE_TEXT_DESCRIPTION},
+    [NODE_CHANGES] = {NODE_SNAPSHOT, "changes", READABLE, KEEP, ASK, TRUE, ENGINE_TEXT_CHANGES,
+                      .is_live = TRUE},
     [NODE_PARENT] = {NODE_SNAPSHOT, "parent", LINK, ASK, ASK, FALSE, 0},
     [NODE_MEMORY] = {NODE_SNAPSHOT, "memory", READABLE, ASK, ASK, .is_file = TRUE,
                      .file = ENGINE_FILE_MEMORY},
     [NODE_SCREENSHOT] = {NODE_SNAPSHOT, "screenshot.png", READABLE, ASK, ASK, .is_file = TRUE,
                          .file = ENGINE_FILE_SCREENSHOT},
+    /* The bytes of a state never change; its name may become another one's. */
+    [NODE_CONTENT] = {NODE_NONE, NULL, READABLE, ASK, KEEP, FALSE, 0},
     /* active/vda.qcow2 is another file after each snapshot and revert, and whoever starts the machine writes
        it. */
     [NODE_LAYER] = {NODE_NONE, NULL, READABLE, ASK, ASK, FALSE, 0},
+    [NODE_ACTIVE_CONTENT] = {NODE_NONE, NULL, READABLE, ASK, ASK, FALSE, 0},
     [NODE_SCRATCH] = {NODE_NONE, NULL, 0, ASK, ASK, FALSE, 0},
 };
 
@@ -78,6 +84,11 @@ gboolean node_is_image(fuse_ino_t ino)
     return node_kind(ino) == NODE_LAYER || specs[node_kind(ino)].is_file;
 }
 
+gboolean node_is_content(fuse_ino_t ino)
+{
+    return node_kind(ino) == NODE_CONTENT || node_kind(ino) == NODE_ACTIVE_CONTENT;
+}
+
 gboolean node_is_writable(fuse_ino_t ino)
 {
     return specs[node_kind(ino)].mode == WRITABLE;
@@ -97,18 +108,30 @@ EngineId node_find(Fs *fs, EngineId where, const char *entry)
     return fs->engine->ops->find(fs->engine, where, name);
 }
 
-char *node_disk_entry(const EngineDisk *disk)
+static char *entry_of(const EngineDisk *disk, ImageFormat format)
 {
     /* A target comes from a document: escaped like a name, it cannot leave the directory. */
     g_autofree char *target = name_to_entry(disk->target, NAME_SNAPSHOT);
-    g_autofree char *entry = g_strdup_printf("%s.%s", target, image_format_to_string(disk->format));
+    g_autofree char *entry = g_strdup_printf("%s.%s", target, image_format_to_string(format));
     return strlen(entry) > NAME_MAX_BYTES ? NULL : g_steal_pointer(&entry);
+}
+
+char *node_disk_entry(const EngineDisk *disk)
+{
+    return entry_of(disk, disk->format);
+}
+
+char *node_content_entry(const EngineDisk *disk)
+{
+    return entry_of(disk, FORMAT_RAW);
 }
 
 static EngineKind engine_kind(NodeKind kind)
 {
-    if (kind == NODE_LAYER)
+    if (kind == NODE_LAYER || kind == NODE_ACTIVE_CONTENT)
         return ENGINE_LAYER;
+    if (kind == NODE_CONTENT)
+        return ENGINE_STATE;
     return kind >= NODE_SNAPSHOT ? ENGINE_SNAPSHOT : ENGINE_DOMAIN;
 }
 
@@ -138,21 +161,27 @@ char *node_link(Fs *fs, fuse_ino_t ino)
     return g_strconcat(kind == NODE_CURRENT ? "" : "../", entry, NULL);
 }
 
-/* Of a layer, or another file of a snapshot. */
-static gboolean image_attr(Fs *fs, fuse_ino_t ino, struct stat *st)
+static gboolean image_stat(Fs *fs, fuse_ino_t ino, EngineStat *ret_stat)
 {
     const EngineOps *ops = fs->engine->ops;
     const NodeSpec *spec = &specs[node_kind(ino)];
+    if (node_is_content(ino))
+        return ops->stat_content(fs->engine, node_id(ino), ret_stat);
+    return spec->is_file ? ops->stat_file(fs->engine, node_id(ino), spec->file, ret_stat)
+                         : ops->stat_layer(fs->engine, node_id(ino), ret_stat);
+}
+
+/* Of a layer, a disk's content, or another file of a snapshot. */
+static gboolean image_attr(Fs *fs, fuse_ino_t ino, struct stat *st)
+{
     EngineStat image;
-    gboolean there = spec->is_file ? ops->stat_file(fs->engine, node_id(ino), spec->file, &image)
-                                   : ops->stat_layer(fs->engine, node_id(ino), &image);
-    if (!there)
+    if (!image_stat(fs, ino, &image))
         return FALSE;
     st->st_size = (off_t)image.size;
     st->st_blocks = (blkcnt_t)image.blocks;
     st->st_mtim = image.mtime;
     /* A layer that only lookups of backing files find has no listed name; 0 would mean a deleted file. */
-    st->st_nlink = spec->is_file ? 1 : MAX(image.nlink, 1);
+    st->st_nlink = MAX(image.nlink, 1);
     return TRUE;
 }
 
@@ -202,7 +231,7 @@ gboolean node_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
     if (kind == NODE_SCRATCH) {
         if (!scratch_stat(fs->scratch, node_id(ino), &st))
             return FALSE;
-    } else if (node_is_image(ino)) {
+    } else if (node_is_image(ino) || node_is_content(ino)) {
         if (!image_attr(fs, ino, &st))
             return FALSE;
     } else {
@@ -226,8 +255,8 @@ gboolean node_exists(Fs *fs, fuse_ino_t ino)
 {
     const NodeSpec *spec = &specs[node_kind(ino)];
     EngineStat file;
-    if (spec->is_file)
-        return fs->engine->ops->stat_file(fs->engine, node_id(ino), spec->file, &file);
+    if (spec->is_file || node_is_content(ino))
+        return image_stat(fs, ino, &file);
     g_autofree char *link = S_ISLNK(spec->mode) ? node_link(fs, ino) : NULL;
     return !S_ISLNK(spec->mode) || link != NULL;
 }
@@ -244,18 +273,28 @@ static fuse_ino_t find_fixed(Fs *fs, NodeKind in, EngineId id, const char *name)
     return 0;
 }
 
-/* A layer, by the name it is listed under or by its own file name (DESIGN 1: so that backing files are
- * found). */
-static fuse_ino_t find_layer(Fs *fs, EngineId id, const char *name)
+fuse_ino_t node_content_ino(NodeKind dir, EngineId content)
 {
+    return content == 0 ? 0 : node_ino(dir == NODE_ACTIVE ? NODE_ACTIVE_CONTENT : NODE_CONTENT, content);
+}
+
+/* A layer, by the name it is listed under or by its own file name (DESIGN 1: so that backing files are
+ * found); or a disk's content. */
+static fuse_ino_t find_image(Fs *fs, fuse_ino_t dir, const char *name)
+{
+    EngineId id = node_id(dir);
     const EngineOps *ops = fs->engine->ops;
     g_autoptr(GPtrArray) disks = ops->disks(fs->engine, id);
     for (guint i = 0; i < disks->len; i++) {
         const EngineDisk *disk = disks->pdata[i];
         g_autofree char *entry = node_disk_entry(disk);
-        /* An internal state has no file of its own, and no other may pass for it. */
+        g_autofree char *content = node_content_entry(disk);
+        /* An internal state has no file of its own, a machine that runs no content that stays: no other file may pass
+           for it. */
         if (g_strcmp0(entry, name) == 0)
             return disk->layer == 0 ? 0 : node_ino(NODE_LAYER, disk->layer);
+        if (g_strcmp0(content, name) == 0)
+            return node_content_ino(node_kind(dir), disk->content);
     }
     EngineId layer = ops->chain_file(fs->engine, id, name);
     return layer == 0 ? 0 : node_ino(NODE_LAYER, layer);
@@ -280,7 +319,7 @@ fuse_ino_t node_lookup(Fs *fs, fuse_ino_t dir, const char *name)
             return node_ino(in == NODE_ROOT ? NODE_DOMAIN : NODE_SNAPSHOT, child);
     }
     if (in == NODE_SNAPSHOT || in == NODE_ACTIVE)
-        found = find_layer(fs, id, name);
+        found = find_image(fs, dir, name);
     return found != 0 ? found : find_scratch(fs, dir, name);
 }
 
@@ -302,7 +341,7 @@ gboolean node_entry(Fs *fs, fuse_ino_t ino, struct fuse_entry_param *ret_entry)
 EngineId node_domain(Fs *fs, fuse_ino_t ino)
 {
     EngineLook now;
-    if (node_id(ino) == 0 || node_kind(ino) >= NODE_LAYER || !look(fs, ino, &now))
+    if (node_id(ino) == 0 || node_kind(ino) >= NODE_CONTENT || !look(fs, ino, &now))
         return 0;
     return now.domain;
 }

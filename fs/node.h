@@ -21,6 +21,7 @@ typedef enum {
     NODE_STATE,
     NODE_CURRENT,
     NODE_TREE,
+    NODE_USAGE,
     NODE_LOG,
     NODE_CTL,
     NODE_ACTIVE,
@@ -28,11 +29,14 @@ typedef enum {
     NODE_SNAPSHOT, /* these the snapshot's */
     NODE_SNAPSHOT_XML,
     NODE_DESCRIPTION,
+    NODE_CHANGES,
     NODE_PARENT,
     NODE_MEMORY,
     NODE_SCREENSHOT,
-    NODE_LAYER,   /* the layer's */
-    NODE_SCRATCH, /* an id of scratch.h */
+    NODE_CONTENT,        /* that of a state of a disk */
+    NODE_LAYER,          /* the layer's */
+    NODE_ACTIVE_CONTENT, /* the same */
+    NODE_SCRATCH,        /* an id of scratch.h */
     N_NODE_KINDS,
 } NodeKind;
 
@@ -62,6 +66,12 @@ gboolean node_exists(Fs *fs, fuse_ino_t ino);
 /* Is its content read from a descriptor that the engine opens: a layer, or another file? */
 gboolean node_is_image(fuse_ino_t ino);
 
+/* Is it what a disk holds, as a raw file (rawview.h)? */
+gboolean node_is_content(fuse_ino_t ino);
+
+/* The node of a disk's content (EngineDisk.content) in a directory of kind @dir; 0: it has none. */
+fuse_ino_t node_content_ino(NodeKind dir, EngineId content);
+
 /* Is it a ctl file, and one that may be written at all? */
 gboolean node_is_ctl(fuse_ino_t ino);
 gboolean node_is_writable(fuse_ino_t ino);
@@ -90,5 +100,6 @@ EngineId node_domain(Fs *fs, fuse_ino_t ino);
 /* The text of a symlink, NULL: gone. Caller frees. */
 char *node_link(Fs *fs, fuse_ino_t ino);
 
-/* The entry under which a disk's layer is shown, NULL when it cannot be. Caller frees. */
+/* The entries under which a disk's layer, and its content, are shown, NULL when they cannot be. Caller frees. */
 char *node_disk_entry(const EngineDisk *disk);
+char *node_content_entry(const EngineDisk *disk);

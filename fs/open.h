@@ -3,13 +3,15 @@
 #pragma once
 
 #include "live.h"
+#include "rawview.h"
 #include "writer.h"
 
 /* An open file: fi->fh. Unchanged while it is open, but for what locks for itself. */
 typedef struct {
     Fs *fs;
     int fd;          /* of an image, or -1 */
-    struct stat st;  /* of an image: what it was shown as */
+    RawView *view;   /* of a disk's content, or NULL */
+    struct stat st;  /* of both: what it was shown as */
     GBytes *text;    /* what reading gives, or NULL */
     Live *live;      /* what makes that anew each time, or NULL */
     Writer *writer;  /* when it is open for writing */

@@ -49,23 +49,21 @@ static gboolean lock_image(DiskImage *image, DiskState state, GError **error)
 }
 
 /* Only what the chain says is read below an image, and an image alone must not miss what it stands on. */
-static gboolean check_header(const ImageFile *file, const Qcow2Image *image, gboolean based, GError **error)
+static gboolean check_header(const ImageFile *file, const ImageInfo *info, gboolean based, GError **error)
 {
-    const char *elsewhere = image->info->encrypted   ? "is encrypted"
-                            : image->info->data_file ? "has a data file"
-                                                     : NULL;
+    const char *elsewhere = info->encrypted ? "is encrypted" : info->data_file ? "has a data file" : NULL;
     if (elsewhere) {
         snap_set_error(error, EOPNOTSUPP, "'%s' %s", file->path, elsewhere);
         return FALSE;
     }
-    if (!!image->info->backing_name == based)
+    if (!!info->backing_name == based)
         return TRUE;
     if (based) {
         snap_set_error(error, EIO, "'%s' should stand on another image, but its header says it stands alone",
                        file->path);
         return FALSE;
     }
-    g_autofree char *name = g_utf8_make_valid(image->info->backing_name, -1);
+    g_autofree char *name = g_utf8_make_valid(info->backing_name, -1);
     snap_set_error(error, EIO, "'%s' should stand alone, but its header says it stands on '%s'", file->path,
                    name);
     return FALSE;
@@ -128,7 +126,7 @@ static gboolean use_qcow2(DiskImage *image, const char *tag, gboolean based, GEr
     g_autoptr(Qcow2Image) header = NULL;
     Qcow2State state;
     if (!(tag ? read_moving : read_once)(image->file, tag, &header, &state, error) ||
-        !check_header(image->file, header, based, error) ||
+        !check_header(image->file, header->info, based, error) ||
         !qcow2_layout(image->file, header, &state, &image->layout, error))
         return FALSE;
     image->size = image->layout.size;
@@ -171,6 +169,46 @@ DiskImage *disk_image_open(const DiskLayer *layer, DiskState state, const char *
     return g_steal_pointer(&image);
 }
 
+/* What the header of an image that QEMU is to read says, or NULL; *ret_size: its virtual size. */
+static gboolean measure(const ImageFile *file, ImageFormat format, gboolean based, guint64 *ret_size,
+                        GError **error)
+{
+    g_autoptr(Qcow2Image) qcow2 = format == FORMAT_QCOW2 ? qcow2_read(file, error) : NULL;
+    g_autoptr(ImageInfo) qed = format == FORMAT_QED ? qed_read(file, error) : NULL;
+    const ImageInfo *info = qcow2 ? qcow2->info : qed;
+    if (format == FORMAT_RAW && !based)
+        *ret_size = raw_size(file);
+    else if (format == FORMAT_RAW)
+        snap_set_error(error, EIO, "'%s' is raw: it stands on nothing", file->path);
+    else if (info)
+        *ret_size = info->virtual_size & ~(guint64)511;
+    return format == FORMAT_RAW ? !based : info && check_header(file, info, based, error);
+}
+
+DiskImage *disk_image_hold(const DiskLayer *layer, DiskState state, gboolean based, GError **error)
+{
+    g_autoptr(DiskImage) image = g_new0(DiskImage, 1);
+    image->file = image_file_open(layer->path, error);
+    if (!image->file || (!image->file->place && (!check_identity(layer, image->file, &image->id, error) ||
+                                                 !lock_image(image, state, error))))
+        return NULL;
+    if (!measure(image->file, layer->format, based, &image->size, error) ||
+        (image->watch && !disk_watch_check(image->watch, error)))
+        return NULL;
+    if (image->file->place) /* an export may be for one client at a time */
+        g_clear_pointer(&image->file, image_file_close);
+    return g_steal_pointer(&image);
+}
+
+DiskImage *disk_image_of(DiskReader *reader)
+{
+    DiskImage *image = g_new0(DiskImage, 1);
+    image->reader = reader;
+    image->raw = TRUE;
+    image->size = reader->size;
+    return image;
+}
+
 gboolean disk_image_size(const DiskLayer *layer, const char *tag, guint64 *ret_size, GError **error)
 {
     g_autoptr(Qcow2Image) header = NULL;
@@ -203,6 +241,7 @@ void disk_image_free(DiskImage *image)
     if (!image)
         return;
     image_file_close(image->file);
+    disk_reader_free(image->reader);
     g_free(image->watch);
     g_free(image);
 }

@@ -8,7 +8,8 @@
 #include "qcow2_layout.h"
 
 typedef struct {
-    ImageFile *file;
+    ImageFile *file;    /* NULL: it is not on this host, or there is a reader */
+    DiskReader *reader; /* all from here on down is read by another one, as if it were raw; or NULL */
     FileId id;
     gboolean raw;
     Qcow2Layout layout; /* of what is not raw */
@@ -23,6 +24,16 @@ typedef struct {
  */
 DiskImage *disk_image_open(const DiskLayer *layer, DiskState state, const char *tag, gboolean based,
                            GError **error);
+
+/*
+ * Open @layer, of any kind, for QEMU to read it: locked and compared with its header in the same way, but its tables are not
+ * looked at. @state: not DISK_TAG. What is remote is not kept open.
+ */
+DiskImage *disk_image_hold(const DiskLayer *layer, DiskState state, gboolean based, GError **error);
+
+/* @reader, which is given away, as an image on which others stand. */
+DiskImage *disk_image_of(DiskReader *reader);
+
 void disk_image_free(DiskImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskImage, disk_image_free)
 

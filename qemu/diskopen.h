@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The native reader of disks: chains of qcow2 and raw images that are files or devices of this host, read by their tables
- * without any other program. See diskreader.h and diskmap.h.
+ * Opening disks to read them. qcow2 and raw images that are files or devices of this host are read natively, by their tables
+ * (diskmap.h); from the first one of another kind on down, QEMU reads (nbdreader.h).
  */
 #pragma once
 
 #include "backend.h"
+#include "nbdkeeper.h"
 
-/* As Backend.open_disk. EOPNOTSUPP: there is an image in the chain that only QEMU reads (nbdreader.h). */
-DiskReader *diskopen(const DiskChain *chain, GError **error);
+/* As Backend.open_disk. @keeper: NULL: none but the native reader. */
+DiskReader *diskopen(NbdKeeper *keeper, const DiskChain *chain, GError **error);

@@ -60,6 +60,8 @@ static gboolean read_data(const ImageFile *file, guint64 at, char *buffer, gsize
 
 static gboolean read_piece(DiskRead *disk, const Piece *piece, char *buffer, gsize len, GError **error)
 {
+    if (piece->kind == MAP_DATA && piece->image->reader)
+        return piece->image->reader->ops->read(piece->image->reader, buffer, len, piece->at, error);
     if (piece->kind == MAP_DATA)
         return read_data(piece->image->file, piece->at, buffer, len, error);
     if (piece->kind == MAP_ZERO) {
@@ -129,6 +131,19 @@ static void look_for_holes(Piece *piece)
         piece->length = MIN(piece->length, (guint64)(hole - at));
 }
 
+/* What another reader says of @piece, as far as that goes. */
+static gboolean ask_reader(const Piece *piece, DiskExtent *ret_extent, GError **error)
+{
+    DiskReader *reader = piece->image->reader;
+    if (!reader->ops->extent(reader, piece->at, ret_extent, error))
+        return FALSE;
+    if (ret_extent->length > piece->length) {
+        ret_extent->stored = MIN(ret_extent->stored, piece->length);
+        ret_extent->length = piece->length;
+    }
+    return TRUE;
+}
+
 static DiskExtent describe(const Piece *piece)
 {
     DiskExtent extent = {.length = piece->length, .known = TRUE};
@@ -157,6 +172,8 @@ static gboolean do_extent(DiskReader *reader, guint64 offset, DiskExtent *ret_ex
     if (!chunk)
         return FALSE;
     Piece piece = piece_at(disk, chunk, map_chunk_find(chunk, offset), offset);
+    if (piece.kind == MAP_DATA && piece.image->reader)
+        return ask_reader(&piece, ret_extent, error) && still_right(disk, error);
     if (piece.kind == MAP_DATA)
         look_for_holes(&piece);
     if (piece.kind == MAP_ZERO && offset + piece.length == chunk->offset + chunk->length)

@@ -8,6 +8,7 @@
 
 #include "error.h"
 #include "launch_parts.h"
+#include "nbdnode.h"
 #include "remote.h"
 
 /* What <driver> says of all images of a disk. */
@@ -17,29 +18,6 @@ typedef struct {
 } Options;
 
 /* --- files --- */
-
-static json_t *inet_server(GUri *uri)
-{
-    g_autofree char *port = g_strdup_printf("%d", g_uri_get_port(uri));
-    return json_pack("{s:s,s:s,s:s}", "type", "inet", "host", g_uri_get_host(uri), "port", port);
-}
-
-/* nbd://host:port/export or nbd+unix:///export?socket=path (remote.h). */
-static json_t *nbd_node(const char *text, GError **error)
-{
-    g_autoptr(GUri) uri = g_uri_parse(text, G_URI_FLAGS_ENCODED_QUERY, error);
-    if (!uri)
-        return NULL;
-    const char *query = g_uri_get_query(uri);
-    gboolean local = strcmp(g_uri_get_scheme(uri), "nbd+unix") == 0;
-    g_autofree char *socket =
-        local && query && g_str_has_prefix(query, "socket=") ? g_uri_unescape_string(query + 7, NULL) : NULL;
-    const char *path = g_uri_get_path(uri);
-    json_t *server =
-        local ? json_pack("{s:s,s:s}", "type", "unix", "path", socket ? socket : "") : inet_server(uri);
-    return json_pack("{s:s,s:o,s:s}", "driver", "nbd", "server", server, "export",
-                     path[0] == '/' ? path + 1 : path);
-}
 
 static json_t *file_node(DiskType type, const char *path, GError **error)
 {
@@ -94,9 +72,10 @@ static void add_image(LaunchBuild *build, const BackingDef *image, const char *t
     json_object_set_new(node, "file", json_string(file));
     if (image->format != FORMAT_RAW)
         json_object_set_new(node, "backing", below ? json_string(below) : json_null());
-    if (top && options->discard)
+    /* Of a layer below as well: joined with the one above, it is what the guest writes. */
+    if (options->discard)
         json_object_set_new(node, "discard", json_string(options->discard));
-    if (top && options->zeroes)
+    if (options->zeroes)
         json_object_set_new(node, "detect-zeroes", json_string(options->zeroes));
     if (image->format == FORMAT_QCOW2 && top && options->table_cache)
         json_object_set_new(node, "cache-size", json_integer((json_int_t)options->table_cache));

@@ -19,15 +19,19 @@
 #include "qcow2.h"
 #include "qed.h"
 #include "qemuimg.h"
+#include "tagtable.h"
 
 /* Longer than any program takes from opening an image to asking for its locks, also on a busy machine. */
 #define LINGER_SECONDS 10
+#define NBD_IDLE_MS 10000
+#define NBD_PATIENCE_MS 15000
 #define MAX_TAG_BYTES 255 /* qemu-img cuts a longer one without a word (facts/qemu.md A1) */
 
 typedef struct {
     Backend base;
     char *program;
     Linger *linger;
+    NbdKeeper *keeper;
 } Offline;
 
 static const char *program_of(Backend *backend)
@@ -161,7 +165,7 @@ static gboolean offline_tag_create(Backend *backend, const char *path, const cha
         snap_set_error(error, len ? ENAMETOOLONG : EINVAL, "a tag must have 1 to %d bytes", MAX_TAG_BYTES);
         return FALSE;
     }
-    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, FALSE, cancel, error) &&
+    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, cancel, error) &&
            flush(path, error);
 }
 
@@ -171,15 +175,32 @@ static gboolean offline_tag_apply(Backend *backend, const char *path, const char
     g_autoptr(Qcow2Image) image = read_qcow2(path, error);
     const ImageTag *found = image ? qcow2_only_tag(image, path, tag, error) : NULL;
     return found &&
-           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, FALSE, cancel, error) &&
+           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, cancel, error) &&
            flush(path, error);
+}
+
+/* @image: what is at @path. */
+static gboolean delete_tag(const char *program, const char *path, const Qcow2Image *image, const char *tag,
+                           GCancellable *cancel, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(TagTable) table =
+        qcow2_only_tag(image, path, tag, error) ? tag_table_new(path, image, error) : NULL;
+    if (!table)
+        return FALSE;
+    if (qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, path, tag, cancel, &why))
+        return TRUE;
+    if (tag_table_put_back(table, tag, error))
+        g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
 }
 
 /* A tag that is gone already counts as deleted: a killed `-d` removes the name first (facts/qemu.md A4). */
 static gboolean offline_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                                    GError **error)
 {
-    g_autoptr(ImageFile) file = image_file_open(path, error); /* until the end: it keeps readers of tags out */
+    g_autoptr(ImageFile) file =
+        image_file_open(path, error); /* until the end: it keeps readers of tags out */
     g_autoptr(Qcow2Image) image = file ? qcow2_read(file, error) : NULL;
     if (!image)
         return FALSE;
@@ -187,9 +208,7 @@ static gboolean offline_tag_delete(Backend *backend, const char *path, const cha
         return flush(path, error);
     if (file->fd >= 0 && !lockprobe_drop_tags(file->fd, path, error))
         return FALSE;
-    return qcow2_only_tag(image, path, tag, error) &&
-           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, FALSE, cancel, error) &&
-           flush(path, error);
+    return delete_tag(program_of(backend), path, image, tag, cancel, error) && flush(path, error);
 }
 
 static gboolean offline_copy_out(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,
@@ -211,7 +230,7 @@ static int offline_open_reader(Backend *backend, const char *path, GError **erro
 
 static DiskReader *offline_open_disk(Backend *backend, const DiskChain *chain, GError **error)
 {
-    return diskopen(chain, error);
+    return diskopen(((Offline *)backend->self)->keeper, chain, error);
 }
 
 static gboolean offline_disk_size(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error)
@@ -264,6 +283,7 @@ static void offline_free(Backend *backend)
 {
     Offline *offline = backend->self;
     linger_free(offline->linger);
+    nbdkeeper_unref(offline->keeper);
     g_free(offline->program);
     g_free(offline);
 }
@@ -298,5 +318,6 @@ Backend *offline_backend_new(const char *qemu_img)
     offline->base = (Backend){.ops = &ops, .self = offline};
     offline->program = g_strdup(qemu_img ? qemu_img : "qemu-img");
     offline->linger = linger_new(LINGER_SECONDS);
+    offline->keeper = nbdkeeper_new(NULL, NBD_IDLE_MS, NBD_PATIENCE_MS);
     return &offline->base;
 }

@@ -6,15 +6,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "error.h"
 #include "fault.h"
+#include "process_spawn.h"
 
 #define GRACE_US (3 * G_USEC_PER_SEC) /* between SIGTERM and SIGKILL */
 #define ERRORS_HEAD 16384             /* of standard error: the first bytes are kept, */
@@ -32,60 +30,6 @@ typedef struct {
     ProcessResult *result;
 } Child;
 
-static gboolean limit(int resource, rlim_t value)
-{
-    struct rlimit rlimit = {.rlim_cur = value, .rlim_max = value};
-    return setrlimit(resource, &rlimit) == 0;
-}
-
-/* Raw system calls: glibc's wrappers tell all threads, of which a forked child has none. */
-static gboolean become(const ProcessIdentity *identity)
-{
-    return syscall(SYS_setgroups, 0, NULL) == 0 &&
-           syscall(SYS_setresgid, identity->gid, identity->gid, identity->gid) == 0 &&
-           syscall(SYS_setresuid, identity->uid, identity->uid, identity->uid) == 0;
-}
-
-/*
- * The child dies with the thread that waits for it: one that a dead daemon left, before it so much as opened its image,
- * would otherwise do its work when the next daemon has recovered, behind its back. After become(), which clears it.
- */
-static gboolean die_with(pid_t parent)
-{
-    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
-}
-
-typedef struct {
-    const ProcessSpec *spec;
-    pid_t parent;
-} Birth;
-
-/* Runs in the child between fork and exec: only async-signal-safe calls, and no way back but to exit. */
-static void prepare_child(gpointer data)
-{
-    static const char failed[] = "cannot set up limits or identity\n";
-    const Birth *birth = data;
-    const ProcessSpec *spec = birth->spec;
-    gboolean ok = setpgid(0, 0) == 0 && limit(RLIMIT_CORE, 0);
-    if (spec->memory_bytes)
-        ok = ok && limit(RLIMIT_AS, spec->memory_bytes);
-    if (spec->identity.set)
-        ok = ok && become(&spec->identity);
-    ok = ok && die_with(birth->parent);
-    if (!ok) {
-        ssize_t ignored = write(STDERR_FILENO, failed, sizeof failed - 1);
-        (void)ignored;
-        _exit(126);
-    }
-    /* the daemon's threads block signals and ignore SIGPIPE; neither must reach the child */
-    for (int number = 1; number < NSIG; number++)
-        if (number != SIGKILL && number != SIGSTOP)
-            (void)signal(number, SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
 static void close_fd(int *fd)
 {
     if (*fd >= 0)
@@ -95,32 +39,24 @@ static void close_fd(int *fd)
 
 static gboolean spawn(const ProcessSpec *spec, Child *child, GError **error)
 {
-    static const char *const fallback_path = "/usr/local/bin:/usr/bin:/bin";
-    const char *path = g_getenv("PATH");
-    g_autofree char *path_entry = g_strconcat("PATH=", path ? path : fallback_path, NULL);
-    const char *environment[] = {path_entry, "LC_ALL=C", NULL};
-    int target = PROCESS_PASSED_FD;
-    Birth birth = {spec, getpid()};
-    g_autoptr(GError) local = NULL;
-    if (!FAULT_POINT("process.spawn", error))
+    ProcessChild born;
+    int out;
+    const ProcessBirth birth = {
+        .argv = spec->argv,
+        .what = spec->what,
+        .directory = spec->directory,
+        .fds = &spec->pass_fd,
+        .n_fds = spec->pass_fd == PROCESS_NO_FD ? 0 : 1,
+        .memory_bytes = spec->memory_bytes,
+        .identity = spec->identity,
+    };
+    if (!process_spawn(&birth, &born, &out, error))
         return FALSE;
-    if (!g_spawn_async_with_pipes_and_fds(spec->directory ? spec->directory : "/", spec->argv, environment,
-                                          G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_SEARCH_PATH, prepare_child,
-                                          &birth, -1, -1, -1, &spec->pass_fd, &target,
-                                          spec->pass_fd == PROCESS_NO_FD ? 0 : 1, &child->pid, NULL,
-                                          &child->out, &child->err, &local)) {
-        snap_set_error(error, EIO, "%s: %s", spec->what, local->message);
-        return FALSE;
-    }
-    child->pidfd = FAULT("process.spawned") ? -1 : (int)syscall(SYS_pidfd_open, child->pid, 0);
-    if (child->pidfd < 0) {
-        snap_set_errno(error, errno, "%s: cannot watch the process", spec->what);
-        kill(-child->pid, SIGKILL);
-        waitpid(child->pid, NULL, 0);
-        return FALSE;
-    }
-    fcntl(child->out, F_SETFL, O_NONBLOCK);
-    fcntl(child->err, F_SETFL, O_NONBLOCK);
+    child->pid = born.pid;
+    child->pidfd = born.pidfd;
+    child->err = born.errors;
+    child->out = out;
+    fcntl(out, F_SETFL, O_NONBLOCK);
     return TRUE;
 }
 

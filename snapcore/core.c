@@ -84,19 +84,41 @@ void core_note_held(Core *core, EngineId id, const char *why)
         core_log(core, name, "read-only: %s", why);
 }
 
-gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
-                             gboolean active_only, char **ret_domain)
+/* Another domain that uses the image, or NULL. Under the lock. */
+static const Domain *other_user(const Core *core, EngineId id, const char *path, const FileId *file,
+                                gboolean active_only)
 {
-    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     GHashTableIter iter;
     gpointer value;
     g_hash_table_iter_init(&iter, core->domains);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         const Domain *domain = value;
-        if (domain->object.id != id && domain_names_image(domain, path, file, active_only)) {
-            *ret_domain = g_strdup(domain->name);
+        if (domain->object.id != id && domain_names_image(domain, path, file, active_only))
+            return domain;
+    }
+    return NULL;
+}
+
+gboolean core_used_elsewhere(Core *core, EngineId id, const char *path, const FileId *file,
+                             gboolean active_only, char **ret_domain)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    const Domain *other = other_user(core, id, path, file, active_only);
+    if (other)
+        *ret_domain = g_strdup(other->name);
+    return other != NULL;
+}
+
+gboolean core_owes_tags(const Core *core, const Domain *domain)
+{
+    GHashTableIter iter;
+    gpointer value;
+    g_hash_table_iter_init(&iter, domain->layers);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Layer *layer = value;
+        if (layer->stale->len > 0 && !layer_keeps_tags(layer) &&
+            !other_user(core, domain->object.id, layer->path, &layer->file, FALSE))
             return TRUE;
-        }
     }
     return FALSE;
 }
@@ -253,6 +275,8 @@ static const EngineOps core_ops = {
     .chain_file = core_chain_file,
     .stat_layer = core_stat_layer,
     .open_layer = core_open_layer,
+    .stat_content = core_stat_content,
+    .open_content = core_open_content,
     .stat_file = core_stat_file,
     .open_file = core_open_file,
     .text_size = core_text_size,

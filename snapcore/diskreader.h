@@ -22,7 +22,8 @@ typedef struct DiskReader DiskReader;
 typedef struct {
     const char *path; /* absolute and real, a device, or a URI */
     ImageFormat format;
-    FileId id; /* who it must be (device, inode and birth), as far as it is known: ESTALE when it is another file */
+    FileId
+        id; /* who it must be (device, inode and birth), as far as it is known: ESTALE when it is another file */
 } DiskLayer;
 
 /* Which state of the first image of a chain. */
@@ -61,7 +62,8 @@ typedef struct {
 
 struct DiskReader {
     const DiskReaderOps *ops;
-    guint64 size; /* virtual, bytes */
+    guint64 size;   /* virtual, bytes */
+    gboolean waits; /* for another process or a network, at each call: not for who must answer at once */
 };
 
 static inline void disk_reader_free(DiskReader *reader)
@@ -76,5 +78,6 @@ static inline gboolean disk_extent_same(const DiskExtent *a, const DiskExtent *b
 {
     if (a->data != b->data)
         return FALSE;
-    return !a->data || (a->known && b->known && a->dev == b->dev && a->ino == b->ino && a->at == b->at && a->into == b->into);
+    return !a->data || (a->known && b->known && a->dev == b->dev && a->ino == b->ino && a->at == b->at &&
+                        a->into == b->into);
 }

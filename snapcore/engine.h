@@ -3,14 +3,14 @@
  * Engine: all that a file system (or another front end) may see and ask of domains and their snapshots.
  * Another engine, such as a connection to libvirt, can stand behind the same table of functions.
  *
- * Looking functions answer from memory and never wait for a job, a process or a socket; text() and
- * open_layer() open one local file. Changing functions may take long: call them from a job thread. They fail
+ * Looking functions answer from memory and never wait for a job, a process or a socket; text(), stat_content() and
+ * open_layer() open one local file; open_content() may wait. Changing functions may take long: call them from a job thread. They fail
  * with EBUSY when another changing job has the domain. Each takes a GCancellable (may be NULL): when it
  * fires, the job undoes what it did and fails with EINTR, or, when it is too late, succeeds. Success means:
  * it is on stable storage. A failure's sentence says why, not what was tried: whoever reports it knows that.
  *
- * Ids name domains, snapshots and layers. They are unique among all three while the process lives and are
- * never used again, so an id that is kept too long simply is not found (FALSE, 0 or ENOENT). All functions
+ * Ids name domains, snapshots, layers, and states of disks. They are unique among all of these while the process lives and
+ * are never used again, so an id that is kept too long simply is not found (FALSE, 0 or ENOENT). All functions
  * may be called from any thread; no lock of the engine is held while a callback runs.
  */
 #pragma once
@@ -18,12 +18,18 @@
 #include <gio/gio.h>
 #include <sys/stat.h>
 
+#include "diskreader.h"
 #include "request.h"
 
 typedef guint64 EngineId; /* 0: nothing, or the root */
 typedef struct Engine Engine;
 
-typedef enum { ENGINE_DOMAIN = 1, ENGINE_SNAPSHOT, ENGINE_LAYER } EngineKind;
+typedef enum {
+    ENGINE_DOMAIN = 1,
+    ENGINE_SNAPSHOT,
+    ENGINE_LAYER,
+    ENGINE_STATE, /* of a disk, in a snapshot: its bytes never change */
+} EngineKind;
 
 /* A directory entry: what list() gives. */
 typedef struct {
@@ -33,9 +39,10 @@ typedef struct {
 
 typedef struct {
     EngineKind kind;
-    EngineId domain;  /* a snapshot's domain; a domain's own id */
-    EngineId parent;  /* a snapshot's parent snapshot; a domain's current snapshot; 0: none */
-    gint64 time;      /* a snapshot's creation; a domain's last change; seconds since the epoch */
+    EngineId domain; /* a snapshot's domain; a domain's own id */
+    EngineId
+        parent;  /* a snapshot's parent snapshot; a domain's current snapshot; a state's snapshot; 0: none */
+    gint64 time; /* a snapshot's creation, also a state's; a domain's last change; seconds since the epoch */
     guint n_children; /* of a domain: how many snapshots */
     gboolean secret;  /* its document holds a secret: not for everybody's eyes */
 } EngineLook;
@@ -45,6 +52,11 @@ typedef struct {
     char *target;
     ImageFormat format; /* of the layer */
     EngineId layer; /* the layer whose own content is that state; 0: an internal state, no file of its own */
+    /*
+     * Under which the content can be read as a raw disk: a state's, or (of a machine that is off) the active layer's. 0: the
+     * layer is raw, and its own raw view; or the content cannot be shown now.
+     */
+    EngineId content;
 } EngineDisk;
 
 typedef struct {
@@ -63,6 +75,8 @@ typedef enum {
     ENGINE_TEXT_SNAPSHOT_XML, /* snapshot */
     ENGINE_TEXT_DESCRIPTION,  /* snapshot; ends with a newline unless it is empty */
     ENGINE_TEXT_JOBS,         /* 0 */
+    ENGINE_TEXT_USAGE,   /* domain; this and the next are made from the images' tables, which takes a while */
+    ENGINE_TEXT_CHANGES, /* snapshot */
 } EngineText;
 
 /* A file of a snapshot that is no disk: binary, and may be large. */
@@ -108,14 +122,24 @@ typedef struct {
      */
     int (*open_layer)(Engine *engine, EngineId layer, GError **error);
 
+    /*
+     * The content of a disk, by EngineDisk.content: what stat shows of it (of a state that is looked at for the first time, a
+     * header is read; FALSE: gone, or the header says nothing), and to read it. That may wait, for images that are just
+     * being replaced; a merge that writes them gives way. ENOENT: gone; EBUSY: somebody writes an image; EIO: an image is not
+     * what was frozen, or damaged; EOPNOTSUPP: nobody can read it. The caller frees the reader.
+     */
+    gboolean (*stat_content)(Engine *engine, EngineId content, EngineStat *ret_stat);
+    DiskReader *(*open_content)(Engine *engine, EngineId content, GCancellable *cancel, GError **error);
+
     /* Is there such a file in the snapshot? One lstat; and a descriptor to read it, which the caller closes, or -1. */
     gboolean (*stat_file)(Engine *engine, EngineId snapshot, EngineFile file, EngineStat *ret_stat);
     int (*open_file)(Engine *engine, EngineId snapshot, EngineFile file, GError **error);
 
-    /* Length in bytes and time of last change of a text, from memory. FALSE: there is no such text. */
+    /* Length in bytes and time of last change of a text, from memory (of usage and changes as they were last read, 0: they
+     * were not). FALSE: there is no such text. */
     gboolean (*text_size)(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
-    /* The text itself. Caller unrefs. */
-    GBytes *(*text)(Engine *engine, EngineText text, EngineId id, GError **error);
+    /* The text itself. Caller unrefs. EINTR: only of those that take a while. */
+    GBytes *(*text)(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error);
 
     /* --- changing --- */
     /* Define from a <domain> document. @redefine: the domain whose domain.xml was written, or 0; then the

@@ -82,6 +82,11 @@ void domain_release_layer(Domain *domain, Layer *layer)
     }
 }
 
+gboolean layer_keeps_tags(const Layer *layer)
+{
+    return layer->released && layer->frozen;
+}
+
 gboolean layer_is_kept(const Layer *layer)
 {
     return layer->released || layer->detached;

@@ -5,22 +5,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "content.h"
 #include "error.h"
+#include "figures.h"
 #include "machines.h"
 #include "names.h"
 #include "op.h"
+#include "saveimage.h"
 
-/* A domain by its own id or that of one of its things. Under the lock. */
-static Domain *domain_of(Core *core, EngineId id)
+Domain *core_domain_of(Core *core, EngineId id)
 {
     EngineId domain = id >> OBJECT_BITS << OBJECT_BITS;
     return g_hash_table_lookup(core->domains, &domain);
 }
 
-/* The thing with that id, if it is of that kind. Under the lock. */
-static gpointer object_of(Core *core, EngineId id, EngineKind kind)
+gpointer core_object(Core *core, EngineId id, EngineKind kind)
 {
-    Domain *domain = domain_of(core, id);
+    Domain *domain = core_domain_of(core, id);
     if (!domain)
         return NULL;
     Object *object = id == domain->object.id ? &domain->object : g_hash_table_lookup(domain->objects, &id);
@@ -48,7 +49,7 @@ GPtrArray *core_list(Engine *engine, EngineId where)
             add_entry(entries, ((Domain *)value)->object.id, ((Domain *)value)->name);
         return entries;
     }
-    const Domain *domain = object_of(core, where, ENGINE_DOMAIN);
+    const Domain *domain = core_object(core, where, ENGINE_DOMAIN);
     for (guint i = 0; domain && i < domain->snapshots->len; i++) {
         const Snapshot *snapshot = domain->snapshots->pdata[i];
         add_entry(entries, snapshot->object.id, snapshot->name);
@@ -64,7 +65,7 @@ EngineId core_find(Engine *engine, EngineId where, const char *name)
         const Domain *domain = g_hash_table_lookup(core->by_name, name);
         return domain ? domain->object.id : 0;
     }
-    const Domain *domain = object_of(core, where, ENGINE_DOMAIN);
+    const Domain *domain = core_object(core, where, ENGINE_DOMAIN);
     const Snapshot *snapshot = domain ? domain_find_snapshot(domain, name) : NULL;
     return snapshot ? snapshot->object.id : 0;
 }
@@ -73,7 +74,7 @@ gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
 {
     Core *core = (Core *)engine;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    const Domain *domain = core_object(core, id, ENGINE_DOMAIN);
     if (domain) {
         *ret_look = (EngineLook){.kind = ENGINE_DOMAIN,
                                  .domain = id,
@@ -83,7 +84,7 @@ gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
                                  .secret = domain->def->secret};
         return TRUE;
     }
-    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
     if (snapshot) {
         *ret_look = (EngineLook){.kind = ENGINE_SNAPSHOT,
                                  .domain = snapshot->domain->object.id,
@@ -92,9 +93,17 @@ gboolean core_look(Engine *engine, EngineId id, EngineLook *ret_look)
                                  .secret = snapshot->secret};
         return TRUE;
     }
-    if (!object_of(core, id, ENGINE_LAYER))
+    const StateDisk *state = core_object(core, id, ENGINE_STATE);
+    if (state) {
+        *ret_look = (EngineLook){.kind = ENGINE_STATE,
+                                 .domain = state->domain->object.id,
+                                 .parent = state->snapshot->object.id,
+                                 .time = state->snapshot->time};
+        return TRUE;
+    }
+    if (!core_object(core, id, ENGINE_LAYER))
         return FALSE;
-    *ret_look = (EngineLook){.kind = ENGINE_LAYER, .domain = domain_of(core, id)->object.id};
+    *ret_look = (EngineLook){.kind = ENGINE_LAYER, .domain = core_domain_of(core, id)->object.id};
     return TRUE;
 }
 
@@ -102,17 +111,18 @@ char *core_name(Engine *engine, EngineId id)
 {
     Core *core = (Core *)engine;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    const Domain *domain = object_of(core, id, ENGINE_DOMAIN);
-    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    const Domain *domain = core_object(core, id, ENGINE_DOMAIN);
+    const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
     return domain ? g_strdup(domain->name) : snapshot ? g_strdup(snapshot->name) : NULL;
 }
 
-static void add_disk(GPtrArray *disks, const char *target, const Layer *layer, gboolean own)
+static void add_disk(GPtrArray *disks, const char *target, const Layer *layer, gboolean own, EngineId content)
 {
     EngineDisk *disk = g_new0(EngineDisk, 1);
     disk->target = g_strdup(target);
     disk->format = layer->format;
     disk->layer = own ? layer->object.id : 0;
+    disk->content = content;
     g_ptr_array_add(disks, disk);
 }
 
@@ -122,18 +132,20 @@ GPtrArray *core_disks(Engine *engine, EngineId node)
     Core *core = (Core *)engine;
     GPtrArray *disks = g_ptr_array_new_with_free_func((GDestroyNotify)engine_disk_free);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    const Domain *domain = object_of(core, node, ENGINE_DOMAIN);
-    const Snapshot *snapshot = object_of(core, node, ENGINE_SNAPSHOT);
+    const Domain *domain = core_object(core, node, ENGINE_DOMAIN);
+    const Snapshot *snapshot = core_object(core, node, ENGINE_SNAPSHOT);
+    gboolean off = domain && machines_is_off(core, domain);
     for (guint i = 0; domain && i < domain->def->disks->len; i++) {
         const DiskDef *disk = domain->def->disks->pdata[i];
         const Layer *layer = domain_active_layer(domain, disk);
         if (layer && !disk->readonly && file_id_known(&layer->file))
-            add_disk(disks, disk->target, layer, TRUE);
+            add_disk(disks, disk->target, layer, TRUE, off ? content_id(layer, NULL, 0) : 0);
     }
     for (guint i = 0; snapshot && i < snapshot->disks->len; i++) {
         const StateDisk *disk = snapshot->disks->pdata[i];
         if (file_id_known(&disk->layer->file))
-            add_disk(disks, disk->target, disk->layer, !disk->tag);
+            add_disk(disks, disk->target, disk->layer, !disk->tag,
+                     content_id(disk->layer, disk->tag, disk->object.id));
     }
     return disks;
 }
@@ -154,8 +166,8 @@ EngineId core_chain_file(Engine *engine, EngineId node, const char *file)
 {
     Core *core = (Core *)engine;
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    const Domain *domain = object_of(core, node, ENGINE_DOMAIN);
-    const Snapshot *snapshot = object_of(core, node, ENGINE_SNAPSHOT);
+    const Domain *domain = core_object(core, node, ENGINE_DOMAIN);
+    const Snapshot *snapshot = core_object(core, node, ENGINE_SNAPSHOT);
     EngineId found = 0;
     for (guint i = 0; !found && domain && i < domain->def->disks->len; i++)
         found = find_in_chain(domain, domain_active_layer(domain, domain->def->disks->pdata[i]), file);
@@ -171,11 +183,11 @@ gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat)
 {
     Core *core = (Core *)engine;
     g_mutex_lock(&core->lock);
-    const Layer *layer = object_of(core, id, ENGINE_LAYER);
+    const Layer *layer = core_object(core, id, ENGINE_LAYER);
     g_autofree char *path = NULL;
     EngineStat stat = {0};
     if (layer) {
-        stat.nlink = domain_layer_names(domain_of(core, id), layer);
+        stat.nlink = domain_layer_names(core_domain_of(core, id), layer);
         stat.size = layer->stamp.size;
         stat.blocks = layer->blocks;
         stat.mtime = (struct timespec){layer->stamp.mtime_sec, layer->stamp.mtime_nsec};
@@ -203,14 +215,14 @@ static gboolean check_opened(Core *core, EngineId id, const char *path, GError *
     FileLook look;
     gboolean looked = file_look(path, &look, NULL);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
-    const Layer *layer = object_of(core, id, ENGINE_LAYER);
+    const Layer *layer = core_object(core, id, ENGINE_LAYER);
     if (layer && looked && file_id_equal(&layer->file, &look.id))
         return TRUE;
     if (!layer || strcmp(layer->path, path) != 0)
         snap_set_error(error, ENOENT, "the layer is gone");
     else if (layer->frozen)
         snap_set_error(error, EIO, "'%s' is not the file that was frozen", path);
-    else if (g_hash_table_contains(core->busy, domain_of(core, id)->name))
+    else if (g_hash_table_contains(core->busy, core_domain_of(core, id)->name))
         snap_set_error(error, EBUSY, "'%s' is being replaced", path);
     else
         return TRUE; /* the user put another file there */
@@ -221,7 +233,7 @@ int core_open_layer(Engine *engine, EngineId id, GError **error)
 {
     Core *core = (Core *)engine;
     g_mutex_lock(&core->lock);
-    const Layer *layer = object_of(core, id, ENGINE_LAYER);
+    const Layer *layer = core_object(core, id, ENGINE_LAYER);
     g_autofree char *path = layer ? g_strdup(layer->path) : NULL;
     g_mutex_unlock(&core->lock);
 
@@ -301,6 +313,28 @@ static gboolean domain_text_size(Domain *domain, EngineText text, guint64 *ret_s
     case ENGINE_TEXT_LOG:
         *ret_size = domain->log_size;
         return TRUE;
+    case ENGINE_TEXT_USAGE:
+        *ret_size = domain->usage_size;
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+static gboolean snapshot_text_size(const Snapshot *snapshot, EngineText text, guint64 *ret_size,
+                                   gint64 *ret_time)
+{
+    *ret_time = text == ENGINE_TEXT_CHANGES ? snapshot->time : snapshot->xml_time;
+    switch (text) {
+    case ENGINE_TEXT_SNAPSHOT_XML:
+        *ret_size = snapshot->xml_size;
+        return TRUE;
+    case ENGINE_TEXT_DESCRIPTION:
+        *ret_size = description_size(snapshot);
+        return TRUE;
+    case ENGINE_TEXT_CHANGES:
+        *ret_size = snapshot->changes_size;
+        return TRUE;
     default:
         return FALSE;
     }
@@ -316,24 +350,20 @@ gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *r
         *ret_time = g_get_real_time() / G_USEC_PER_SEC;
         return TRUE;
     }
-    Domain *domain = object_of(core, id, ENGINE_DOMAIN);
+    Domain *domain = core_object(core, id, ENGINE_DOMAIN);
     if (domain) {
         *ret_time = domain->changed;
         return domain_text_size(domain, text, ret_size);
     }
-    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
-    if (!snapshot || (text != ENGINE_TEXT_SNAPSHOT_XML && text != ENGINE_TEXT_DESCRIPTION))
-        return FALSE;
-    *ret_size = text == ENGINE_TEXT_SNAPSHOT_XML ? snapshot->xml_size : description_size(snapshot);
-    *ret_time = snapshot->xml_time;
-    return TRUE;
+    const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
+    return snapshot && snapshot_text_size(snapshot, text, ret_size, ret_time);
 }
 
 /* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the lock. */
 static char *text_file(Core *core, EngineText text, EngineId id, char **ret_text)
 {
-    Domain *domain = object_of(core, id, ENGINE_DOMAIN);
-    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    Domain *domain = core_object(core, id, ENGINE_DOMAIN);
+    const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
     if (id == 0 && text == ENGINE_TEXT_JOBS)
         *ret_text = draw_jobs(core);
     else if (id == 0 && text == ENGINE_TEXT_LOG)
@@ -381,7 +411,7 @@ static char *read_state(Core *core, EngineId id)
 {
     g_autoptr(Machine) machine = NULL;
     g_mutex_lock(&core->lock);
-    const Domain *shown = object_of(core, id, ENGINE_DOMAIN);
+    const Domain *shown = core_object(core, id, ENGINE_DOMAIN);
     RunState state = shown ? GPOINTER_TO_INT(g_hash_table_lookup(core->states, shown->def->uuid)) : RUN_OFF;
     const Job *job = shown ? g_hash_table_lookup(core->busy, shown->name) : NULL;
     gboolean busy = job != NULL, off = job && job->off;
@@ -412,12 +442,16 @@ static char *without_secrets(char *text, gsize len)
     return snapshot ? snapshot_def_format(snapshot) : def ? domain_def_format(def) : g_strdup("");
 }
 
-GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error)
 {
     Core *core = (Core *)engine;
     EngineLook look;
     char *made = text == ENGINE_TEXT_STATE ? read_state(core, id) : NULL;
     gsize len;
+    if (figures_is_one(text)) {
+        made = figures_text(core, text, id, cancel, error);
+        return made ? g_bytes_new_take(made, strlen(made)) : NULL;
+    }
     g_mutex_lock(&core->lock);
     g_autofree char *path = made ? NULL : text_file(core, text, id, &made);
     g_mutex_unlock(&core->lock);
@@ -440,7 +474,7 @@ GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
 /* Which file that is now, and who it was when it was made. Under the lock. NULL: there is none. */
 static char *side_file_of(Core *core, EngineId id, EngineFile file, FileId *ret_id)
 {
-    const Snapshot *snapshot = object_of(core, id, ENGINE_SNAPSHOT);
+    const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
     const SideFile *side = !snapshot                    ? NULL
                            : file == ENGINE_FILE_MEMORY ? &snapshot->memory_file
                                                         : &snapshot->screenshot;
@@ -450,13 +484,22 @@ static char *side_file_of(Core *core, EngineId id, EngineFile file, FileId *ret_
     return store_side_file(core->store, snapshot->domain->name, side);
 }
 
+/* A picture is ours, or none. Memory may have been restored from a backup: a revert takes it then, so it is here as well. */
+static gboolean is_it(EngineFile file, const char *path, const FileLook *look, const FileId *was)
+{
+    if (file_id_same(&look->id, was))
+        return TRUE;
+    g_autoptr(SaveImage) image = file == ENGINE_FILE_MEMORY ? saveimage_open(path, NULL) : NULL;
+    return image != NULL;
+}
+
 static char *find_side_file(Core *core, EngineId id, EngineFile file, FileLook *ret_look)
 {
     FileId was;
     g_mutex_lock(&core->lock);
     g_autofree char *path = side_file_of(core, id, file, &was);
     g_mutex_unlock(&core->lock);
-    return path && file_look(path, ret_look, NULL) && file_id_same(&ret_look->id, &was)
+    return path && file_look(path, ret_look, NULL) && is_it(file, path, ret_look, &was)
                ? g_steal_pointer(&path)
                : NULL;
 }

@@ -15,7 +15,7 @@ gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, M
 
 /*
  * The same for an op, into op->machine, whose steps act through the machine from now on. A merge that a daemon which died
- * has begun there is ended first. Where it is off, it is made sure that nobody writes its images or what lies below them.
+ * has begun there is ended first. op->domain->live is NULL then unless the machine is the one that it is about. Where it is off, it is made sure that nobody writes its images or what lies below them.
  */
 gboolean op_find_machine(Op *op, GError **error);
 
@@ -58,6 +58,9 @@ gboolean machines_sync_join(const Plan *plan, GError **error);
 
 /* And once the plan is at its end: let the machine go on, or end it, as the plan says. What fails is logged. */
 void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine);
+
+/* Is @domain off, as far as is known without asking anybody? Under the lock. */
+gboolean machines_is_off(const Core *core, const Domain *domain);
 
 /* Follow the states of the domains that are shown; the lock is not held. unwatch: of a domain that has gone. */
 void machines_start(Core *core);

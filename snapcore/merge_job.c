@@ -367,6 +367,34 @@ static Merge *next_merge(const Domain *domain, GHashTable *tried)
     return NULL;
 }
 
+/* Tags of deleted snapshots whose image somebody used: every commit tries again to drop them. */
+static gboolean drop_tags(Op *op, gint64 changed, GError **error)
+{
+    Core *core = op->core;
+    op_rename(op, "drop tags of deleted snapshots");
+    op->domain->changed = changed; /* nothing that is shown does */
+    if (!op_find_machine(op, error) || !plan_prepare(op->plan, op->cancel, error) ||
+        !op_commit(op, error, NULL))
+        return FALSE;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    const Domain *shown = core_domain_of(core, op->id);
+    gboolean owes = shown && core_owes_tags(core, shown);
+    if (owes)
+        snap_set_error(error, EBUSY, "tags of deleted snapshots are in images that are in use");
+    return !owes;
+}
+
+static gboolean drop_owed_tags(Op *op, GError **error)
+{
+    Core *core = op->core;
+    g_mutex_lock(&core->lock);
+    const Domain *shown = core_domain_of(core, op->id);
+    gboolean owes = core_owes_tags(core, shown);
+    gint64 changed = shown->changed;
+    g_mutex_unlock(&core->lock);
+    return !owes || drop_tags(op, changed, error);
+}
+
 gboolean merge_may_work_later(const GError *why)
 {
     int code = why ? snap_errno(why) : 0;
@@ -383,8 +411,10 @@ gboolean merge_domain(Core *core, EngineId id, GHashTable *told, GCancellable *c
         if (!op)
             return FALSE;
         g_autoptr(Merge) merge = next_merge(op->domain, tried);
-        if (!merge)
+        if (!merge) {
+            (void)drop_owed_tags(op, blocked ? NULL : &blocked);
             break;
+        }
         g_autofree char *what = merge_describe(merge);
         op_rename(op, "merge %s", what);
         if (carry_out(op, merge, &why))

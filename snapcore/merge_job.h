@@ -14,7 +14,8 @@
 #include "op.h"
 
 /*
- * Carry out all merges of domain @id that are possible now, one after the other. What stands in the way of one is
+ * Carry out all merges of domain @id that are possible now, one after the other, and drop the tags that deleted snapshots
+ * have left. What stands in the way of one is
  * logged, unless it is in @told already (a set of char *, which is added to), and the others go on. Errors: EINTR, it
  * gave way; EBUSY: somebody else has the domain, or an image that a merge needs; ENOSPC: there is no room; EROFS, ENOENT.
  */

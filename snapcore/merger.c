@@ -45,7 +45,7 @@ static gboolean has_work(Core *core, EngineId id)
     if (!domain || domain->broken || domain->libvirt)
         return FALSE;
     g_autoptr(GPtrArray) merges = merge_choose(domain);
-    return merges->len > 0;
+    return merges->len > 0 || core_owes_tags(core, domain);
 }
 
 /* In a thread of the pool. */

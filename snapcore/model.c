@@ -7,6 +7,7 @@ static void state_disk_free(StateDisk *disk)
 {
     if (!disk->tag)
         disk->layer->names--;
+    g_hash_table_remove(disk->domain->objects, &disk->object.id);
     g_free(disk->target);
     g_free(disk->tag);
     g_free(disk);
@@ -96,6 +97,12 @@ Snapshot *domain_new_undo(Domain *domain)
     return domain->undo;
 }
 
+void domain_forget_live(Domain *domain)
+{
+    g_clear_pointer(&domain->live, domain_def_free);
+    g_clear_pointer(&domain->live_process, g_free);
+}
+
 void domain_free(Domain *domain)
 {
     if (!domain)
@@ -107,7 +114,7 @@ void domain_free(Domain *domain)
     g_hash_table_unref(domain->layers);
     g_ptr_array_unref(domain->leftovers);
     domain_def_free(domain->def);
-    domain_def_free(domain->live);
+    domain_forget_live(domain);
     g_free(domain->saved.path);
     g_free(domain->name);
     g_free(domain->broken);
@@ -164,15 +171,25 @@ Snapshot *domain_add_snapshot(Domain *domain, const char *name, gint64 time)
     return snapshot;
 }
 
-void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag)
+static StateDisk *add_disk(Snapshot *snapshot, EngineId id, const char *target, Layer *layer, const char *tag)
 {
     StateDisk *disk = g_new0(StateDisk, 1);
+    disk->object = (Object){ENGINE_STATE, id};
+    disk->domain = snapshot->domain;
+    disk->snapshot = snapshot;
     disk->target = g_strdup(target);
     disk->layer = layer;
     disk->tag = g_strdup(tag);
     if (!tag)
         layer->names++;
     g_ptr_array_add(snapshot->disks, disk);
+    add_object(snapshot->domain, &disk->object);
+    return disk;
+}
+
+void snapshot_add_disk(Snapshot *snapshot, const char *target, Layer *layer, const char *tag)
+{
+    (void)add_disk(snapshot, ++snapshot->domain->last_id, target, layer, tag);
 }
 
 void snapshot_clear_disks(Snapshot *snapshot)
@@ -243,7 +260,8 @@ static Snapshot *copy_snapshot(const Snapshot *snapshot, Domain *into)
     copy->disks = g_ptr_array_new_with_free_func((GDestroyNotify)state_disk_free);
     for (guint i = 0; i < snapshot->disks->len; i++) {
         const StateDisk *disk = snapshot->disks->pdata[i];
-        snapshot_add_disk(copy, disk->target, domain_find_layer(into, disk->layer->path), disk->tag);
+        Layer *layer = domain_find_layer(into, disk->layer->path);
+        add_disk(copy, disk->object.id, disk->target, layer, disk->tag)->size = disk->size;
     }
     return copy;
 }
@@ -282,6 +300,7 @@ Domain *domain_copy(const Domain *domain)
     copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
     copy->live = domain->live ? domain_def_copy(domain->live) : NULL;
+    copy->live_process = g_strdup(domain->live_process);
     side_file_set(&copy->saved, domain->saved.path, &domain->saved.id, domain->saved.made);
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
@@ -296,6 +315,7 @@ Domain *domain_copy(const Domain *domain)
     copy->changed = domain->changed;
     copy->xml_size = domain->xml_size;
     copy->log_size = domain->log_size;
+    copy->usage_size = domain->usage_size;
     return copy;
 }
 

@@ -56,13 +56,22 @@ typedef struct {
     char *unreadable; /* why they are not known, if somebody looked */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
+    guint64 size;     /* virtual, bytes, when the guest's content was last looked at; as StateDisk.size */
 } Layer;
 
-/* One disk of a snapshot that took part. */
+/*
+ * One disk of a snapshot that took part. Its id names bytes that never change: whatever becomes of the layers, and a snapshot
+ * that is given other disks (redefine) has other states.
+ */
 typedef struct {
+    Object object;
+    Domain *domain;
+    Snapshot *snapshot;
     char *target;
     Layer *layer; /* its own content is the state, unless there is a tag */
     char *tag;    /* the internal snapshot inside the layer that is the state, or NULL */
+    guint64
+        size; /* virtual, bytes; 0: not known yet. Of a domain that is shown the engine's lock guards it */
 } StateDisk;
 
 /* A file that goes with a snapshot and is no disk: who it was when it was made, and whether it was us who made it. */
@@ -90,6 +99,8 @@ struct Snapshot {
     SideFile screenshot;
     guint64 xml_size; /* bytes of the document */
     gint64 xml_time;  /* when it was last written */
+    guint64
+        changes_size; /* of the text, when it was last read; of a domain that is shown the engine's lock guards it */
     gboolean secret;
     gboolean reverted; /* the document has <revertDisks> */
 };
@@ -107,15 +118,16 @@ struct Domain {
     GPtrArray *snapshots; /* of Snapshot, in order of creation */
     GHashTable *by_name;  /* name -> Snapshot */
     GHashTable *layers;   /* path -> Layer */
-    GHashTable *objects;  /* id -> Object, of its snapshots and layers */
+    GHashTable *objects;  /* id -> Object, of its snapshots, their states, and layers */
     EngineId last_id;     /* the last one given to a thing of this domain */
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
     /*
-     * The definition that its QEMU was started with, completed and with today's disks; true only while it runs. NULL: it
-     * was not started by us.
+     * The definition that the QEMU was started with which is that process (machine.h), completed and with today's disks; of
+     * any other one it says nothing. NULL: none was started by us.
      */
     DomainDef *live;
+    char *live_process;
     SideFile saved; /* its managed save */
     /*
      * What the last revert threw away, as a snapshot that nobody sees: its disks are the old active layers, or hidden
@@ -131,7 +143,8 @@ struct Domain {
     gint64 changed;          /* seconds */
     guint64 xml_size;
     guint64 log_size;
-    char *tree; /* drawn text, NULL: draw again */
+    guint64 usage_size; /* of the text, when it was last read; guarded likewise */
+    char *tree;         /* drawn text, NULL: draw again */
 
     /* While store_load_all reads it: all that is wrong (of char *). Not its own; NULL otherwise. */
     GPtrArray *problems;
@@ -139,6 +152,8 @@ struct Domain {
 
 Domain *domain_new(EngineId id, const char *name);
 Domain *domain_copy(const Domain *domain);
+/* No QEMU that was started by us runs any more. */
+void domain_forget_live(Domain *domain);
 void domain_free(Domain *domain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 
@@ -211,6 +226,8 @@ gboolean domain_layer_is_needed(const Domain *domain, const Layer *layer);
 void domain_release_layer(Domain *domain, Layer *layer);
 /* Does its file belong to the user, whatever snapshots there are: released, or detached? */
 gboolean layer_is_kept(const Layer *layer);
+/* Is the file with all its tags the user's, so that none is ever dropped? */
+gboolean layer_keeps_tags(const Layer *layer);
 /* Does a snapshot name the tag in @layer? */
 gboolean domain_tag_named(const Domain *domain, const Layer *layer, const char *tag);
 /* Paths (char *) of layers that are not there, sorted. Caller unrefs. */

@@ -9,7 +9,7 @@
  *
  * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
  * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
- * replaced, except for the fields log_size and tree, which the lock guards too.
+ * replaced, except for the fields log_size and tree and the sizes of states and of figures (figures.h), which the lock guards too.
  */
 #pragma once
 
@@ -176,7 +176,7 @@ gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 
 /*
  * Delete @tag of @layer once the op has committed. If that fails, or another domain has the file too (then nothing is
- * written into it), it is remembered as stale and tried again with a later operation. A released frozen layer keeps it:
+ * written into it), it is remembered as stale and tried again with a later operation, or by the merger. A released frozen layer keeps it:
  * the file is in its user's hands.
  */
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
@@ -186,6 +186,9 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
  * the op has committed, unless another domain has the file.
  */
 void op_prune(Op *op);
+
+/* All has been said to the plan: plan_ready. For what is done to a machine that runs: from then on there is room for the commit. */
+gboolean op_ready(Op *op, GError **error);
 
 /* The commit point and all after it. The format makes the line of the log; NULL: none. */
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
@@ -230,6 +233,14 @@ void core_log_strays(Core *core, const char *name, const GPtrArray *strays);
 gboolean core_used_elsewhere(Core *core, EngineId domain, const char *path, const FileId *file,
                              gboolean active_only, char **ret_domain);
 
+/* A domain by its own id or that of one of its things. Under the lock. */
+Domain *core_domain_of(Core *core, EngineId id);
+/* The thing with that id, if it is of that kind, or NULL. Under the lock. */
+gpointer core_object(Core *core, EngineId id, EngineKind kind);
+
+/* Does @domain have tags of deleted snapshots that nothing but who uses the image just now keeps from going? Under the lock. */
+gboolean core_owes_tags(const Core *core, const Domain *domain);
+
 /* The functions of the EngineOps table, by file. */
 gboolean core_create(Engine *engine, EngineId domain, const CreateRequest *request, GCancellable *cancel,
                      EngineId *ret_snapshot, GError **error);
@@ -262,4 +273,8 @@ EngineId core_chain_file(Engine *engine, EngineId node, const char *file);
 gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat);
 int core_open_layer(Engine *engine, EngineId id, GError **error);
 gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
-GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error);
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error);
+
+/* content.c */
+gboolean core_stat_content(Engine *engine, EngineId id, EngineStat *ret_stat);
+DiskReader *core_open_content(Engine *engine, EngineId id, GCancellable *cancel, GError **error);

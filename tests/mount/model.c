@@ -305,14 +305,21 @@ static void verify_image(const Model *m, const char *path, const char *format, c
     compare(raw, want, what);
 }
 
-/* The one file that shows @target in directory @dir: "qcow2", "raw", "qed", or "" when there is none. */
+/* As what @target's layer is shown in directory @dir, "" when it is not. Where it is "raw", that may be the raw view alone. */
 static const char *shown_format(const Model *m, const char *dir, const char *target)
 {
-    static const char *const formats[] = {"qcow2", "raw", "qed"};
+    static const char *const formats[] = {"qcow2", "qed", "raw"};
     for (guint i = 0; i < G_N_ELEMENTS(formats); i++)
         if (exists(m->w, keepf(m->w, "%s/%s/%s.%s", m->domain, dir, target, formats[i])))
             return formats[i];
     return "";
+}
+
+/* What is read at random, without a copy. */
+static void verify_view(const Model *m, const char *dir, const char *target, const guint8 *want,
+                        const char *what)
+{
+    compare(at(m->w, "%s/%s/%s.raw", m->domain, dir, target), want, keepf(m->w, "raw view of %s", what));
 }
 
 static void verify_snapshot_disk(const Model *m, const State *state, const DiskState *disk)
@@ -324,12 +331,15 @@ static void verify_snapshot_disk(const Model *m, const State *state, const DiskS
         ck_assert_msg(*shown != '\0', "%s: no layer is shown", what);
         verify_image(m, at(m->w, "%s/%s/%s.%s", m->domain, state->name, disk->target, shown), shown, NULL,
                      want, what);
+        verify_view(m, state->name, disk->target, want, what);
         return;
     }
-    ck_assert_msg(*shown == '\0', "%s: shows a .%s", what, shown);
-    if (strcmp(disk->mode, "internal") == 0)
+    gboolean internal = strcmp(disk->mode, "internal") == 0;
+    ck_assert_msg(strcmp(shown, internal ? "raw" : "") == 0, "%s: shows a .%s", what, shown);
+    if (internal) {
         verify_image(m, disk->file, "qcow2", disk->tag, want, what);
-    else
+        verify_view(m, state->name, disk->target, want, what);
+    } else
         ck_assert_msg(strcmp(disk->mode, "no") == 0, "%s: what mode is that?", what);
 }
 
@@ -344,6 +354,7 @@ static void verify_active_disk(const Model *m, guint i)
     ck_assert_str_eq(shown, format);
     verify_image(m, at(m->w, "%s/active/%s.%s", m->domain, target, shown), shown, NULL, want,
                  keepf(m->w, "%s now, in active/", target));
+    verify_view(m, "active", target, want, keepf(m->w, "%s now", target));
     struct stat st;
     ck_works(stat(path, &st));
     ck_assert_msg(st.st_mode & S_IWUSR, "the active layer %s is not writable", path);

@@ -401,13 +401,13 @@ START_TEST(revert_brings_the_definition_back)
         "      <source file='%s'/>\n      <target dev='vdb' bus='virtio'/>\n    </disk>\n  </devices>%s",
         parts[0], extra, parts[1]);
     ck_assert_int_eq(put(w, "shop/domain.xml", two), 0);
-    ck_assert_str_eq(names_in(w, "shop/active"), "parent vda.qcow2 vdb.qcow2");
+    ck_assert_str_eq(names_in(w, "shop/active"), "parent vda.qcow2 vda.raw vdb.qcow2 vdb.raw");
     run_ok(w, "ln", "-sfn", "one", "shop/current");
     const char *xml = text_of(w, "shop/domain.xml");
     ck_assert_str_eq(xpath(w, xml, "/domain/name"), "shop");
     ck_assert_str_eq(xpath(w, xml, "/domain/uuid"), uuid);
     ck_assert_str_eq(xpath(w, xml, "count(//disk)"), "1");
-    ck_assert_str_eq(names_in(w, "shop/active"), "parent vda.qcow2");
+    ck_assert_str_eq(names_in(w, "shop/active"), "parent vda.qcow2 vda.raw");
     ck_works(access(extra, F_OK));
 }
 END_TEST

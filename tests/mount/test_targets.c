@@ -184,7 +184,7 @@ START_TEST(an_overlay_on_an_export)
     ck_assert_int_eq(put(w, "web/ctl", document), 0);
     assert_same(content(w, uri, "qcow2"), before);
     ck_assert_str_eq(names_in(w, "web/active"), "parent vdb.raw");
-    ck_assert_str_eq(names_in(w, "web/one"), "description snapshot.xml vda.qcow2");
+    ck_assert_str_eq(names_in(w, "web/one"), "changes description snapshot.xml vda.qcow2 vda.raw");
     ck_assert_str_eq(xpath(w, text_of(w, "web/domain.xml"), "//disk[target/@dev='vda']/source/host/@socket"),
                      socket);
 
@@ -195,7 +195,7 @@ START_TEST(an_overlay_on_an_export)
     world_stop(w);
     world_start(w, NULL);
     ck_has_not(text_of(w, "web/tree"), "missing");
-    ck_assert_str_eq(names_in(w, "web/active"), "parent vdb.qcow2");
+    ck_assert_str_eq(names_in(w, "web/active"), "parent vdb.qcow2 vdb.raw");
     run_ok(w, "ln", "-sfn", "one", "web/current");
     assert_same(content(w, active_path(w, "web", "vda"), "qcow2"), before);
     run_ok(w, "rmdir", "web/two", "web/one");

@@ -250,6 +250,19 @@ static int spy_open_reader(Backend *backend, const char *path, GError **error)
     return enter(CALL_IN_USE, path, error) ? real->ops->open_reader(real, path, error) : -1;
 }
 
+static DiskReader *spy_open_disk(Backend *backend, const DiskChain *chain, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_IN_USE, chain->layers[0].path, error) ? real->ops->open_disk(real, chain, error) : NULL;
+}
+
+static gboolean spy_disk_size(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error)
+{
+    Backend *real = real_of(backend);
+    return enter(CALL_INSPECT, chain->layers[0].path, error) &&
+           real->ops->disk_size(real, chain, ret_size, error);
+}
+
 static int spy_take(Backend *backend, const char *path, GError **error)
 {
     Backend *real = real_of(backend);
@@ -365,6 +378,8 @@ Backend *spy_new(Backend *real)
         .check = spy_check,
         .repair = spy_repair,
         .open_reader = spy_open_reader,
+        .open_disk = spy_open_disk,
+        .disk_size = spy_disk_size,
         .take = spy_take,
         .commit = spy_commit,
         .copy_up = spy_copy_up,
