@@ -68,7 +68,7 @@ static void look_at(DiskReader *reader)
 static void open_as(const DiskChain *chain)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(DiskReader) reader = diskopen(chain, &error);
+    g_autoptr(DiskReader) reader = diskopen(NULL, chain, &error);
     must_be_either(reader, error);
     if (reader)
         look_at(reader);
