@@ -59,6 +59,7 @@ look()
     command_of e2fsprogs debugfs
     [ "$1" = test ] || return 0
     command_of xfsprogs mkfs.xfs
+    command_of fdisk sfdisk
     library_of check check
     command_of qemu-system-x86 qemu-system-x86_64
     command_of kmod modprobe

@@ -198,7 +198,7 @@ static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHas
         const Step *step = plan_afters(plan)->pdata[i];
         Layer *layer = domain_find_layer(domain, step->path);
         guint at;
-        if (layer && stale_tag(layer, step->tag, &at))
+        if (layer && step->kind == STEP_DROP_TAG && stale_tag(layer, step->tag, &at))
             g_ptr_array_remove_index(layer->stale, at);
         if (layer)
             g_hash_table_add(touched, layer);

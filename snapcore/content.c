@@ -128,7 +128,7 @@ static Content *take_active(const Core *core, const Domain *domain, const Layer 
         snap_set_error(error, ENOENT, "it is gone");
     else if (!layer_is_local(layer))
         snap_set_error(error, EOPNOTSUPP, "'%s' is not on this host", layer->path);
-    else if (!machines_is_off(core, domain))
+    else if (machines_runs(core, domain))
         snap_set_error(error, EBUSY, "domain '%s' is running", domain->name);
     else
         return take_chain(domain, layer, DISK_ACTIVE, NULL, error);
@@ -138,8 +138,8 @@ static Content *take_active(const Core *core, const Domain *domain, const Layer 
 static Content *take_state(const StateDisk *state, GError **error)
 {
     if (layer_is_local(state->layer))
-        return take_chain(state->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN,
-                          state->tag, error);
+        return take_chain(state->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN, state->tag,
+                          error);
     snap_set_error(error, EOPNOTSUPP, "'%s' is not on this host", state->layer->path);
     return NULL;
 }
@@ -249,16 +249,26 @@ static gboolean await_change(Core *core, EngineId id, const Content *tried, cons
     }
 }
 
-/* Is what was opened as @content still that? What is learnt is kept. */
+static void keep_size(Core *core, EngineId id, guint64 size)
+{
+    StateDisk *state = core_object(core, id, ENGINE_STATE);
+    Layer *layer = core_object(core, id, ENGINE_LAYER);
+    if (state)
+        state->size = size;
+    if (layer)
+        layer->size = size;
+}
+
+/* Is what was opened as @content still that? A state is the same, whichever images it is in. */
 static gboolean confirm(Core *core, EngineId id, const Content *content, guint64 size, gboolean *ret_gone)
 {
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     g_autoptr(Content) now = take(core, id, NULL);
-    StateDisk *state = core_object(core, id, ENGINE_STATE);
-    if (state)
-        state->size = size;
     *ret_gone = !now;
-    return now && (state || content_equal(now, content)); /* a state is the same, whichever images it is in */
+    if (!now || (content->state == DISK_ACTIVE && !content_equal(now, content)))
+        return FALSE;
+    keep_size(core, id, size);
+    return TRUE;
 }
 
 DiskReader *content_open(Core *core, EngineId id, gint64 end, GCancellable *cancel, GError **error)
@@ -294,38 +304,62 @@ DiskReader *core_open_content(Engine *engine, EngineId id, GCancellable *cancel,
 /* A file of no blocks is taken for one of zeros by tools (DESIGN 1). */
 #define BLOCKS 8
 
-/* The size that is not known yet, from the first image's header. */
+/* From the first image's header. */
 static gboolean look_at_size(Core *core, EngineId id, guint64 *ret_size)
 {
     g_autofree DiskLayer *layers = NULL;
-    gboolean gone;
     g_autoptr(Content) content = take_locked(core, id, NULL);
     if (!content)
         return FALSE;
     const DiskChain chain = chain_of(content, &layers);
-    return core->backend->ops->disk_size(core->backend, &chain, ret_size, NULL) &&
-           (confirm(core, id, content, *ret_size, &gone) || !gone);
+    if (!core->backend->ops->disk_size(core->backend, &chain, ret_size, NULL))
+        return FALSE;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
+    keep_size(core, id, *ret_size);
+    return TRUE;
+}
+
+/* Under the lock, which is let go to look at files. */
+static gboolean stat_state(Core *core, EngineId id, const StateDisk *state, EngineStat *ret_stat)
+{
+    guint64 size = state->size;
+    gint64 time = state->snapshot->time;
+    gboolean shown = content_id(state->layer, state->tag, id) && file_id_known(&state->layer->file);
+    g_mutex_unlock(&core->lock);
+    gboolean known = shown && (size > 0 || look_at_size(core, id, &size));
+    g_mutex_lock(&core->lock);
+    if (known)
+        *ret_stat = (EngineStat){.size = size, .blocks = BLOCKS, .mtime = {time, 0}, .nlink = 1};
+    return known;
+}
+
+/* While a merge puts a file in the place of another, nothing has its name for a moment: it is then as it was. */
+static gboolean stat_active(Core *core, EngineId id, const Layer *layer, EngineStat *ret_stat)
+{
+    FileLook look = {.stamp = {.mtime_sec = core_domain_of(core, id)->changed}};
+    guint64 size = layer->size;
+    g_autoptr(Content) content = take(core, id, NULL);
+    if (!content)
+        return FALSE;
+    g_mutex_unlock(&core->lock);
+    (void)file_look(g_array_index(content->parts, Part, 0).layer.path, &look, NULL);
+    gboolean known = look_at_size(core, id, &size) || size > 0;
+    g_mutex_lock(&core->lock);
+    if (known)
+        *ret_stat = (EngineStat){.size = size,
+                                 .blocks = BLOCKS,
+                                 .mtime = {look.stamp.mtime_sec, look.stamp.mtime_nsec},
+                                 .nlink = 1};
+    return known;
 }
 
 gboolean core_stat_content(Engine *engine, EngineId id, EngineStat *ret_stat)
 {
     Core *core = (Core *)engine;
-    g_autofree char *path = NULL;
-    FileLook look = {0};
-    g_mutex_lock(&core->lock);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const StateDisk *state = core_object(core, id, ENGINE_STATE);
     const Layer *layer = core_object(core, id, ENGINE_LAYER);
-    guint64 size = state ? state->size : 0;
-    gint64 time = state ? state->snapshot->time : 0;
-    path = layer ? g_strdup(layer->path) : NULL;
-    gboolean shown = state && content_id(state->layer, state->tag, id) && file_id_known(&state->layer->file);
-    g_mutex_unlock(&core->lock);
-    if (path ? !file_look(path, &look, NULL) : !shown)
-        return FALSE;
-    if (size == 0 && !look_at_size(core, id, &size))
-        return FALSE;
-    *ret_stat = (EngineStat){.size = size, .blocks = BLOCKS, .mtime = {time, 0}, .nlink = 1};
-    if (path)
-        ret_stat->mtime = (struct timespec){look.stamp.mtime_sec, look.stamp.mtime_nsec};
-    return TRUE;
+    if (state)
+        return stat_state(core, id, state, ret_stat);
+    return layer && stat_active(core, id, layer, ret_stat);
 }

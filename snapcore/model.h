@@ -56,6 +56,7 @@ typedef struct {
     char *unreadable; /* why they are not known, if somebody looked */
     Snapshot *home;   /* whose sidecar file records this layer; NULL: the domain's */
     guint names;      /* how many snapshots' states are its own content */
+    guint64 size;     /* virtual, bytes, when the guest's content was last looked at; as StateDisk.size */
 } Layer;
 
 /*

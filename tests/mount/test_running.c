@@ -422,6 +422,110 @@ START_TEST(managed_save)
 }
 END_TEST
 
+/* --- raw views --- */
+
+/* What the image @path, which QEMU may have open, holds in its internal snapshot @tag, or (NULL) itself. */
+static const char *truth(const World *w, const char *path, const char *tag)
+{
+    const char *raw = in_dir(w, "truth.%s", tag != NULL ? tag : "now");
+    if (tag != NULL)
+        run_ok(w, "qemu-img", "convert", "-U", "-f", "qcow2", "-l", keepf(w, "snapshot.name=%s", tag), "-O",
+               "raw", path, raw);
+    else
+        run_ok(w, "qemu-img", "convert", "-U", "-f", "qcow2", "-O", "raw", path, raw);
+    return raw;
+}
+
+/* @fd, from @at on, must hold what @raw does. */
+static void same_from(int fd, off_t at, const char *raw)
+{
+    g_autofree char *want = NULL, *got = g_malloc(MIB * 1024 * 1024);
+    gsize size = 0;
+    ck_assert(g_file_get_contents(raw, &want, &size, NULL));
+    for (gssize n; at < (off_t)size; at += n) {
+        n = pread(fd, got, size - (gsize)at, at);
+        ck_assert_msg(n > 0, "at %ld: %s", (long)at, g_strerror(errno));
+        ck_assert_msg(memcmp(got, want + at, (gsize)n) == 0, "other bytes at %ld or behind", (long)at);
+    }
+}
+
+static int view_open(const World *w, const char *name)
+{
+    int fd = open(at(w, "%s", name), O_RDONLY | O_CLOEXEC);
+    ck_assert_msg(fd >= 0, "%s: %s: %s", name, g_strerror(errno), text_of(w, "web/log"));
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM); /* nothing is read ahead */
+    return fd;
+}
+
+static void same_view(const World *w, const char *name, const char *raw)
+{
+    int fd = view_open(w, name);
+    same_from(fd, 0, raw);
+    close(fd);
+}
+
+START_TEST(raw_views_of_what_was)
+{
+    g_autoptr(World) w = web_with("merge_idle=50", NULL);
+    const char *first = image(w, "web-vda.qcow2");
+    start(w);
+    moves(w, "web", RING);
+    run_ok(w, "mkdir", "web/s1");
+    moves(w, "web", RING);
+    const char *s1 = truth(w, first, "s1");
+    int fds[] = {view_open(w, "web/s1/vda.raw"), -1};
+    same_from(fds[0], 4 * 1024 * 1024, s1);
+    /* all that can be done to the machine can be done while it is read */
+    command(w, "web",
+            "create s2 --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=external");
+    const char *s2 = truth(w, first, NULL);
+    const char *frozen = hash_of(w, s2);
+    fds[1] = view_open(w, "web/s2/vda.raw");
+    same_from(fds[1], 4 * 1024 * 1024, s2);
+    moves(w, "web", RING);
+    command(w, "web",
+            "create s3 --disk-only --diskspec vda,snapshot=external --diskspec vdb,snapshot=external");
+    sh_ok(w, "rmdir web/s2 web/s1");
+    command(w, "web", "wait");
+    moves(w, "web", RING);
+    /* neither does a tag go that is read, nor is anything written into a layer that is */
+    ck_assert_str_eq(tags_of(w, first), "s1");
+    ck_assert_str_eq(hash_of(w, truth(w, first, NULL)), frozen);
+    command(w, "web", "destroy");
+    start(w);
+    for (guint i = 0; i < 2; i++) {
+        same_from(fds[i], 0, i == 0 ? s1 : s2);
+        ck_works(close(fds[i]));
+    }
+    ck_eventually(strstr(text_of(w, "web/log"), "merge: 'web-vda.s2' into 'web-vda.qcow2'") != NULL, SECONDS);
+    moves(w, "web", 5);
+    same_view(w, "web/s3/vda.raw", truth(w, at(w, "web/s3/vda.qcow2"), NULL));
+    command(w, "web", "destroy");
+    ck_eventually(strcmp(tags_of(w, first), "") == 0, SECONDS);
+    start(w);
+}
+END_TEST
+
+START_TEST(the_raw_view_of_what_is)
+{
+    g_autoptr(World) w = web();
+    char byte;
+    const char *path = image(w, "web-vda.qcow2");
+    int fd = view_open(w, "web/active/vda.raw");
+    same_from(fd, 0, truth(w, path, NULL));
+    start(w);
+    ck_assert_str_eq(names_in(w, "web/active"), "vda.qcow2 vdb.qcow2");
+    ck_errno(access(at(w, "web/active/vda.raw"), F_OK), ENOENT);
+    ck_errno(pread(fd, &byte, 1, 0), EIO);
+    moves(w, "web", RING);
+    command(w, "web", "destroy");
+    ck_errno(pread(fd, &byte, 1, 0), EIO); /* for good */
+    close(fd);
+    ck_assert_str_eq(names_in(w, "web/active"), "vda.qcow2 vda.raw vdb.qcow2 vdb.raw");
+    same_view(w, "web/active/vda.raw", truth(w, path, NULL));
+}
+END_TEST
+
 /* --- the daemon comes and goes --- */
 
 START_TEST(the_daemon_restarts)
@@ -471,6 +575,9 @@ static Suite *suite(void)
     TCase *saved = add_case(s, "saved memory");
     tcase_add_test(saved, save_and_restore);
     tcase_add_test(saved, managed_save);
+    TCase *raw = add_case(s, "raw views");
+    tcase_add_test(raw, raw_views_of_what_was);
+    tcase_add_test(raw, the_raw_view_of_what_is);
     TCase *daemon = add_case(s, "the daemon comes and goes");
     tcase_add_test(daemon, the_daemon_restarts);
     return s;

@@ -351,15 +351,27 @@ static void detach_mounts(const char *dir)
     }
 }
 
+/* What the daemon of a failed test said, and a sanitizer of it. */
+static void tell_logs(const char *dir)
+{
+    g_autoptr(GDir) files = g_dir_open(dir, 0, NULL);
+    const char *name;
+    while (files != NULL && (name = g_dir_read_name(files)) != NULL) {
+        g_autofree char *path = g_build_filename(dir, name, NULL);
+        g_autofree char *text = NULL;
+        if ((strcmp(name, "daemon.log") == 0 || g_str_has_prefix(name, "san.")) &&
+            g_file_get_contents(path, &text, NULL, NULL) && *text != '\0')
+            fprintf(stderr, "---- %s of a test that failed:\n%s----\n", name, text);
+    }
+}
+
 static void sweep_one(const char *dir, gboolean tell)
 {
     end_daemon(dir);
     end_machines(dir);
     detach_mounts(dir);
-    g_autofree char *log = g_build_filename(dir, "daemon.log", NULL);
-    g_autofree char *text = NULL;
-    if (tell && g_file_get_contents(log, &text, NULL, NULL) && *text != '\0')
-        fprintf(stderr, "---- the daemon's log of a test that failed:\n%s----\n", text);
+    if (tell)
+        tell_logs(dir);
     remove_tree(dir);
 }
 

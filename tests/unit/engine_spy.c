@@ -253,7 +253,8 @@ static int spy_open_reader(Backend *backend, const char *path, GError **error)
 static DiskReader *spy_open_disk(Backend *backend, const DiskChain *chain, GError **error)
 {
     Backend *real = real_of(backend);
-    return enter(CALL_IN_USE, chain->layers[0].path, error) ? real->ops->open_disk(real, chain, error) : NULL;
+    return enter(CALL_OPEN_DISK, chain->layers[0].path, error) ? real->ops->open_disk(real, chain, error)
+                                                               : NULL;
 }
 
 static gboolean spy_disk_size(Backend *backend, const DiskChain *chain, guint64 *ret_size, GError **error)

@@ -189,6 +189,7 @@ typedef enum {
     CALL_COPY_UP = 1 << 11,
     CALL_SET_BACKING = 1 << 12,
     CALL_CHECK = 1 << 13,
+    CALL_OPEN_DISK = 1 << 14,
 } SpyCall;
 
 /* Calls of these kinds (about a path that contains @path, NULL: any) fail with @err until spy_fail(0, ...). */
