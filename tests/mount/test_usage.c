@@ -274,7 +274,8 @@ static void compare(const World *w, const char *parent, const char *snapshot, co
     for (gsize i = 0; i < size; i++) {
         guint8 before = i < old.size ? old.bytes[i] : 0, after = i < now.size ? now.bytes[i] : 0;
         gboolean is = before != after || (parent && (i < old.size) != (i < now.size));
-        ck_assert_msg(!is || told[i], "%s, %s: byte %zu differs\n%s", snapshot, target, i, text);
+        if (is && !told[i]) /* not an assertion for each byte: those that hold cost, too */
+            ck_abort_msg("%s, %s: byte %zu differs\n%s", snapshot, target, i, text);
         differ += is;
     }
     ck_assert_msg(sum <= differ + more,

@@ -87,8 +87,10 @@ static void compare(FakeDisk *old, FakeDisk *now, guint max, gboolean exact)
     ck_assert_int_eq(diff.joined != 0, !exact);
     for (guint i = 0; i < n; i++) {
         gboolean must = differs(old, now, i), is = told(&diff, i);
-        ck_assert_msg(is || !must, "unit %u differs and is not told", i);
-        ck_assert_msg(must || !is || !exact, "unit %u is told and the same", i);
+        if (must && !is) /* not an assertion for each unit: those that hold cost, too */
+            ck_abort_msg("unit %u differs and is not told", i);
+        if (is && !must && exact)
+            ck_abort_msg("unit %u is told and the same", i);
     }
 }
 
