@@ -128,7 +128,7 @@ static Content *take_active(const Core *core, const Domain *domain, const Layer 
         snap_set_error(error, ENOENT, "it is gone");
     else if (!layer_is_local(layer))
         snap_set_error(error, EOPNOTSUPP, "'%s' is not on this host", layer->path);
-    else if (!machines_is_off(core, domain))
+    else if (machines_runs(core, domain))
         snap_set_error(error, EBUSY, "domain '%s' is running", domain->name);
     else
         return take_chain(domain, layer, DISK_ACTIVE, NULL, error);

@@ -403,6 +403,12 @@ gboolean machines_is_off(const Core *core, const Domain *domain)
     return !g_hash_table_contains(core->states, domain->def->uuid);
 }
 
+gboolean machines_runs(const Core *core, const Domain *domain)
+{
+    RunState state = GPOINTER_TO_INT(g_hash_table_lookup(core->states, domain->def->uuid));
+    return state == RUN_RUNNING || state == RUN_PAUSED;
+}
+
 /* In any thread. */
 static void told(gpointer user, const char *uuid, RunState state)
 {

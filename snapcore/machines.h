@@ -61,6 +61,8 @@ void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Mac
 
 /* Is @domain off, as far as is known without asking anybody? Under the lock. */
 gboolean machines_is_off(const Core *core, const Domain *domain);
+/* Does it run, as far as is known? Neither, for a moment, when our own work on the images was seen and taken for somebody's. */
+gboolean machines_runs(const Core *core, const Domain *domain);
 
 /* Follow the states of the domains that are shown; the lock is not held. unwatch: of a domain that has gone. */
 void machines_start(Core *core);

@@ -274,7 +274,8 @@ static void compare(const World *w, const char *parent, const char *snapshot, co
     for (gsize i = 0; i < size; i++) {
         guint8 before = i < old.size ? old.bytes[i] : 0, after = i < now.size ? now.bytes[i] : 0;
         gboolean is = before != after || (parent && (i < old.size) != (i < now.size));
-        ck_assert_msg(!is || told[i], "%s, %s: byte %zu differs\n%s", snapshot, target, i, text);
+        if (is && !told[i]) /* not an assertion for each byte: those that hold cost, too */
+            ck_abort_msg("%s, %s: byte %zu differs\n%s", snapshot, target, i, text);
         differ += is;
     }
     ck_assert_msg(sum <= differ + more,
@@ -290,15 +291,22 @@ enum { WRITES = 8 };
 
 static void scribble(const World *w, GRand *rand, const char *target, guint8 byte)
 {
+    g_autoptr(GPtrArray) argv = g_ptr_array_new();
+    g_ptr_array_add(argv, (gpointer) "qemu-io");
+    g_ptr_array_add(argv, (gpointer) "-f");
+    g_ptr_array_add(argv, (gpointer)active_format(w, "web", target));
     for (guint i = 0; i < WRITES; i++) {
         guint at_byte = (guint)g_rand_int_range(rand, 0, (gint32)SMALL - (1 << 17));
-        guint length = (guint)g_rand_int_range(rand, 1, 1 << 17);
-        const char *words = i % 4 == 3   ? keepf(w, "write -q -z %u %u", at_byte & ~511u, length & ~511u)
-                            : i % 4 == 2 ? keepf(w, "discard -q %u %u", at_byte & ~65535u, 65536)
-                                         : keepf(w, "write -q -P %u %u %u", byte, at_byte, length);
-        run_ok(w, "qemu-io", "-f", active_format(w, "web", target), "-c", words,
-               active_path(w, "web", target));
+        guint length = (guint)g_rand_int_range(rand, 1024, 1 << 17);
+        g_ptr_array_add(argv, (gpointer) "-c");
+        g_ptr_array_add(argv,
+                        (gpointer)(i % 4 == 3 ? keepf(w, "write -q -z %u %u", at_byte & ~511u, length & ~511u)
+                                   : i % 4 == 2 ? keepf(w, "discard -q %u %u", at_byte & ~65535u, 65536)
+                                                : keepf(w, "write -q -P %u %u %u", byte, at_byte, length)));
     }
+    g_ptr_array_add(argv, (gpointer)active_path(w, "web", target));
+    g_ptr_array_add(argv, NULL);
+    ran_expect_ok(ran_argv(w, (const char *const *)argv->pdata), "qemu-io");
 }
 
 START_TEST(every_byte_that_differs_is_told)

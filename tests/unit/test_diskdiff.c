@@ -87,8 +87,10 @@ static void compare(FakeDisk *old, FakeDisk *now, guint max, gboolean exact)
     ck_assert_int_eq(diff.joined != 0, !exact);
     for (guint i = 0; i < n; i++) {
         gboolean must = differs(old, now, i), is = told(&diff, i);
-        ck_assert_msg(is || !must, "unit %u differs and is not told", i);
-        ck_assert_msg(must || !is || !exact, "unit %u is told and the same", i);
+        if (must && !is) /* not an assertion for each unit: those that hold cost, too */
+            ck_abort_msg("unit %u differs and is not told", i);
+        if (is && !must && exact)
+            ck_abort_msg("unit %u is told and the same", i);
     }
 }
 
@@ -353,6 +355,66 @@ START_TEST(in_parts)
 }
 END_TEST
 
+/* --- the text --- */
+
+static DiskReader *open_none(gpointer user, EngineId id, GCancellable *cancel, GError **error)
+{
+    snap_set_error(error, ENOENT, "it is\nnot there");
+    return NULL;
+}
+
+static gboolean no_memory(gpointer user, const Snapshot *snapshot, guint64 *ret_bytes)
+{
+    *ret_bytes = 0;
+    return TRUE;
+}
+
+static guint64 nothing_inside(gpointer user, const Layer *layer)
+{
+    return 0;
+}
+
+/* A machine with a chain of @depth images, each of which is a snapshot's but for the last. */
+static Domain *deep(guint depth)
+{
+    static const char xml[] = "<domain type='kvm'><name>m</name><memory>1</memory><os><type>hvm</type></os>"
+                              "<devices><disk type='file'><driver type='qcow2'/><source file='/no/0'/>"
+                              "<target dev='vda'/></disk></devices></domain>";
+    Domain *domain = domain_new((EngineId)1 << OBJECT_BITS, "m");
+    domain->def = domain_def_parse(xml, strlen(xml), NULL);
+    ck_assert_ptr_nonnull(domain->def);
+    for (guint i = 0; i < depth; i++) {
+        g_autofree char *path = g_strdup_printf("/no/%u", i), *name = g_strdup_printf("s%u", depth - i);
+        Layer *layer = domain_take_layer(domain, path, FORMAT_QCOW2);
+        layer->backing = i + 1 < depth ? g_strdup_printf("/no/%u", i + 1) : NULL;
+        if (i > 0)
+            snapshot_add_disk(domain_add_snapshot(domain, name, depth - i), "vda", layer, NULL);
+    }
+    return domain;
+}
+
+static char *usage_of_chain(guint depth)
+{
+    const UsageSource source = {open_none, no_memory, nothing_inside, NULL};
+    g_autoptr(Domain) domain = deep(depth);
+    return usage_text(domain, &source, NULL, NULL);
+}
+
+/* A deep chain is warned of, one that is not is not; and what cannot be read is said, not endlessly. */
+START_TEST(deep_chains)
+{
+    g_autofree char *fine = usage_of_chain(USAGE_DEEP), *bad = usage_of_chain(USAGE_DEEP + 1);
+    ck_assert_ptr_null(strstr(fine, "images deep"));
+    ck_assert_ptr_nonnull(strstr(bad, "\n# vda: active is 51 images deep: "));
+    ck_assert_ptr_nonnull(strstr(bad, "     51  active\n"));
+    ck_assert_ptr_nonnull(strstr(bad, "\n               ?                ?                0      1  s1\n"));
+    ck_assert_ptr_nonnull(strstr(bad, "\n# s1: vda: it is?not there\n"));
+    ck_assert_ptr_nonnull(strstr(bad, " more\n"));
+    g_auto(GStrv) lines = g_strsplit(bad, "\n", -1);
+    ck_assert_uint_lt(g_strv_length(lines), 100);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("diskdiff");
@@ -367,6 +429,7 @@ static Suite *suite(void)
     tcase_add_loop_test(stored, random_states, 0, 12);
     tcase_add_test(stored, compressed);
     tcase_add_test(stored, in_parts);
+    tcase_add_test(stored, deep_chains);
     tcase_set_timeout(stored, 60);
     suite_add_tcase(suite, stored);
     return suite;
