@@ -55,12 +55,18 @@ static gboolean gone_attr(Fs *fs, fuse_ino_t ino, struct stat *ret_stat)
     return TRUE;
 }
 
+/* For how long what a handle says is true: what an image's file says changes, the bytes of a state do not. */
+static double handle_timeout(fuse_ino_t ino)
+{
+    return node_is_content(ino) ? node_spec(node_kind(ino))->attr_timeout : 0;
+}
+
 void attr_get(Fs *fs, fuse_req_t req, fuse_ino_t ino, const struct fuse_file_info *fi)
 {
     struct fuse_entry_param entry;
     struct stat st;
     if (fi != NULL && has_own_attr(ino) && image_attr(file_of(fi), &st))
-        fuse_reply_attr(req, &st, 0);
+        fuse_reply_attr(req, &st, handle_timeout(ino)); /* what has run out is asked for before each read */
     else if (node_entry(fs, ino, &entry))
         fuse_reply_attr(req, &entry.attr, entry.attr_timeout);
     else if (gone_attr(fs, ino, &st))

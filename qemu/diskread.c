@@ -197,7 +197,8 @@ DiskReader *diskread_new(GPtrArray *images)
 {
     static const DiskReaderOps ops = {.read = do_read, .extent = do_extent, .free = do_free};
     DiskRead *disk = g_new0(DiskRead, 1);
-    disk->base = (DiskReader){&ops, ((const DiskImage *)g_ptr_array_index(images, 0))->size};
+    const DiskImage *first = g_ptr_array_index(images, 0), *last = g_ptr_array_index(images, images->len - 1);
+    disk->base = (DiskReader){&ops, first->size, last->reader && last->reader->waits};
     disk->images = images;
     disk->map = diskmap_new((DiskImage *const *)images->pdata, images->len);
     disk->unpacked = cluster_cache_new();

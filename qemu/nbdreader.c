@@ -285,7 +285,8 @@ DiskReader *nbdreader_open(NbdKeeper *keeper, const DiskChain *chain, GError **e
     if (!images || !nbdimage_serving(chain, images, &serving, error))
         return NULL;
     NbdReader *reader = g_new0(NbdReader, 1);
-    reader->base = (DiskReader){&ops, ((const DiskImage *)images->pdata[0])->size};
+    reader->base =
+        (DiskReader){.ops = &ops, .size = ((const DiskImage *)images->pdata[0])->size, .waits = TRUE};
     reader->keeper = nbdkeeper_ref(keeper);
     reader->images = g_steal_pointer(&images);
     reader->serving = serving;
