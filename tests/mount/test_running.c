@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -202,6 +203,12 @@ END_TEST
 
 /* --- snapshots --- */
 
+/* What usage says that the memory of s1 takes. */
+static guint64 memory_used(const World *w)
+{
+    return strtoull(sh_ok(w, "awk '$NF == \"s1\" {print $3}' web/usage"), NULL, 10);
+}
+
 /* mkdir takes all of one instant, and the machine goes on; the link brings it back, running. */
 START_TEST(mkdir_and_back)
 {
@@ -214,6 +221,8 @@ START_TEST(mkdir_and_back)
     ck_assert_str_eq(link_of(w, "web/current"), "s1");
     ck_assert_str_eq(snapshot_value(w, "s1", "/domainsnapshot/state"), "running");
     ck_assert_str_eq(snapshot_value(w, "s1", "/domainsnapshot/memory/@snapshot"), "internal");
+    ck_assert_uint_gt(memory_used(w), 0);
+    ck_has(text_of(w, "web/usage"), "# active: vda: domain 'web' is running\n");
     ck_assert_str_eq(names_in(w, "web/s1"), "changes description snapshot.xml vda.raw vdb.raw");
     moves(w, "web", RING);
     command(w, "web", "revert s1 --paused");
@@ -248,6 +257,7 @@ START_TEST(external_memory)
     ck_assert_str_eq(hash_of(w, at(w, "web/s1/memory")), hash_of(w, file));
     struct stat shown = stat_of(w, "web/s1/memory"), real;
     ck_works(stat(file, &real));
+    ck_assert_uint_eq(memory_used(w), (guint64)real.st_blocks * 512);
     ck_assert_int_eq(shown.st_size, real.st_size);
     ck_assert_int_eq(shown.st_blocks, real.st_blocks);
     ck_assert_int_eq(shown.st_mtime, real.st_mtime);

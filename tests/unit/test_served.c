@@ -321,8 +321,8 @@ static void set_state(Toy *toy, const char *state)
 START_TEST(files_of_a_snapshot)
 {
     g_autoptr(Toy) toy = toy_new();
-    check_listing(toy, "web/with", "snapshot.xml description memory screenshot.png ");
-    check_listing(toy, "web/without", "snapshot.xml description ");
+    check_listing(toy, "web/with", "snapshot.xml description changes memory screenshot.png ");
+    check_listing(toy, "web/without", "snapshot.xml description changes ");
     check_content(toy, "web/with/memory", "the memory of a machine");
     check_content(toy, "web/with/screenshot.png", "\x89PNG");
     check_content(toy, "web/without/memory", "a disk"); /* a backing file, by its own name */
@@ -465,7 +465,7 @@ START_TEST(a_silent_machine_stops_nobody_else)
     while (toy->waiting < READERS)
         g_cond_wait(&toy->changed, &toy->lock);
     g_mutex_unlock(&toy->lock);
-    check_listing(toy, "web/with", "snapshot.xml description memory screenshot.png ");
+    check_listing(toy, "web/with", "snapshot.xml description changes memory screenshot.png ");
     check_content(toy, "web/with/memory", "the memory of a machine");
     struct stat st;
     g_autofree char *path = at(toy, "web/state");
