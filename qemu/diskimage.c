@@ -32,7 +32,7 @@ static gboolean check_identity(const DiskLayer *layer, const ImageFile *file, Fi
     return TRUE;
 }
 
-static gboolean lock_image(DiskImage *image, DiskState state, GError **error)
+static gboolean lock_image(DiskImage *image, DiskState state, const char *tag, GError **error)
 {
     const ImageFile *file = image->file;
     switch (state) {
@@ -40,7 +40,7 @@ static gboolean lock_image(DiskImage *image, DiskState state, GError **error)
         return lockprobe_read(file->fd, file->path, error) &&
                lockprobe_keep_writers_out(file->fd, file->path, error);
     case DISK_TAG:
-        return lockprobe_read_tags(file->fd, file->path, error);
+        return lockprobe_read_tag(file->fd, file->path, tag, error);
     case DISK_ACTIVE:
         break;
     }
@@ -159,7 +159,7 @@ DiskImage *disk_image_open(const DiskLayer *layer, DiskState state, const char *
         return NULL;
     image->file = image_file_open(layer->path, error);
     if (!image->file || !check_identity(layer, image->file, &image->id, error) ||
-        !lock_image(image, state, error))
+        !lock_image(image, state, tag, error))
         return NULL;
     gboolean ok = layer->format == FORMAT_RAW
                       ? use_raw(image, state, based, error)
@@ -190,7 +190,7 @@ DiskImage *disk_image_hold(const DiskLayer *layer, DiskState state, gboolean bas
     g_autoptr(DiskImage) image = g_new0(DiskImage, 1);
     image->file = image_file_open(layer->path, error);
     if (!image->file || (!image->file->place && (!check_identity(layer, image->file, &image->id, error) ||
-                                                 !lock_image(image, state, error))))
+                                                 !lock_image(image, state, tag, error))))
         return NULL;
     if (!measure(image->file, layer->format, based, &image->size, error) ||
         (image->watch && !disk_watch_check(image->watch, error)))

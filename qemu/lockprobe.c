@@ -14,8 +14,8 @@ enum {
     BYTE_RESIZES = 103,
     BYTE_NO_WRITERS = 201,
     BYTE_NO_RESIZERS = 203,
-    BYTE_READS_TAGS = 6500,
-    BYTE_DROPS_TAGS = 6501,
+    BYTE_TAGS = 65536, /* two for each tag: it is read, it is deleted */
+    N_TAG_BYTES = 65536,
 };
 
 /* Would a write lock on @byte meet another one's lock? It is only asked, never taken. */
@@ -107,14 +107,20 @@ static gboolean check_free(int fd, off_t byte, const char *path, const char *doi
     return !held;
 }
 
-gboolean lockprobe_read_tags(int fd, const char *path, GError **error)
+/* Two tags may have the same ones: then one waits where it need not. */
+static off_t tag_byte(const char *tag)
 {
-    return hold_byte(fd, BYTE_READS_TAGS, path, error) &&
-           check_free(fd, BYTE_DROPS_TAGS, path, "deletes", error);
+    return BYTE_TAGS + 2 * (off_t)(g_str_hash(tag) % N_TAG_BYTES);
 }
 
-gboolean lockprobe_drop_tags(int fd, const char *path, GError **error)
+gboolean lockprobe_read_tag(int fd, const char *path, const char *tag, GError **error)
 {
-    return hold_byte(fd, BYTE_DROPS_TAGS, path, error) &&
-           check_free(fd, BYTE_READS_TAGS, path, "reads", error);
+    return hold_byte(fd, tag_byte(tag), path, error) &&
+           check_free(fd, tag_byte(tag) + 1, path, "deletes", error);
+}
+
+gboolean lockprobe_drop_tag(int fd, const char *path, const char *tag, GError **error)
+{
+    return hold_byte(fd, tag_byte(tag) + 1, path, error) &&
+           check_free(fd, tag_byte(tag), path, "reads", error);
 }

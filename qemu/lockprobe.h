@@ -4,7 +4,8 @@
  * locks on byte 100+p for each permission p that it uses (0 consistent read, 1 write, 3 resize) and on byte
  * 200+p for each that it does not share.
  *
- * Two more bytes are our own: 6500 is read-locked by who reads internal snapshots of an image, 6501 by who deletes one.
+ * More bytes are our own, from 65536 on two for each name of an internal snapshot (some names share them): the first is
+ * read-locked by who reads it, the second by who deletes it.
  * Each first locks its own, then looks for the other's. QEMU never asks for them.
  */
 #pragma once
@@ -36,8 +37,8 @@ gboolean lockprobe_take(int fd, const char *path, GError **error);
  */
 gboolean lockprobe_keep_writers_out(int fd, const char *path, GError **error);
 
-/* See that no internal snapshot of @fd's file is deleted by us as long as @fd is open. EBUSY when one is being deleted. */
-gboolean lockprobe_read_tags(int fd, const char *path, GError **error);
+/* See that the internal snapshot @tag of @fd's file is not deleted by us as long as @fd is open. EBUSY when it is being. */
+gboolean lockprobe_read_tag(int fd, const char *path, const char *tag, GError **error);
 
-/* Keep readers of internal snapshots out as long as @fd is open. EBUSY when there is one. */
-gboolean lockprobe_drop_tags(int fd, const char *path, GError **error);
+/* Keep readers of the internal snapshot @tag out as long as @fd is open. EBUSY when there is one. */
+gboolean lockprobe_drop_tag(int fd, const char *path, const char *tag, GError **error);

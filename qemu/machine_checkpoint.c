@@ -176,7 +176,7 @@ static gboolean delete_tag(Running *running, RunningDisk *disk, const char *tag,
     if (found != 1)
         return found == 0;
     g_autoptr(ImageFile) file = image_file_open(disk->path, error); /* until the end: it keeps readers of tags out */
-    if (!file || (file->fd >= 0 && !lockprobe_drop_tags(file->fd, disk->path, error)))
+    if (!file || (file->fd >= 0 && !lockprobe_drop_tag(file->fd, disk->path, tag, error)))
         return FALSE;
     g_autofree char *top = running_top(running, disk, &wait, error);
     return top && qmp_do(running->qmp, "blockdev-snapshot-delete-internal-sync",

@@ -206,7 +206,7 @@ static gboolean offline_tag_delete(Backend *backend, const char *path, const cha
         return FALSE;
     if (qcow2_count_tags(image, tag) == 0)
         return flush(path, error);
-    if (file->fd >= 0 && !lockprobe_drop_tags(file->fd, path, error))
+    if (file->fd >= 0 && !lockprobe_drop_tag(file->fd, path, tag, error))
         return FALSE;
     return delete_tag(program_of(backend), path, image, tag, cancel, error) && flush(path, error);
 }
