@@ -181,7 +181,7 @@ void file_open(Fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
     g_autoptr(GError) error = NULL;
     if (node_is_content(ino) && opens_to_read(fi)) {
         const Open open = {.ino = ino, .fi = *fi};
-        job_start(fs, req, run_open, g_memdup2(&open, sizeof open), g_free, 0, 0);
+        job_start_reading(fs, req, run_open, g_memdup2(&open, sizeof open), g_free);
         return;
     }
     File *file = open_any(fs, ino, fi, &error);

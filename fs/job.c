@@ -11,6 +11,8 @@ struct Jobs {
     GThreadPool *pool;
     gint busy;   /* atomic */
     gint closed; /* atomic */
+    GMutex lock;
+    GHashTable *reading; /* of GCancellable: jobs that change nothing; under the lock */
 };
 
 /* The job of the thread: how the engine's callback learns which directories the kernel has locked. */
@@ -68,6 +70,19 @@ static void interrupted(fuse_req_t req, void *data)
     g_cancellable_cancel(data);
 }
 
+/* A job that only reads begins (TRUE) or has ended. */
+static void note_reading(Jobs *jobs, GCancellable *cancel, gboolean begins)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&jobs->lock);
+    if (!begins) {
+        g_hash_table_remove(jobs->reading, cancel);
+        return;
+    }
+    g_hash_table_add(jobs->reading, cancel);
+    if (g_atomic_int_get(&jobs->closed))
+        g_cancellable_cancel(cancel);
+}
+
 static void work(gpointer data, gpointer user)
 {
     Job *job = data;
@@ -76,6 +91,7 @@ static void work(gpointer data, gpointer user)
     g_private_set(&current, job);
     fuse_req_interrupt_func(job->req, interrupted, job->cancel);
     job->run(job);
+    note_reading(jobs, job->cancel, FALSE);
     g_private_set(&current, NULL);
     for (guint i = 0; i < job->gone->len; i++) {
         const Gone *gone = job->gone->pdata[i];
@@ -90,12 +106,16 @@ Jobs *jobs_new(void)
     Jobs *jobs = g_new0(Jobs, 1);
     /* A pool without a limit and without exclusive threads cannot fail to be made. */
     jobs->pool = g_thread_pool_new(work, jobs, -1, FALSE, NULL);
+    g_mutex_init(&jobs->lock);
+    jobs->reading = g_hash_table_new(NULL, NULL);
     return jobs;
 }
 
 void jobs_free(Jobs *jobs)
 {
     g_thread_pool_free(jobs->pool, FALSE, TRUE);
+    g_hash_table_unref(jobs->reading);
+    g_mutex_clear(&jobs->lock);
     g_free(jobs);
 }
 
@@ -106,11 +126,18 @@ gboolean jobs_busy(Jobs *jobs)
 
 void jobs_close(Jobs *jobs)
 {
+    GHashTableIter iter;
+    gpointer cancel;
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&jobs->lock);
     g_atomic_int_set(&jobs->closed, TRUE);
+    g_hash_table_iter_init(&iter, jobs->reading);
+    while (g_hash_table_iter_next(&iter, &cancel, NULL))
+        g_cancellable_cancel(cancel);
 }
 
-void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data,
-               fuse_ino_t locked0, fuse_ino_t locked1)
+/* @locked: NULL for one that only reads. */
+static void start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data,
+                  const fuse_ino_t *locked)
 {
     if (g_atomic_int_get(&fs->jobs->closed)) {
         if (free_data != NULL)
@@ -122,12 +149,26 @@ void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify
     *job = (Job){.fs = fs, .req = req, .run = run, .data = data, .free_data = free_data};
     job->cancel = g_cancellable_new();
     job->gone = g_ptr_array_new_with_free_func(gone_free);
-    job->locked[0] = locked0;
-    job->locked[1] = locked1;
+    if (locked != NULL)
+        memcpy(job->locked, locked, sizeof job->locked);
+    else
+        note_reading(fs->jobs, job->cancel, TRUE);
     g_atomic_int_inc(&fs->jobs->busy);
     /* FALSE only says that no new thread could be made: the job then waits for one of those there are. */
     g_thread_pool_push(fs->jobs->pool, job, NULL);
     /* cppcheck-suppress memleak ; the pool owns it */
+}
+
+void job_start(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data,
+               fuse_ino_t locked0, fuse_ino_t locked1)
+{
+    const fuse_ino_t locked[] = {locked0, locked1};
+    start(fs, req, run, data, free_data, locked);
+}
+
+void job_start_reading(Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data)
+{
+    start(fs, req, run, data, free_data, NULL);
 }
 
 fuse_req_t job_finish(Job *job)

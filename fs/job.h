@@ -34,12 +34,15 @@ void jobs_free(Jobs *jobs);
 /* Does any job run that answers a request? */
 gboolean jobs_busy(Jobs *jobs);
 
-/* From now on job_start answers EBUSY: the file system is being unmounted. */
+/* The file system is being unmounted: from now on job_start answers EBUSY, and nobody waits for what only reads. */
 void jobs_close(Jobs *jobs);
 
 /* Hand @req over to a thread. Takes @data; @locked0 and @locked1 as in Job. */
 void job_start(struct Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data,
                fuse_ino_t locked0, fuse_ino_t locked1);
+
+/* The same for one that changes nothing: it is interrupted when the file system is unmounted. */
+void job_start_reading(struct Fs *fs, fuse_req_t req, JobRun run, gpointer data, GDestroyNotify free_data);
 
 /* The work is done: an interrupt has no effect from here on. Returns the request, to be answered. */
 fuse_req_t job_finish(Job *job);

@@ -71,7 +71,7 @@ void live_read(Live *live, fuse_req_t req, gsize size, off_t offset)
     }
     Read *read = g_new(Read, 1);
     *read = (Read){.live = live, .size = size, .offset = offset};
-    job_start(live->fs, req, run_read, read, g_free, 0, 0);
+    job_start_reading(live->fs, req, run_read, read, g_free);
 }
 
 guint64 live_size(Live *live)

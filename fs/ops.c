@@ -174,7 +174,7 @@ static void run_statfs(Job *job)
 
 static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 {
-    job_start(fs_of(req), req, run_statfs, NULL, NULL, 0, 0);
+    job_start_reading(fs_of(req), req, run_statfs, NULL, NULL);
 }
 
 const struct fuse_lowlevel_ops fs_ops = {

@@ -113,7 +113,7 @@ void rawview_read(RawView *view, fuse_req_t req, gsize size, off_t offset)
 {
     const Read read = {.view = view, .size = size, .offset = offset};
     if (view->reader->waits) {
-        job_start(view->fs, req, run_read, g_memdup2(&read, sizeof read), g_free, 0, 0);
+        job_start_reading(view->fs, req, run_read, g_memdup2(&read, sizeof read), g_free);
         return;
     }
     /* Files of this host, like the images that are shown as they are: as fast as this. */
@@ -167,5 +167,5 @@ void rawview_seek(RawView *view, fuse_req_t req, off_t offset, int whence)
         return;
     }
     const Seek seek = {.view = view, .offset = offset, .whence = whence};
-    job_start(view->fs, req, run_seek, g_memdup2(&seek, sizeof seek), g_free, 0, 0);
+    job_start_reading(view->fs, req, run_seek, g_memdup2(&seek, sizeof seek), g_free);
 }

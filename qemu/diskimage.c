@@ -190,7 +190,7 @@ DiskImage *disk_image_hold(const DiskLayer *layer, DiskState state, gboolean bas
     g_autoptr(DiskImage) image = g_new0(DiskImage, 1);
     image->file = image_file_open(layer->path, error);
     if (!image->file || (!image->file->place && (!check_identity(layer, image->file, &image->id, error) ||
-                                                 !lock_image(image, state, tag, error))))
+                                                 !lock_image(image, state, NULL, error))))
         return NULL;
     if (!measure(image->file, layer->format, based, &image->size, error) ||
         (image->watch && !disk_watch_check(image->watch, error)))
