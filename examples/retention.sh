@@ -13,7 +13,7 @@ failed=0
 
 for domain in "$mount"/*/; do
     [ -e "$domain/domain.xml" ] || continue
-    # A machine that runs is refused ("Device or resource busy", the reason in its log): the others go on.
+    # One that cannot be taken now (the reason is in that domain's log) does not stop the others.
     mkdir "$domain$prefix$(date +%Y%m%d-%H%M%S)" || failed=1
 done
 

@@ -69,7 +69,7 @@ static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
     if ((flags & O_ACCMODE) != O_RDONLY)
         file->writer = writer_new(fs, ino, truncate);
     if ((flags & O_ACCMODE) != O_WRONLY) {
-        file->text = truncate ? g_bytes_new(NULL, 0) : text_content(fs, ino, error);
+        file->text = truncate ? g_bytes_new(NULL, 0) : text_content(fs, ino, NULL, error);
         if (file->text == NULL) {
             file_free(file);
             return NULL;

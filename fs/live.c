@@ -52,7 +52,7 @@ static void run_read(Job *job)
 {
     const Read *read = job->data;
     g_autoptr(GError) error = NULL;
-    g_autoptr(GBytes) text = text_content(job->fs, read->live->ino, &error);
+    g_autoptr(GBytes) text = text_content(job->fs, read->live->ino, job->cancel, &error);
     if (text != NULL)
         keep(read->live, text);
     /* The answer is the last use of the open file: its release may come while it is still being given. */

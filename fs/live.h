@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Live: an open text that is made anew by each read from its beginning, as in cgroupfs: who keeps state open and reads it
- * again sees what is so now. Making it may mean to ask a machine that does not answer, so that is done in a job: only the
- * reader waits. Has its own lock.
+ * again sees what is so now. Making it may mean to ask a machine that does not answer, or to read the tables of many images, so that
+ * is done in a job: only the reader waits, and may be interrupted. Has its own lock.
  */
 #pragma once
 

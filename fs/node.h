@@ -21,6 +21,7 @@ typedef enum {
     NODE_STATE,
     NODE_CURRENT,
     NODE_TREE,
+    NODE_USAGE,
     NODE_LOG,
     NODE_CTL,
     NODE_ACTIVE,
@@ -28,6 +29,7 @@ typedef enum {
     NODE_SNAPSHOT, /* these the snapshot's */
     NODE_SNAPSHOT_XML,
     NODE_DESCRIPTION,
+    NODE_CHANGES,
     NODE_PARENT,
     NODE_MEMORY,
     NODE_SCREENSHOT,

@@ -24,7 +24,7 @@ gboolean text_stat(Fs *fs, fuse_ino_t ino, guint64 *ret_size, gint64 *ret_time)
            fs->engine->ops->text_size(fs->engine, spec->text, node_id(ino), ret_size, ret_time);
 }
 
-GBytes *text_content(Fs *fs, fuse_ino_t ino, GError **error)
+GBytes *text_content(Fs *fs, fuse_ino_t ino, GCancellable *cancel, GError **error)
 {
     const NodeSpec *spec = node_spec(node_kind(ino));
     if (node_is_ctl(ino)) {
@@ -35,7 +35,7 @@ GBytes *text_content(Fs *fs, fuse_ino_t ino, GError **error)
         snap_set_error(error, EACCES, "not a text");
         return NULL;
     }
-    return fs->engine->ops->text(fs->engine, spec->text, node_id(ino), error);
+    return fs->engine->ops->text(fs->engine, spec->text, node_id(ino), cancel, error);
 }
 
 void text_reply(fuse_req_t req, GBytes *bytes, gsize size, off_t offset)

@@ -8,8 +8,8 @@
  * FALSE: gone. */
 gboolean text_stat(Fs *fs, fuse_ino_t ino, guint64 *ret_size, gint64 *ret_time);
 
-/* The content. Caller unrefs. */
-GBytes *text_content(Fs *fs, fuse_ino_t ino, GError **error);
+/* The content. Caller unrefs. EINTR: of what takes a while. */
+GBytes *text_content(Fs *fs, fuse_ino_t ino, GCancellable *cancel, GError **error);
 
 /* Answer a READ of a file whose whole content is @bytes. */
 void text_reply(fuse_req_t req, GBytes *bytes, gsize size, off_t offset);

@@ -130,7 +130,7 @@ static gboolean describe(Act *act, const GString *text, GError **error)
 /* `>>`: go on from the text that is there, when the first write is at its end. */
 static gboolean begin_append(Writer *writer, guint64 offset, GError **error)
 {
-    g_autoptr(GBytes) before = text_content(writer->fs, writer->ino, error);
+    g_autoptr(GBytes) before = text_content(writer->fs, writer->ino, NULL, error);
     if (before == NULL)
         return FALSE;
     if (g_bytes_get_size(before) == offset)

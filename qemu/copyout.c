@@ -67,7 +67,7 @@ static gboolean delete_tags(const char *program, const Qcow2Image *image, const 
         const ImageTag *tag = g_ptr_array_index(image->info->tags, i);
         if (g_strcmp0(tag->name, keep) == 0)
             continue;
-        if (!qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, path, tag->name, TRUE, cancel, error))
+        if (!qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, path, tag->name, cancel, error))
             return FALSE;
     }
     return TRUE;
@@ -85,7 +85,7 @@ static gboolean copy_whole(const char *program, const char *path, const Qcow2Ima
     return copyfile(path, spec->path, cancel, error) &&
            qemuimg_set_backing(program, spec->path, spec->backing_name, spec->backing_format, cancel,
                                error) &&
-           qemuimg_snapshot(program, QEMUIMG_TAG_APPLY, spec->path, tag->id, FALSE, cancel, error) &&
+           qemuimg_snapshot(program, QEMUIMG_TAG_APPLY, spec->path, tag->id, cancel, error) &&
            delete_tags(program, image, keep, spec->path, cancel, error);
 }
 

@@ -134,7 +134,8 @@ guint64 diskmap_zeros_until(const DiskMap *map, guint64 offset)
         if (nothing < limit || i + 1 < map->n_images)
             until = nothing;
     }
-    return until;
+    /* whole chunks: of one that begins so, the rest may be damaged, and then it has no reading at all */
+    return until == map->images[0]->size ? until : until >> map->chunk_bits << map->chunk_bits;
 }
 
 guint map_chunk_find(const MapChunk *chunk, guint64 offset)

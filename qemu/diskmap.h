@@ -37,7 +37,7 @@ MapChunk *diskmap_chunk(DiskMap *map, guint64 offset, GError **error);
 void map_chunk_unref(MapChunk *chunk);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(MapChunk, map_chunk_unref)
 
-/* Zeros from @offset, which is on the disk or its end, to where this returns, for which no chunk need be made. */
+/* Zeros from @offset, which is the end of a chunk, to where this returns, for which no chunk need be made. */
 guint64 diskmap_zeros_until(const DiskMap *map, guint64 offset);
 
 /* The index of the extent of @chunk that @offset on the disk is in. */

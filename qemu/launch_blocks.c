@@ -72,9 +72,10 @@ static void add_image(LaunchBuild *build, const BackingDef *image, const char *t
     json_object_set_new(node, "file", json_string(file));
     if (image->format != FORMAT_RAW)
         json_object_set_new(node, "backing", below ? json_string(below) : json_null());
-    if (top && options->discard)
+    /* Of a layer below as well: joined with the one above, it is what the guest writes. */
+    if (options->discard)
         json_object_set_new(node, "discard", json_string(options->discard));
-    if (top && options->zeroes)
+    if (options->zeroes)
         json_object_set_new(node, "detect-zeroes", json_string(options->zeroes));
     if (image->format == FORMAT_QCOW2 && top && options->table_cache)
         json_object_set_new(node, "cache-size", json_integer((json_int_t)options->table_cache));

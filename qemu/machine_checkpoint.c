@@ -3,9 +3,8 @@
  * Checkpoints: memory and disks together, inside the images (facts/qemu.md B3), and the deletion of any tag of an image that
  * only this QEMU can write.
  *
- * QEMU takes a tag's id for its name, replaces what is there already, and stops the guest before it looks whether there is
- * something to load: so it is looked at here, before. The jobs have no time limit: QEMU answers nobody while they work,
- * however much memory there is.
+ * QEMU takes a tag's id for its name, and replaces what is there already: so it is looked at here, before. The jobs have no
+ * time limit: QEMU answers nobody while they work, however much memory there is.
  */
 #include <errno.h>
 #include <string.h>
@@ -93,18 +92,13 @@ static ImageInfo *read_tags(Running *running, const char *path, GError **error)
     return info;
 }
 
-/* The image must have the tag as often as @n says, and none with that for its id. */
-static gboolean check_image(Checkpoint *checkpoint, const char *path, guint n, GError **error)
+/* The image must not have the tag yet, nor one with that for its id. */
+static gboolean check_image(Checkpoint *checkpoint, const char *path, GError **error)
 {
     const char *tag = checkpoint->what->tag;
     g_autoptr(ImageInfo) info = read_tags(checkpoint->running, path, error);
-    guint found = info ? count_tags(info, tag) : 0;
-    if (info && found != n)
-        snap_set_error(error,
-                       n == 0       ? EEXIST
-                       : found == 0 ? ENOENT
-                                    : EINVAL,
-                       "'%s' has %u internal snapshots called '%s' instead of %u", path, found, tag, n);
+    if (info && count_tags(info, tag) > 0)
+        snap_set_error(error, EEXIST, "'%s' has an internal snapshot called '%s' already", path, tag);
     else if (info && has_id(info, tag))
         snap_set_error(error, EINVAL, "'%s' has an internal snapshot with the id '%s', which is no name",
                        path, tag);
@@ -113,12 +107,12 @@ static gboolean check_image(Checkpoint *checkpoint, const char *path, guint n, G
     return FALSE;
 }
 
-static gboolean prepare(Checkpoint *checkpoint, guint n_tags, GError **error)
+static gboolean prepare(Checkpoint *checkpoint, GError **error)
 {
     if ((checkpoint->what->file && !add_file_node(checkpoint, error)) || !add_disks(checkpoint, error))
         return FALSE;
     for (guint i = 0; i < checkpoint->paths->len; i++)
-        if (!check_image(checkpoint, checkpoint->paths->pdata[i], n_tags, error))
+        if (!check_image(checkpoint, checkpoint->paths->pdata[i], error))
             return FALSE;
     return TRUE;
 }
@@ -147,7 +141,7 @@ static void take_back(Checkpoint *checkpoint, GError **why)
 static gboolean save(Checkpoint *checkpoint, GError **error)
 {
     GError *why = NULL;
-    if (!prepare(checkpoint, 0, error))
+    if (!prepare(checkpoint, error))
         return FALSE;
     if (run_job(checkpoint, "snapshot-save", TRUE, &why))
         return TRUE;
@@ -161,17 +155,6 @@ gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what
     g_auto(Checkpoint)
         checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), g_ptr_array_new(), json_array()};
     gboolean ok = save(&checkpoint, error);
-    checkpoint.wait = qmp_wait(COMMAND_MS, NULL);
-    if (what->file)
-        remove_file_node(&checkpoint);
-    return ok;
-}
-
-gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error)
-{
-    g_auto(Checkpoint)
-        checkpoint = {(Running *)machine, what, qmp_wait(COMMAND_MS, NULL), g_ptr_array_new(), json_array()};
-    gboolean ok = prepare(&checkpoint, 1, error) && run_job(&checkpoint, "snapshot-load", TRUE, error);
     checkpoint.wait = qmp_wait(COMMAND_MS, NULL);
     if (what->file)
         remove_file_node(&checkpoint);

@@ -91,7 +91,6 @@ gboolean running_end_migration(Running *running, const QmpWait *wait, GError **e
 gboolean running_change(Machine *machine, const GArray *changes, GError **error);
 gboolean running_destroy(Machine *machine, GCancellable *cancel, GError **error);
 gboolean running_checkpoint_save(Machine *machine, const MachineCheckpoint *what, GError **error);
-gboolean running_checkpoint_load(Machine *machine, const MachineCheckpoint *what, GError **error);
 gboolean running_memory_save(Machine *machine, int fd, gboolean live, const BackendProgress *progress,
                              GCancellable *cancel, GError **error);
 gboolean running_memory_stop(Machine *machine, GError **error);

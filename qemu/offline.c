@@ -19,6 +19,7 @@
 #include "qcow2.h"
 #include "qed.h"
 #include "qemuimg.h"
+#include "tagtable.h"
 
 /* Longer than any program takes from opening an image to asking for its locks, also on a busy machine. */
 #define LINGER_SECONDS 10
@@ -164,7 +165,7 @@ static gboolean offline_tag_create(Backend *backend, const char *path, const cha
         snap_set_error(error, len ? ENAMETOOLONG : EINVAL, "a tag must have 1 to %d bytes", MAX_TAG_BYTES);
         return FALSE;
     }
-    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, FALSE, cancel, error) &&
+    return qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_CREATE, path, tag, cancel, error) &&
            flush(path, error);
 }
 
@@ -174,15 +175,32 @@ static gboolean offline_tag_apply(Backend *backend, const char *path, const char
     g_autoptr(Qcow2Image) image = read_qcow2(path, error);
     const ImageTag *found = image ? qcow2_only_tag(image, path, tag, error) : NULL;
     return found &&
-           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, FALSE, cancel, error) &&
+           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_APPLY, path, found->id, cancel, error) &&
            flush(path, error);
+}
+
+/* @image: what is at @path. */
+static gboolean delete_tag(const char *program, const char *path, const Qcow2Image *image, const char *tag,
+                           GCancellable *cancel, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    g_autoptr(TagTable) table =
+        qcow2_only_tag(image, path, tag, error) ? tag_table_new(path, image, error) : NULL;
+    if (!table)
+        return FALSE;
+    if (qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, path, tag, cancel, &why))
+        return TRUE;
+    if (tag_table_put_back(table, tag, error))
+        g_propagate_error(error, g_steal_pointer(&why));
+    return FALSE;
 }
 
 /* A tag that is gone already counts as deleted: a killed `-d` removes the name first (facts/qemu.md A4). */
 static gboolean offline_tag_delete(Backend *backend, const char *path, const char *tag, GCancellable *cancel,
                                    GError **error)
 {
-    g_autoptr(ImageFile) file = image_file_open(path, error); /* until the end: it keeps readers of tags out */
+    g_autoptr(ImageFile) file =
+        image_file_open(path, error); /* until the end: it keeps readers of tags out */
     g_autoptr(Qcow2Image) image = file ? qcow2_read(file, error) : NULL;
     if (!image)
         return FALSE;
@@ -190,9 +208,7 @@ static gboolean offline_tag_delete(Backend *backend, const char *path, const cha
         return flush(path, error);
     if (file->fd >= 0 && !lockprobe_drop_tags(file->fd, path, error))
         return FALSE;
-    return qcow2_only_tag(image, path, tag, error) &&
-           qemuimg_snapshot(program_of(backend), QEMUIMG_TAG_DELETE, path, tag, FALSE, cancel, error) &&
-           flush(path, error);
+    return delete_tag(program_of(backend), path, image, tag, cancel, error) && flush(path, error);
 }
 
 static gboolean offline_copy_out(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,

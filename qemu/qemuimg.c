@@ -14,18 +14,19 @@
 
 /*
  * The file name that opens qcow2 image @path without probing and with @backing (taken over) instead of what
- * its header names. Caller frees.
+ * its header names. @discard: "unmap" or "ignore", NULL: what the command does by itself. Caller frees.
  */
-static char *json_qcow2(const char *path, json_t *backing, gboolean discard, GError **error)
+static char *json_qcow2(const char *path, json_t *backing, const char *discard, GError **error)
 {
     json_t *file = qemuimg_json_file(path, error);
     if (!file) {
         json_decref(backing);
         return NULL;
     }
-    json_t *image = json_pack("{s:s, s:o, s:o}", "driver", "qcow2", "file", file, "backing", backing);
+    json_t *image = json_pack("{s:s, s:o, s:o, s:s*}", "driver", "qcow2", "file", file, "backing", backing,
+                              "discard", discard);
     if (discard)
-        json_object_set_new(image, "discard", json_string("unmap"));
+        json_object_set_new(file, "discard", json_string(discard));
     return qemuimg_json_name(image);
 }
 
@@ -88,10 +89,15 @@ gboolean qemuimg_create_in(const char *program, const OverlaySpec *spec, int fd,
 }
 
 gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path, const char *tag,
-                          gboolean discard, GCancellable *cancel, GError **error)
+                          GCancellable *cancel, GError **error)
 {
-    /* without its chain: safe for tags (facts/qemu.md E), and the cost does not grow with the depth */
-    g_autofree char *name = json_qcow2(path, json_null(), discard, error);
+    /*
+     * Without its chain: safe for tags (facts/qemu.md E), and the cost does not grow with the depth. When the disk fails right
+     * after the header was written, QEMU takes that for not written and gives the new table of snapshots back to the file
+     * system, although the header points there: all snapshots of the image are lost (tried). So only what frees much does so.
+     */
+    g_autofree char *name =
+        json_qcow2(path, json_null(), what == QEMUIMG_TAG_DELETE ? "unmap" : "ignore", error);
     if (!name)
         return FALSE;
     QemuImgRun run = {.what = "qemu-img snapshot",
@@ -148,10 +154,10 @@ gboolean qemuimg_convert_state(const char *program, const char *source, const ch
                                GError **error)
 {
     gboolean with_backing = target->backing_name != NULL;
-    g_autofree char *from = json_qcow2(source, with_backing ? json_zeros() : json_null(), FALSE, error);
+    g_autofree char *from = json_qcow2(source, with_backing ? json_zeros() : json_null(), NULL, error);
     if (!from)
         return FALSE;
-    g_autofree char *to = json_qcow2(target->path, with_backing ? json_zeros() : json_null(), FALSE, error);
+    g_autofree char *to = json_qcow2(target->path, with_backing ? json_zeros() : json_null(), NULL, error);
     if (!to)
         return FALSE;
     g_autofree char *state = state_option(id);
@@ -215,7 +221,7 @@ gboolean qemuimg_set_backing(const char *program, const char *path, const char *
 static gboolean run_check(const char *program, const char *path, const char *const *options,
                           ProcessResult **ret_result, GError **error)
 {
-    g_autofree char *name = json_qcow2(path, json_null(), FALSE, error);
+    g_autofree char *name = json_qcow2(path, json_null(), NULL, error);
     if (!name)
         return FALSE;
     QemuImgRun run = {.what = "qemu-img check",

@@ -27,11 +27,11 @@ typedef enum { QEMUIMG_TAG_CREATE = 'c', QEMUIMG_TAG_APPLY = 'a', QEMUIMG_TAG_DE
 
 /*
  * qemu-img snapshot: CREATE and DELETE take a name, APPLY an id (which it would take for a name, were there
- * no such id). EILSEQ: @path is not UTF-8. With @discard the space that a deletion frees is given back to the
- * file system.
+ * no such id). EILSEQ: @path is not UTF-8. The space that a deletion frees is given back to the file
+ * system; when it fails because the disk does, the image may have no snapshot table any more (tagtable.h).
  */
 gboolean qemuimg_snapshot(const char *program, QemuImgTag what, const char *path, const char *tag,
-                          gboolean discard, GCancellable *cancel, GError **error);
+                          GCancellable *cancel, GError **error);
 
 /*
  * Copy what the state with @id of the qcow2 image @source has allocated into @target, an empty image made by

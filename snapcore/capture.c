@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "overlay.h"
+#include "sidefile.h"
 
 void capture_init(Capture *capture, Op *op, const char *name)
 {
@@ -137,23 +138,6 @@ void capture_external(Capture *capture, const char *target, const Layer *below, 
 
 /* --- files --- */
 
-/* A file of the store's, "files/UUID.png". */
-static Step *plan_store_file(Capture *capture, StepKind kind, const char *extension, SideFile *file)
-{
-    Op *op = capture->op;
-    const char *domain = op->domain->name;
-    g_autofree char *uuid = g_uuid_string_random();
-    g_autofree char *name = g_strdup_printf(STORE_FILES "/%s.%s", uuid, extension);
-    g_autofree char *path = store_domain_file(op->core->store, domain, name);
-    g_autofree char *dir = g_path_get_dirname(path);
-    (void)g_mkdir_with_parents(dir, 0700); /* if it fails, the step says so */
-    side_file_set(file, name, NULL, TRUE);
-    Step *step = plan_step(op->plan, kind, 0, extension, path);
-    step->like = store_domain_file(op->core->store, domain, "domain.xml");
-    step->mode = 0600;
-    return step;
-}
-
 static gboolean choose_memory_path(Capture *capture, const char *file, Layer *like, char **ret_path,
                                    GError **error)
 {
@@ -213,21 +197,9 @@ gboolean capture_plan_files(Capture *capture, const char *file, Layer *like, GEr
     if (!capture->snapshot)
         return TRUE;
     if (capture->op->machine)
-        plan_store_file(capture, STEP_FILE, "png", &capture->screenshot);
+        sidefile_plan(capture->op, STEP_FILE, "png", &capture->screenshot);
     if (def->nvram && file_look(def->nvram, &look, NULL))
-        plan_store_file(capture, STEP_COPY, "nvram", &capture->nvram)->source = g_strdup(def->nvram);
-    return TRUE;
-}
-
-static gboolean record(const Capture *capture, const SideFile *from, SideFile *to, GError **error)
-{
-    FileLook look;
-    if (!from->path)
-        return TRUE;
-    g_autofree char *path = store_side_file(capture->op->core->store, capture->op->domain->name, from);
-    if (!file_look(path, &look, error))
-        return FALSE;
-    side_file_set(to, from->path, &look.id, TRUE);
+        sidefile_plan(capture->op, STEP_COPY, "nvram", &capture->nvram)->source = g_strdup(def->nvram);
     return TRUE;
 }
 
@@ -264,9 +236,9 @@ gboolean capture_record(Capture *capture, GError **error)
     take_picture(capture);
     snapshot->memory = capture->instant.memory;
     snapshot->memory_tag = capture->instant.memory == MODE_INTERNAL ? g_strdup(capture->tag) : NULL;
-    return record(capture, &capture->memory, &snapshot->memory_file, error) &&
-           record(capture, &capture->nvram, &snapshot->nvram, error) &&
-           record(capture, &capture->screenshot, &snapshot->screenshot, error);
+    return sidefile_record(capture->op, &capture->memory, &snapshot->memory_file, error) &&
+           sidefile_record(capture->op, &capture->nvram, &snapshot->nvram, error) &&
+           sidefile_record(capture->op, &capture->screenshot, &snapshot->screenshot, error);
 }
 
 gboolean capture_take(Capture *capture, const DomainDef *before, GError **error)

@@ -149,6 +149,42 @@ static void check_snapshot_files(Check *check, const Domain *domain)
     }
 }
 
+/* --- files that go with a state --- */
+
+static void add_side_file(GHashTable *ours, const SideFile *file)
+{
+    if (file->path)
+        g_hash_table_add(ours, g_path_get_basename(file->path));
+}
+
+static void check_side_files(Check *check, const Domain *domain)
+{
+    g_autofree char *dir = store_domain_file(check->core->store, domain->name, STORE_FILES);
+    g_autoptr(GHashTable) ours = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GPtrArray) entries = check_entries_of(dir);
+    add_side_file(ours, &domain->saved);
+    for (guint i = 0; i <= domain->snapshots->len; i++) {
+        const Snapshot *of = i < domain->snapshots->len ? domain->snapshots->pdata[i] : domain->undo;
+        if (!of)
+            continue;
+        add_side_file(ours, &of->nvram);
+        add_side_file(ours, &of->screenshot);
+    }
+    for (guint i = 0; i < domain->leftovers->len; i++)
+        g_hash_table_add(ours, g_path_get_basename(((Leftover *)domain->leftovers->pdata[i])->path));
+    for (guint i = 0; i < entries->len; i++) {
+        g_autofree char *file = g_build_filename(dir, entries->pdata[i], NULL);
+        const CheckPlace place = {.domain = domain->name, .file = file};
+        if (!g_hash_table_contains(ours, entries->pdata[i]) && !g_hash_table_contains(check->expected, file))
+            check_problem(check, &place,
+                          domain->broken
+                              ? "a part of the store could not be read, and it may be known there: "
+                                "wait until that is in order"
+                              : "if nobody needs it, remove it. domsnapfs never does",
+                          "orphan: a file beside the documents that no snapshot names");
+    }
+}
+
 /* --- document and sidecar --- */
 
 #define DISAGREE                                                                                             \
@@ -209,6 +245,7 @@ void check_documents(Check *check, const Domain *domain)
     g_autofree char *dir = store_domain_dir(check->core->store, domain->name);
     check_entries(check, domain->name, dir, judge_domain);
     check_snapshot_files(check, domain);
+    check_side_files(check, domain);
     for (guint i = 0; i < domain->snapshots->len; i++)
         check_snapshot(check, domain->snapshots->pdata[i]);
 }

@@ -3,6 +3,10 @@
  * Comeback: the machine's side of a revert (DESIGN 6): in which state it ends, what speaks against it, how it ends now and
  * begins again. The disks are revert.c's business; between end and beginning they are those of a domain that is off.
  *
+ * It is always a new QEMU, also for a checkpoint of the very machine that runs: to load that in place stops the guest and
+ * throws its memory away before it is known to succeed, leaves no trace by which recovery could tell whether it has, and some
+ * disks changed where it has not.
+ *
  *   comeback_check   everything that could speak against it, before anything is touched
  *   (the disks are planned)
  *   comeback_end     the running machine ends: as late as can be

@@ -158,11 +158,12 @@ gboolean op_is_shared(Op *op, const Layer *layer)
     return core_used_elsewhere(op->core, op->domain->object.id, layer->path, &layer->file, FALSE, &other);
 }
 
-static void plan_drop(Op *op, const char *disk, const Layer *layer, const char *tag)
+static Step *plan_drop(Op *op, const char *disk, const Layer *layer, const char *tag)
 {
     Step *step = plan_after(op->plan, STEP_DROP_TAG, disk, layer->path);
     step->tag = g_strdup(tag);
     step->mode = layer->frozen ? layer->mode | 0200 : 0;
+    return step;
 }
 
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
@@ -170,7 +171,7 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
     if (layer_keeps_tags(layer))
         return;
     if (!op_is_shared(op, layer)) {
-        plan_drop(op, disk, layer, tag);
+        (void)plan_drop(op, disk, layer, tag);
         return;
     }
     g_ptr_array_add(layer->stale, g_strdup(tag));
@@ -211,8 +212,9 @@ static void note_stale(Domain *domain, const GPtrArray *failed, Plan *plan, GHas
             domain_add_leftover(domain, step->path, &step->id);
             continue;
         }
-        if (step->temp && file_look(step->temp, &look, NULL))
-            domain_add_leftover(domain, step->temp, &look.id);
+        const char *left = step->kind == STEP_PUT ? step->keep : step->temp;
+        if (left && file_look(left, &look, NULL))
+            domain_add_leftover(domain, left, &look.id);
         if (!layer || !step_needs_repair(step))
             continue;
         g_ptr_array_add(layer->stale, g_strdup(step->tag));
@@ -292,7 +294,7 @@ static void retry_stale(Op *op)
         Layer *layer = value;
         forget_named(op, layer);
         for (guint i = 0; i < layer->stale->len && !layer_keeps_tags(layer) && !op_is_shared(op, layer); i++)
-            plan_drop(op, layer->path, layer, layer->stale->pdata[i]);
+            plan_drop(op, layer->path, layer, layer->stale->pdata[i])->doubtful = TRUE; /* why did it fail? */
     }
 }
 
@@ -391,11 +393,23 @@ static void take_shown(Core *core, Domain **domain)
     *domain = shown;
 }
 
+static void say_last(Op *op)
+{
+    retry_stale(op);
+    retry_leftovers(op);
+}
+
+gboolean op_ready(Op *op, GError **error)
+{
+    say_last(op);
+    return plan_ready(op->plan, error);
+}
+
 gboolean op_commit(Op *op, GError **error, const char *format, ...)
 {
     g_autoptr(GError) why = NULL;
-    retry_stale(op);
-    retry_leftovers(op);
+    if (!plan_is_ready(op->plan) && !plan_committed(op->plan))
+        say_last(op);
     if (!plan_commit(op->plan, error))
         return FALSE;
 

@@ -124,8 +124,10 @@ static gboolean is_written_layer(const Domain *domain, const Layer *layer)
 
 static Content *take_active(const Core *core, const Domain *domain, const Layer *layer, GError **error)
 {
-    if (!content_id(layer, NULL, 0) || !is_written_layer(domain, layer))
+    if (!is_written_layer(domain, layer))
         snap_set_error(error, ENOENT, "it is gone");
+    else if (!layer_is_local(layer))
+        snap_set_error(error, EOPNOTSUPP, "'%s' is not on this host", layer->path);
     else if (!machines_is_off(core, domain))
         snap_set_error(error, EBUSY, "domain '%s' is running", domain->name);
     else
@@ -135,10 +137,10 @@ static Content *take_active(const Core *core, const Domain *domain, const Layer 
 
 static Content *take_state(const StateDisk *state, GError **error)
 {
-    if (content_id(state->layer, state->tag, state->object.id))
+    if (layer_is_local(state->layer))
         return take_chain(state->domain, state->layer, state->tag ? DISK_TAG : DISK_FROZEN, state->tag,
                           error);
-    snap_set_error(error, ENOENT, "it is gone");
+    snap_set_error(error, EOPNOTSUPP, "'%s' is not on this host", state->layer->path);
     return NULL;
 }
 
@@ -269,10 +271,8 @@ static gboolean confirm(Core *core, EngineId id, const Content *content, guint64
     return TRUE;
 }
 
-DiskReader *core_open_content(Engine *engine, EngineId id, GCancellable *cancel, GError **error)
+DiskReader *content_open(Core *core, EngineId id, gint64 end, GCancellable *cancel, GError **error)
 {
-    Core *core = (Core *)engine;
-    gint64 end = g_get_monotonic_time() + PATIENCE;
     for (guint tries = 1;; tries++) {
         gboolean gone = FALSE;
         g_autoptr(GError) why = NULL;
@@ -292,6 +292,11 @@ DiskReader *core_open_content(Engine *engine, EngineId id, GCancellable *cancel,
             g_propagate_error(error, g_steal_pointer(&why));
         return NULL;
     }
+}
+
+DiskReader *core_open_content(Engine *engine, EngineId id, GCancellable *cancel, GError **error)
+{
+    return content_open((Core *)engine, id, g_get_monotonic_time() + PATIENCE, cancel, error);
 }
 
 /* --- what it looks like --- */

@@ -13,3 +13,9 @@
  * 0: the layer itself is what the user wants to see, or nobody could tell whether it changes. Under the lock.
  */
 EngineId content_id(const Layer *layer, const char *tag, EngineId state);
+
+/*
+ * Open the content of a state, or of an active layer: also of a raw one, which is not shown under an id of its own. As
+ * open_content (engine.h), but it only waits for others, and has merges give way, until @end (monotonic; 0: not at all).
+ */
+DiskReader *content_open(Core *core, EngineId id, gint64 end, GCancellable *cancel, GError **error);

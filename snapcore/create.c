@@ -12,6 +12,7 @@
 #include "names.h"
 #include "overlay.h"
 #include "overlay_target.h"
+#include "power.h"
 #include "undo.h"
 
 /* More internal snapshots than this make every operation on them slow (facts/qemu.md A5): then external is the default. */
@@ -253,6 +254,8 @@ static gboolean add_snapshot(Creation *creation, GError **error)
 typedef struct {
     DomainDef *live; /* NULL: it is off */
     DomainDef *def;
+    gboolean
+        stranger; /* it runs, and was started by somebody else: nothing better than the definition is known of it */
 } Before;
 
 static void before_clear(Before *before)
@@ -266,7 +269,8 @@ static Before look_before(const Op *op)
 {
     const Domain *domain = op->domain;
     return (Before){.live = op->machine ? domain_def_copy(domain->live ? domain->live : domain->def) : NULL,
-                    .def = domain_def_copy(domain->def)};
+                    .def = domain_def_copy(domain->def),
+                    .stranger = op->machine && !domain->live};
 }
 
 /* How the store changes. */
@@ -381,6 +385,8 @@ static gboolean create(Creation *creation, EngineId *ret_snapshot, GError **erro
     capture_end(capture, ok);
     if (!ok)
         return FALSE;
+    if (before.stranger && capture->instant.memory != MODE_NO)
+        power_note_stranger(op, creation->name);
     if (ret_snapshot)
         *ret_snapshot = id;
     return TRUE;

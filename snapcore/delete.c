@@ -9,6 +9,7 @@
 #include "delete.h"
 #include "error.h"
 #include "machines.h"
+#include "sidefile.h"
 #include "undo.h"
 
 /* The snapshots to delete, parents after their children. */
@@ -64,21 +65,13 @@ static void drop_tags(Op *op, const GArray *tags)
     }
 }
 
-static void plan_unlink(Op *op, const char *what, const SideFile *file)
-{
-    if (!file->path || !file->made)
-        return;
-    g_autofree char *path = store_side_file(op->core->store, op->domain->name, file);
-    plan_after(op->plan, STEP_UNLINK, what, path)->id = file->id;
-}
-
 /* What goes with the snapshot; @released: its memory stays, in the user's hands. */
 static void remove_files(Op *op, const Snapshot *snapshot, gboolean released)
 {
     if (!released)
-        plan_unlink(op, "memory", &snapshot->memory_file);
-    plan_unlink(op, "nvram", &snapshot->nvram);
-    plan_unlink(op, "screenshot", &snapshot->screenshot);
+        sidefile_plan_unlink(op, "memory", &snapshot->memory_file);
+    sidefile_plan_unlink(op, "nvram", &snapshot->nvram);
+    sidefile_plan_unlink(op, "screenshot", &snapshot->screenshot);
 }
 
 /* Take one snapshot out; @adopted: the snapshots that have another parent now. */

@@ -75,6 +75,8 @@ typedef enum {
     ENGINE_TEXT_SNAPSHOT_XML, /* snapshot */
     ENGINE_TEXT_DESCRIPTION,  /* snapshot; ends with a newline unless it is empty */
     ENGINE_TEXT_JOBS,         /* 0 */
+    ENGINE_TEXT_USAGE,   /* domain; this and the next are made from the images' tables, which takes a while */
+    ENGINE_TEXT_CHANGES, /* snapshot */
 } EngineText;
 
 /* A file of a snapshot that is no disk: binary, and may be large. */
@@ -133,10 +135,11 @@ typedef struct {
     gboolean (*stat_file)(Engine *engine, EngineId snapshot, EngineFile file, EngineStat *ret_stat);
     int (*open_file)(Engine *engine, EngineId snapshot, EngineFile file, GError **error);
 
-    /* Length in bytes and time of last change of a text, from memory. FALSE: there is no such text. */
+    /* Length in bytes and time of last change of a text, from memory (of usage and changes as they were last read, 0: they
+     * were not). FALSE: there is no such text. */
     gboolean (*text_size)(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
-    /* The text itself. Caller unrefs. */
-    GBytes *(*text)(Engine *engine, EngineText text, EngineId id, GError **error);
+    /* The text itself. Caller unrefs. EINTR: only of those that take a while. */
+    GBytes *(*text)(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error);
 
     /* --- changing --- */
     /* Define from a <domain> document. @redefine: the domain whose domain.xml was written, or 0; then the

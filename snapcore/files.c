@@ -362,16 +362,35 @@ static gboolean write_all(int fd, const char *text, gsize len)
     return TRUE;
 }
 
-/* Not GLib's: that does not say when the directory could not be synced. */
-gboolean file_replace(const char *path, const char *text, gsize len, GError **error)
+char *file_replace_ready(const char *path, const char *text, gsize len, GError **error)
 {
     g_autofree char *temp = g_strconcat(path, ".XXXXXX", NULL);
     g_auto(AutoFd) fd = g_mkstemp_full(temp, O_RDWR | O_CLOEXEC, 0600);
     if (fd >= 0 && !FAULT("files.write") && write_all(fd, text, len) && !FAULT("files.fsync") &&
-        fsync(fd) == 0 && !FAULT("files.rename") && rename(temp, path) == 0)
-        return file_sync_parent(path, error);
+        fsync(fd) == 0)
+        return g_steal_pointer(&temp);
     snap_set_errno(error, errno, "write '%s'", path);
     if (fd >= 0)
         (void)unlink(temp);
+    return NULL;
+}
+
+gboolean file_replace_now(const char *path, const char *ready, GError **error)
+{
+    if (!FAULT("files.rename") && rename(ready, path) == 0)
+        return file_sync_parent(path, error);
+    snap_set_errno(error, errno, "write '%s'", path);
+    return FALSE;
+}
+
+/* Not GLib's: that does not say when the directory could not be synced. */
+gboolean file_replace(const char *path, const char *text, gsize len, GError **error)
+{
+    g_autofree char *ready = file_replace_ready(path, text, len, error);
+    if (!ready)
+        return FALSE;
+    if (file_replace_now(path, ready, error))
+        return TRUE;
+    (void)unlink(ready); /* not there any more where only the directory could not be synced */
     return FALSE;
 }

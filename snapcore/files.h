@@ -109,3 +109,10 @@ gboolean file_load(const char *path, gsize max, char **ret_text, gsize *ret_len,
 
 /* Replace @path durably (temporary file, fsync, rename, fsync of the directory). */
 gboolean file_replace(const char *path, const char *text, gsize len, GError **error);
+
+/*
+ * The same in two halves. file_replace_ready: all that needs room: the temporary file with @text, durable; its name, which the
+ * caller frees, NULL on failure. file_replace_now: it takes the place of @path; on failure it is still there.
+ */
+char *file_replace_ready(const char *path, const char *text, gsize len, GError **error);
+gboolean file_replace_now(const char *path, const char *ready, GError **error);

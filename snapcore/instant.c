@@ -152,6 +152,8 @@ gboolean instant_take(Op *op, const Instant *instant, GError **error)
         snap_set_error(error, EBUSY, "quiesce: the machine is paused, its agent cannot answer");
         return FALSE;
     }
+    if (!op_ready(op, error))
+        return FALSE;
     gboolean ok = take(&taking, &why);
     if (!ok && !outcome_is_known(why) && (plan_asked(op->plan) || why->code != EINTR)) {
         g_autoptr(GError) unknown = NULL;

@@ -34,7 +34,7 @@ typedef struct {
     gboolean halt;
 } Instant;
 
-/* On success plan_commit is next. op->machine is NULL if the machine has died, which may be a success, too. */
+/* All has been said to the plan. On success plan_commit is next. op->machine is NULL if the machine has died, which may be a success, too. */
 gboolean instant_take(Op *op, const Instant *instant, GError **error);
 
 /* After instant_take has succeeded: end the machine, if it is to be; not committed: let it go on. */

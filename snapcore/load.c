@@ -223,6 +223,7 @@ static void load_undo(Domain *domain, json_t *json, const char *where)
         return;
     const char *current = json_string_value(json_object_get(undo, "current"));
     domain_new_undo(domain)->parent = current ? domain_find_snapshot(domain, current) : NULL;
+    load_side_file(&domain->undo->nvram, json_object_get(undo, "nvram"));
     if (!load_snapshot_disks(domain, domain->undo, undo, &why))
         break_domain(domain, where, why);
 }
@@ -464,6 +465,7 @@ static gboolean load_rest(Domain *domain, const char *dir, GError **error)
     load_undo(domain, json, side);
     load_leftovers(domain, json);
     load_side_file(&domain->saved, json_object_get(json, "saved"));
+    domain->live_process = g_strdup(json_string_value(json_object_get(json, "process")));
     load_current(domain, json_object_get(json, "current"), side);
     FileLook look;
     if (file_look(log, &look, NULL))

@@ -7,8 +7,11 @@
 
 #include "content.h"
 #include "error.h"
+#include "figures.h"
 #include "machines.h"
 #include "names.h"
+#include "op.h"
+#include "saveimage.h"
 
 Domain *core_domain_of(Core *core, EngineId id)
 {
@@ -310,6 +313,28 @@ static gboolean domain_text_size(Domain *domain, EngineText text, guint64 *ret_s
     case ENGINE_TEXT_LOG:
         *ret_size = domain->log_size;
         return TRUE;
+    case ENGINE_TEXT_USAGE:
+        *ret_size = domain->usage_size;
+        return TRUE;
+    default:
+        return FALSE;
+    }
+}
+
+static gboolean snapshot_text_size(const Snapshot *snapshot, EngineText text, guint64 *ret_size,
+                                   gint64 *ret_time)
+{
+    *ret_time = text == ENGINE_TEXT_CHANGES ? snapshot->time : snapshot->xml_time;
+    switch (text) {
+    case ENGINE_TEXT_SNAPSHOT_XML:
+        *ret_size = snapshot->xml_size;
+        return TRUE;
+    case ENGINE_TEXT_DESCRIPTION:
+        *ret_size = description_size(snapshot);
+        return TRUE;
+    case ENGINE_TEXT_CHANGES:
+        *ret_size = snapshot->changes_size;
+        return TRUE;
     default:
         return FALSE;
     }
@@ -331,11 +356,7 @@ gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *r
         return domain_text_size(domain, text, ret_size);
     }
     const Snapshot *snapshot = core_object(core, id, ENGINE_SNAPSHOT);
-    if (!snapshot || (text != ENGINE_TEXT_SNAPSHOT_XML && text != ENGINE_TEXT_DESCRIPTION))
-        return FALSE;
-    *ret_size = text == ENGINE_TEXT_SNAPSHOT_XML ? snapshot->xml_size : description_size(snapshot);
-    *ret_time = snapshot->xml_time;
-    return TRUE;
+    return snapshot && snapshot_text_size(snapshot, text, ret_size, ret_time);
 }
 
 /* The file of the store that is the text, or NULL when the text is made here (into *ret_text). Under the lock. */
@@ -421,12 +442,16 @@ static char *without_secrets(char *text, gsize len)
     return snapshot ? snapshot_def_format(snapshot) : def ? domain_def_format(def) : g_strdup("");
 }
 
-GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error)
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error)
 {
     Core *core = (Core *)engine;
     EngineLook look;
     char *made = text == ENGINE_TEXT_STATE ? read_state(core, id) : NULL;
     gsize len;
+    if (figures_is_one(text)) {
+        made = figures_text(core, text, id, cancel, error);
+        return made ? g_bytes_new_take(made, strlen(made)) : NULL;
+    }
     g_mutex_lock(&core->lock);
     g_autofree char *path = made ? NULL : text_file(core, text, id, &made);
     g_mutex_unlock(&core->lock);
@@ -459,13 +484,22 @@ static char *side_file_of(Core *core, EngineId id, EngineFile file, FileId *ret_
     return store_side_file(core->store, snapshot->domain->name, side);
 }
 
+/* A picture is ours, or none. Memory may have been restored from a backup: a revert takes it then, so it is here as well. */
+static gboolean is_it(EngineFile file, const char *path, const FileLook *look, const FileId *was)
+{
+    if (file_id_same(&look->id, was))
+        return TRUE;
+    g_autoptr(SaveImage) image = file == ENGINE_FILE_MEMORY ? saveimage_open(path, NULL) : NULL;
+    return image != NULL;
+}
+
 static char *find_side_file(Core *core, EngineId id, EngineFile file, FileLook *ret_look)
 {
     FileId was;
     g_mutex_lock(&core->lock);
     g_autofree char *path = side_file_of(core, id, file, &was);
     g_mutex_unlock(&core->lock);
-    return path && file_look(path, ret_look, NULL) && file_id_same(&ret_look->id, &was)
+    return path && file_look(path, ret_look, NULL) && is_it(file, path, ret_look, &was)
                ? g_steal_pointer(&path)
                : NULL;
 }

@@ -101,6 +101,9 @@ typedef struct {
     /* End the QEMU, and wait until its process is gone and its images are free: by `quit`, after all is flushed; at last by force. */
     gboolean (*destroy)(Machine *machine, GCancellable *cancel, GError **error);
 
+    /* Which process it is: a text that no other one has, or ever had. NULL: it cannot be seen from here. Caller frees. */
+    char *(*process)(Machine *machine);
+
     /* Which local file disk @target writes. Caller frees. */
     gboolean (*active_path)(Machine *machine, const char *target, char **ret_path, GError **error);
 
@@ -132,12 +135,10 @@ typedef struct {
     gboolean (*memory_stop)(Machine *machine, GError **error);
 
     /*
-     * Save, load, delete a checkpoint. The guest stands meanwhile. save: when it fails no disk has the tag, unless QEMU has
-     * died. load: the run state is as before; when it fails the machine is stopped, and what it holds is not known.
-     * A tag that is there already: EEXIST.
+     * Save a checkpoint. The guest stands meanwhile. When it fails no disk has the tag, unless QEMU has died. A tag that is
+     * there already: EEXIST. (One is loaded by a QEMU that is started: MachineStart.)
      */
     gboolean (*checkpoint_save)(Machine *machine, const MachineCheckpoint *checkpoint, GError **error);
-    gboolean (*checkpoint_load)(Machine *machine, const MachineCheckpoint *checkpoint, GError **error);
 
     /*
      * Join layers. When it fails before @before_end was called, or because of that, the chain is as it was, and nothing works

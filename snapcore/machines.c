@@ -69,10 +69,23 @@ gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, M
     return find(core, domain, NULL, cancel, ret_machine, error);
 }
 
+/* What is known of a QEMU that we have started says nothing of one that somebody else has started since. */
+static void check_live(Op *op)
+{
+    Domain *domain = op->domain;
+    g_autofree char *process = op->machine ? op->machine->ops->process(op->machine) : NULL;
+    if (!domain->live || (process && g_strcmp0(process, domain->live_process) == 0))
+        return;
+    domain_forget_live(domain);
+    plan_write(op->plan, "live.xml", NULL);
+    op_write_sidecar(op);
+}
+
 static gboolean require_unwritten(Op *op, GError **error)
 {
     if (!op_require_unwritten(op, error))
         return FALSE;
+    check_live(op);
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&op->core->lock);
     op->job->off = TRUE;
     return TRUE;
@@ -88,6 +101,7 @@ gboolean op_find_machine(Op *op, GError **error)
         return require_unwritten(op, error);
     op->machine = machine;
     plan_use(op->plan, &machine->backend);
+    check_live(op);
     return machine->ops->merge_stop(machine, error);
 }
 

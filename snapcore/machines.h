@@ -15,7 +15,7 @@ gboolean machines_find(Core *core, const Domain *domain, GCancellable *cancel, M
 
 /*
  * The same for an op, into op->machine, whose steps act through the machine from now on. A merge that a daemon which died
- * has begun there is ended first. Where it is off, it is made sure that nobody writes its images or what lies below them.
+ * has begun there is ended first. op->domain->live is NULL then unless the machine is the one that it is about. Where it is off, it is made sure that nobody writes its images or what lies below them.
  */
 gboolean op_find_machine(Op *op, GError **error);
 

@@ -181,7 +181,7 @@ static gboolean before_end(gpointer user, GError **error)
     if (!write_all(online, error))
         return FALSE;
     online->paused = TRUE;
-    return machine->ops->pause(machine, error) && note_stamp(online, error) &&
+    return machine->ops->pause(machine, error) && note_stamp(online, error) && op_ready(join->op, error) &&
            plan_ask(join->op->plan, error);
 }
 

@@ -97,6 +97,12 @@ Snapshot *domain_new_undo(Domain *domain)
     return domain->undo;
 }
 
+void domain_forget_live(Domain *domain)
+{
+    g_clear_pointer(&domain->live, domain_def_free);
+    g_clear_pointer(&domain->live_process, g_free);
+}
+
 void domain_free(Domain *domain)
 {
     if (!domain)
@@ -108,7 +114,7 @@ void domain_free(Domain *domain)
     g_hash_table_unref(domain->layers);
     g_ptr_array_unref(domain->leftovers);
     domain_def_free(domain->def);
-    domain_def_free(domain->live);
+    domain_forget_live(domain);
     g_free(domain->saved.path);
     g_free(domain->name);
     g_free(domain->broken);
@@ -294,6 +300,7 @@ Domain *domain_copy(const Domain *domain)
     copy->current = domain->current ? same_object(copy, &domain->current->object) : NULL;
     copy->def = domain->def ? domain_def_copy(domain->def) : NULL;
     copy->live = domain->live ? domain_def_copy(domain->live) : NULL;
+    copy->live_process = g_strdup(domain->live_process);
     side_file_set(&copy->saved, domain->saved.path, &domain->saved.id, domain->saved.made);
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
@@ -308,6 +315,7 @@ Domain *domain_copy(const Domain *domain)
     copy->changed = domain->changed;
     copy->xml_size = domain->xml_size;
     copy->log_size = domain->log_size;
+    copy->usage_size = domain->usage_size;
     return copy;
 }
 

@@ -99,6 +99,8 @@ struct Snapshot {
     SideFile screenshot;
     guint64 xml_size; /* bytes of the document */
     gint64 xml_time;  /* when it was last written */
+    guint64
+        changes_size; /* of the text, when it was last read; of a domain that is shown the engine's lock guards it */
     gboolean secret;
     gboolean reverted; /* the document has <revertDisks> */
 };
@@ -121,10 +123,11 @@ struct Domain {
     guint64 last_order;   /* of the snapshot added last */
     Snapshot *current;
     /*
-     * The definition that its QEMU was started with, completed and with today's disks; true only while it runs. NULL: it
-     * was not started by us.
+     * The definition that the QEMU was started with which is that process (machine.h), completed and with today's disks; of
+     * any other one it says nothing. NULL: none was started by us.
      */
     DomainDef *live;
+    char *live_process;
     SideFile saved; /* its managed save */
     /*
      * What the last revert threw away, as a snapshot that nobody sees: its disks are the old active layers, or hidden
@@ -140,7 +143,8 @@ struct Domain {
     gint64 changed;          /* seconds */
     guint64 xml_size;
     guint64 log_size;
-    char *tree; /* drawn text, NULL: draw again */
+    guint64 usage_size; /* of the text, when it was last read; guarded likewise */
+    char *tree;         /* drawn text, NULL: draw again */
 
     /* While store_load_all reads it: all that is wrong (of char *). Not its own; NULL otherwise. */
     GPtrArray *problems;
@@ -148,6 +152,8 @@ struct Domain {
 
 Domain *domain_new(EngineId id, const char *name);
 Domain *domain_copy(const Domain *domain);
+/* No QEMU that was started by us runs any more. */
+void domain_forget_live(Domain *domain);
 void domain_free(Domain *domain);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(Domain, domain_free)
 

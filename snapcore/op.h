@@ -9,7 +9,7 @@
  *
  * Lock order: there is one lock, core->lock. It guards the tables of Core (which domain is shown, what is busy, jobs)
  * and is never held across I/O, a callback or a wait for a process. A Domain in core->domains is never changed, only
- * replaced, except for the fields log_size and tree and the sizes of states, which the lock guards too.
+ * replaced, except for the fields log_size and tree and the sizes of states and of figures (figures.h), which the lock guards too.
  */
 #pragma once
 
@@ -187,6 +187,9 @@ void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
  */
 void op_prune(Op *op);
 
+/* All has been said to the plan: plan_ready. For what is done to a machine that runs: from then on there is room for the commit. */
+gboolean op_ready(Op *op, GError **error);
+
 /* The commit point and all after it. The format makes the line of the log; NULL: none. */
 gboolean op_commit(Op *op, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);
 
@@ -270,7 +273,7 @@ EngineId core_chain_file(Engine *engine, EngineId node, const char *file);
 gboolean core_stat_layer(Engine *engine, EngineId id, EngineStat *ret_stat);
 int core_open_layer(Engine *engine, EngineId id, GError **error);
 gboolean core_text_size(Engine *engine, EngineText text, EngineId id, guint64 *ret_size, gint64 *ret_time);
-GBytes *core_text(Engine *engine, EngineText text, EngineId id, GError **error);
+GBytes *core_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error);
 
 /* content.c */
 gboolean core_stat_content(Engine *engine, EngineId id, EngineStat *ret_stat);

@@ -240,12 +240,34 @@ static gboolean journal_may_say(const Plan *plan, gboolean (*what)(const Plan *j
     return why || (journal && what(journal));
 }
 
+gboolean plan_ready(Plan *plan, GError **error)
+{
+    return FAULT_POINT("plan.ready", error) && plan_ready_journal(plan, error);
+}
+
+gboolean plan_is_ready(const Plan *plan)
+{
+    return plan->ready != NULL;
+}
+
+/* Once: what fails with the one that is ready does not fail for want of room. */
+static gboolean write_commit(Plan *plan, GError **error)
+{
+    if (!plan->ready)
+        return plan_write_journal(plan, error);
+    gboolean ok = plan_take_ready(plan, error);
+    plan_forget_ready(plan);
+    return ok;
+}
+
 gboolean plan_commit(Plan *plan, GError **error)
 {
     gboolean asked = plan->asked;
+    if (plan->committed)
+        return TRUE;
     plan->committed = TRUE;
     plan->asked = FALSE;
-    if (FAULT_POINT("plan.commit", error) && plan_write_journal(plan, error) &&
+    if (FAULT_POINT("plan.commit", error) && write_commit(plan, error) &&
         FAULT_POINT("plan.commit.after", error))
         return TRUE;
     plan->committed = FALSE;
@@ -287,6 +309,8 @@ gboolean plan_settle(Plan *plan, GPtrArray *failed, GError **error)
 
 gboolean plan_ask(Plan *plan, GError **error)
 {
+    if (!plan->ready && !plan_ready(plan, error))
+        return FALSE;
     plan->asked = TRUE;
     if (FAULT_POINT("plan.ask", error) && plan_write_journal(plan, error) &&
         FAULT_POINT("plan.ask.after", error))
@@ -305,6 +329,7 @@ void plan_cut_short(Plan *plan)
 
 gboolean plan_answer_no(Plan *plan, GError **error)
 {
+    plan_forget_ready(plan); /* and there is room again for what is written now */
     plan->asked = FALSE;
     if (FAULT_POINT("plan.answer", error) && plan_write_journal(plan, error))
         return TRUE;
@@ -332,22 +357,24 @@ static gboolean repair_image(Plan *plan, const Step *step, guint tries, GError *
 }
 
 /*
- * Mend what a kill in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md A4). With
- * @must (FALSE: as far as it goes), an image that cannot be mended is an error.
+ * Mend what a kill, or a disk that fails, in the middle of a snapshot operation leaves in the images of @steps (facts/qemu.md
+ * A4). FALSE: one could not be mended. Nothing more may be written into such a one, for its header may point at clusters
+ * that count as free; what could be lost then is other snapshots.
  */
-static gboolean repair_images(Plan *plan, const GPtrArray *steps, gboolean must, GError **error)
+static gboolean repair_images(Plan *plan, const GPtrArray *steps, guint tries, GError **error)
 {
+    gboolean all = TRUE;
     for (guint i = 0; i < steps->len; i++) {
-        const Step *step = steps->pdata[i];
+        Step *step = steps->pdata[i];
         gboolean frozen =
             step->kind == STEP_DROP_TAG && step->mode != 0; /* the step itself freezes it again */
-        if (!step_needs_repair(step) || !file_exists(step->path) ||
-            (frozen && !file_set_mode(step->path, step->mode, NULL)))
+        if (!step_needs_repair(step) || !file_exists(step->path))
             continue;
-        if (!repair_image(plan, step, must ? LEFT_BEHIND_TRIES : READER_TRIES, must ? error : NULL) && must)
-            return FALSE;
+        step->doubtful = (frozen && !file_set_mode(step->path, step->mode, all ? error : NULL)) ||
+                         !repair_image(plan, step, tries, all ? error : NULL);
+        all = all && !step->doubtful;
     }
-    return TRUE;
+    return all;
 }
 
 /* As long as the journal may say that it has happened, nothing must be undone: after a kill, recovery would go forward. */
@@ -381,9 +408,7 @@ static void undo_or_stick(Plan *plan)
         plan->stuck = g_strdup_printf("whether '%s' has happened only the machine knows", plan->what);
         return;
     }
-    if (plan->cut_short)
-        (void)repair_images(plan, plan->steps, FALSE, NULL);
-    if (undo(plan, &why))
+    if ((!plan->cut_short || repair_images(plan, plan->steps, READER_TRIES, &why)) && undo(plan, &why))
         return;
     plan->stuck = g_strdup_printf(plan->in_doubt ? "the next start decides whether '%s' has happened: %s"
                                                  : "'%s' could not be undone: %s",
@@ -413,10 +438,10 @@ gboolean plan_recover(Plan *plan, GPtrArray *failed, GError **error)
 {
     g_assert(!plan->asked);
     if (!plan->committed)
-        return repair_images(plan, plan->steps, TRUE, error) && undo(plan, error);
+        return repair_images(plan, plan->steps, LEFT_BEHIND_TRIES, error) && undo(plan, error);
     /* What is left is cleaning up: where that fails, it is tried again with a later operation. */
-    (void)repair_images(plan, plan->steps, FALSE, NULL);
-    (void)repair_images(plan, plan->after, FALSE, NULL);
+    (void)repair_images(plan, plan->steps, READER_TRIES, NULL);
+    (void)repair_images(plan, plan->after, READER_TRIES, NULL);
     return plan_settle(plan, failed, error);
 }
 
@@ -431,6 +456,7 @@ void plan_free(Plan *plan)
     if (!plan)
         return;
     plan_abort(plan);
+    plan_forget_ready(plan);
     g_ptr_array_unref(plan->steps);
     g_ptr_array_unref(plan->after);
     g_ptr_array_unref(plan->writes);

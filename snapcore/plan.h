@@ -11,6 +11,7 @@
  *
  * Of a running machine the commit is not ours alone to decide: its images change in a transaction of its own. Then
  *
+ *   plan_ready                              what the commit is going to write is there, so that it needs no room
  *   plan_ask                                the journal holds the new files' texts, and which images the machine is to switch to
  *   (the transaction)
  *   plan_commit, or plan_answer             it has happened, or has not
@@ -51,6 +52,7 @@ void plan_write(Plan *plan, const char *file, const char *text);
 /* On failure everything is undone; *error then says why it failed. */
 gboolean plan_prepare(Plan *plan, GCancellable *cancel, GError **error);
 
+/* Nothing when it has committed already. */
 gboolean plan_commit(Plan *plan, GError **error);
 
 /* From now on steps are carried out, undone and finished through @backend, which must live as long. */
@@ -97,6 +99,13 @@ typedef struct {
 } PlanJoin;
 void plan_set_join(Plan *plan, const PlanJoin *join); /* is copied */
 const PlanJoin *plan_join(const Plan *plan);          /* NULL: it joins nothing */
+
+/*
+ * All has been said that the commit is to say: it is written beside the journal, and takes its place at the commit. Nothing
+ * can be said to the plan any more.
+ */
+gboolean plan_ready(Plan *plan, GError **error);
+gboolean plan_is_ready(const Plan *plan);
 
 /*
  * The machine is about to be told. Until plan_commit or plan_answer nothing is undone, whatever becomes of the plan: it is

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "error.h"
 
@@ -65,27 +66,62 @@ static json_t *join_to_json(const PlanJoin *join)
                      image_format_to_string(join->format), "from", join->from, "to", join->to);
 }
 
-gboolean plan_write_journal(const Plan *plan, GError **error)
+/* Caller frees, with free(). */
+static char *journal_text(const Plan *plan, gboolean committed, gboolean asked, GError **error)
 {
     json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
-                             plan->what, "committed", (int)plan->committed, "asked", (int)plan->asked,
-                             "machine", machine_to_json(plan), "switches", switches_to_json(plan->switches),
-                             "join", join_to_json(plan->join), "steps", steps_to_json(plan->steps), "after",
+                             plan->what, "committed", (int)committed, "asked", (int)asked, "machine",
+                             machine_to_json(plan), "switches", switches_to_json(plan->switches), "join",
+                             join_to_json(plan->join), "steps", steps_to_json(plan->steps), "after",
                              steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
-        return FALSE;
+        return NULL;
     }
     char *text = json_dumps(json, JSON_INDENT(1));
     json_decref(json);
-    g_autofree char *path = store_domain_file(plan->store, plan->domain, "journal.json");
-    gsize len = strlen(text);
-    gboolean ok = len <= STORE_JSON_MAX;
-    if (!ok)
-        snap_set_error(error, EFBIG, "the journal would be too large to be read again");
-    ok = ok && file_replace(path, text, len, error);
+    if (strlen(text) <= STORE_JSON_MAX)
+        return text;
+    snap_set_error(error, EFBIG, "the journal would be too large to be read again");
+    free(text);
+    return NULL;
+}
+
+static char *journal_path(const Plan *plan)
+{
+    return store_domain_file(plan->store, plan->domain, "journal.json");
+}
+
+gboolean plan_write_journal(const Plan *plan, GError **error)
+{
+    g_autofree char *path = journal_path(plan);
+    char *text = journal_text(plan, plan->committed, plan->asked, error);
+    gboolean ok = text && file_replace(path, text, strlen(text), error);
     free(text);
     return ok;
+}
+
+gboolean plan_ready_journal(Plan *plan, GError **error)
+{
+    g_autofree char *path = journal_path(plan);
+    char *text = journal_text(plan, TRUE, FALSE, error);
+    plan_forget_ready(plan);
+    plan->ready = text ? file_replace_ready(path, text, strlen(text), error) : NULL;
+    free(text);
+    return plan->ready != NULL;
+}
+
+gboolean plan_take_ready(Plan *plan, GError **error)
+{
+    g_autofree char *path = journal_path(plan);
+    return file_replace_now(path, plan->ready, error);
+}
+
+void plan_forget_ready(Plan *plan)
+{
+    if (plan->ready)
+        (void)unlink(plan->ready);
+    g_clear_pointer(&plan->ready, g_free);
 }
 
 static gboolean read_steps(GPtrArray *into, json_t *steps, GError **error)

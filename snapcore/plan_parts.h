@@ -24,7 +24,14 @@ struct Plan {
     gboolean committed;
     gboolean in_doubt; /* a commit failed, but not before its journal was there */
     char *stuck;
+    char *
+        ready; /* the journal that says that it has committed, written while nothing had happened yet; or NULL */
 };
 
 /* Replace the journal, durably, by what the plan says now. EILSEQ, EFBIG, and whatever writing it fails with. */
 gboolean plan_write_journal(const Plan *plan, GError **error);
+
+/* Write it beside the journal, with what the commit is to say, into plan->ready; that takes its place without needing room. */
+gboolean plan_ready_journal(Plan *plan, GError **error);
+gboolean plan_take_ready(Plan *plan, GError **error);
+void plan_forget_ready(Plan *plan);

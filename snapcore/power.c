@@ -163,8 +163,12 @@ static gboolean save_to(Op *op, const char *path, GError **error)
         op->domain->saved.id = look.id;
         op_write_sidecar(op);
     }
-    if (ok && op_commit(op, error, "%s", what))
+    gboolean stranger = !op->domain->live;
+    if (ok && op_commit(op, error, "%s", what)) {
+        if (stranger)
+            power_note_stranger(op, path);
         return !op->machine || power_end(op, error);
+    }
     if (state == RUN_RUNNING &&
         !plan_in_doubt(op->plan)) /* else the next start may say that it has been saved */
         (void)op->machine->ops->resume(op->machine, NULL);

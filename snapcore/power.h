@@ -31,6 +31,9 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error);
 /* EPERM: a disk has changed since the memory in the save image @file was written: its guest would ruin it. */
 gboolean power_check_disks(const Op *op, const char *file, GError **error);
 
+/* Into the log, of the memory in @what: of what machine it is only its user knows, for no domain->live says so. */
+void power_note_stranger(Op *op, const char *what);
+
 /* After the commit: let it run, and tell its state; @paused: only tell. */
 gboolean power_let_run(Op *op, gboolean paused, GError **error);
 

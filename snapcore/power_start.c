@@ -92,14 +92,28 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
                                 .tag = from->tag,
                                 .tag_targets = from->tag_targets,
                                 .tag_file = from->tag_file};
-    if (!def || !check_backend(backend, error) ||
-        !backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error))
+    if (!def || !check_backend(backend, error))
         return FALSE;
+    if (!backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error)) {
+        machines_note(op->core, op->uuid,
+                      RUN_OFF); /* of what was there for a moment others may have been told */
+        return FALSE;
+    }
     plan_use(op->plan, &op->machine->backend); /* the images are its own from now on */
     log_notes(op, notes);
-    domain_def_free(domain->live);
+    domain_forget_live(domain);
     domain->live = g_steal_pointer(&live);
+    domain->live_process = op->machine->ops->process(op->machine);
+    op_write_sidecar(op);
     return op_write_live(op, error);
+}
+
+void power_note_stranger(Op *op, const char *what)
+{
+    core_log(op->core, op->job->domain,
+             "the machine was not started by domsnapfs: the memory in %s can be loaded only if its hardware "
+             "is what domain.xml says",
+             what);
 }
 
 gboolean power_check_disks(const Op *op, const char *file, GError **error)

@@ -304,7 +304,8 @@ static gboolean prepare(Revert *revert, GError **error)
     tell_switches(revert);
     gboolean first = is_in_its_way(op->plan);
     return (!first || comeback_end(&revert->comeback, error)) && plan_prepare(op->plan, op->cancel, error) &&
-           (first || comeback_end(&revert->comeback, error)) && overlay_record(op, error);
+           (first || comeback_end(&revert->comeback, error)) && overlay_record(op, error) &&
+           (revert->undoing || undo_record(op, error));
 }
 
 /* All disks planned: do it, and let the definition and what is current be those of then. */
@@ -349,20 +350,29 @@ static void revert_clear(Revert *revert)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Revert, revert_clear)
 
-/* The NVRAM comes back as it was; with reset_nvram it goes, and the next start makes it anew from the template. */
-static gboolean plan_nvram(Op *op, const Snapshot *snapshot, const RevertRequest *request, GError **error)
+/* @source NULL: it goes. After what is copied from it. */
+static void put_nvram(Op *op, const char *path, char *source)
 {
-    const char *path = op->domain->def->nvram;
     FileLook look;
-    if (!path || (!request->reset_nvram && !snapshot->nvram.path))
-        return TRUE;
-    Step *step = plan_step(op->plan, STEP_PUT, 0, "nvram", path);
-    if (!request->reset_nvram)
-        step->source = store_side_file(op->core->store, op->domain->name, &snapshot->nvram);
-    step->like = g_strdup(path);
+    Step *step = plan_step(op->plan, STEP_PUT, 1, "nvram", path);
+    step->source = source;
+    step->like = g_strdup(source ? source : path);
     step->keep = step_temp_name(path);
     step->mode = file_look(path, &look, NULL) ? look.mode : 0600;
-    return TRUE;
+}
+
+/* The NVRAM comes back as it was; with reset_nvram it goes, and the next start makes it anew from the template. */
+static void plan_nvram(const Revert *revert, const RevertRequest *request)
+{
+    Op *op = revert->op;
+    const char *path = op->domain->def->nvram;
+    const SideFile *then = &revert->to->nvram;
+    if (!path || (!request->reset_nvram && !then->path))
+        return;
+    if (revert->undo)
+        undo_keep_nvram(op, revert->undo, path);
+    put_nvram(op, path,
+              request->reset_nvram ? NULL : store_side_file(op->core->store, op->domain->name, then));
 }
 
 /* It failed; if there was a machine, it does not run any more. */
@@ -389,13 +399,13 @@ static gboolean revert_to(Op *op, const RevertRequest *request, GError **error)
         store_read_snapshot(op->core->store, op->domain->name, snapshot->name, error);
     if (!def || !(revert.def = definition_of(op, def, request->force, error)) ||
         !op_find_machine(op, error) ||
-        !comeback_check(&revert.comeback, op, snapshot, def, revert.def, request, error) ||
-        !plan_nvram(op, snapshot, request, error))
+        !comeback_check(&revert.comeback, op, snapshot, def, revert.def, request, error))
         return FALSE;
     if (request->discard)
         undo_forget(op);
     else if (!(revert.undo = undo_begin(op, error)))
         return FALSE;
+    plan_nvram(&revert, request);
     if (carry_out(&revert, snapshot, error) && comeback_begin(&revert.comeback, error) &&
         op_commit(op, error, "revert to '%s'%s%s", request->name,
                   request->delete_children ? ", its descendants deleted" : "",
@@ -415,6 +425,9 @@ static gboolean revert_undo(Op *op, const RevertRequest *request, GError **error
     if (!(revert.def = undo_definition(op, error)) || !op_find_machine(op, error) ||
         !comeback_check(&revert.comeback, op, op->domain->undo, NULL, revert.def, request, error))
         return FALSE;
+    if (revert.def->nvram && revert.to->nvram.path)
+        put_nvram(op, revert.def->nvram,
+                  store_side_file(op->core->store, op->domain->name, &revert.to->nvram));
     if (carry_out(&revert, op->domain->undo->parent, error) && comeback_begin(&revert.comeback, error) &&
         op_commit(op, error, "revert undone"))
         return comeback_run(&revert.comeback, error);

@@ -136,12 +136,16 @@ char *store_domain_json(const Domain *domain)
         json_object_set_new(from, "snapshots", optional(domain->libvirt_snapshots));
         json_object_set_new(json, "libvirt", from);
     }
-    if (domain->undo)
-        json_object_set_new(json, "undo",
-                            json_pack("{s:s?, s:o}", "current",
-                                      domain->undo->parent ? domain->undo->parent->name : NULL, "disks",
-                                      disks_to_json(domain->undo)));
+    if (domain->undo) {
+        const Snapshot *parent = domain->undo->parent;
+        json_t *undo = json_pack("{s:s?, s:o}", "current", parent ? parent->name : NULL, "disks",
+                                 disks_to_json(domain->undo));
+        add_side_file(undo, "nvram", &domain->undo->nvram);
+        json_object_set_new(json, "undo", undo);
+    }
     add_side_file(json, "saved", &domain->saved);
+    if (domain->live_process)
+        json_object_set_new(json, "process", json_string(domain->live_process));
     for (guint i = 0; i < domain->leftovers->len; i++) {
         const Leftover *leftover = domain->leftovers->pdata[i];
         json_t *list = json_object_get(json, "leftovers");

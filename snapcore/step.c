@@ -166,7 +166,7 @@ static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel,
 gboolean step_was_cut_short(const GError *why)
 {
     int code = snap_errno(why);
-    return code == EINTR || code == ETIMEDOUT || code == EIO;
+    return code == EINTR || code == ETIMEDOUT || code == EIO || code == ENOSPC || code == EDQUOT;
 }
 
 /* Killed, it may leave bookkeeping that nobody would look at again once the tag is not there (facts/qemu.md A4). */
@@ -208,7 +208,8 @@ static gboolean drop_tag_do(const Step *step, Backend *backend, GCancellable *ca
         return TRUE; /* gone with its tags */
     if (frozen && !freeze_undo(step, backend, error))
         return FALSE;
-    gboolean ok = delete_tag(step, backend, cancel, error);
+    gboolean ok = (!step->doubtful || backend->ops->repair(backend, step->path, error)) &&
+                  delete_tag(step, backend, cancel, error);
     return (!frozen || freeze_do(step, backend, NULL, ok ? error : NULL)) && ok;
 }
 

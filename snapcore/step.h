@@ -51,6 +51,8 @@ typedef struct {
     ImageFormat backing_was; /* POINT; REPLACE, RETIRE: source's format */
     FileId id;               /* UNLINK, REPLACE, RETIRE */
     FileStamp stamp;         /* POINT: before; REPLACE, RETIRE, UNLINK: when path was joined */
+    gboolean
+        doubtful; /* DROP_TAG: path's bookkeeping may be broken, so it is repaired first; not in the journal */
 } Step;
 
 /* A name beside @path that nothing has: for what only exists during an operation. Caller frees. */
@@ -66,7 +68,10 @@ gboolean step_finish(const Step *step, Backend *backend, GError **error);
 /* One that comes after the commit and must succeed, for the rest to be true. */
 gboolean step_is_needed(const Step *step);
 
-/* Did a step fail with @why because a child of ours was ended? EIO: somebody else may have killed it. */
+/*
+ * Did a step fail with @why in the middle of its work: a child of ours was ended (EIO: perhaps by somebody else), or the
+ * disk failed or was full? QEMU may have written what it then takes for not written.
+ */
 gboolean step_was_cut_short(const GError *why);
 
 /* Does the step change qcow2 bookkeeping in place, so that a kill in the middle asks for a repair first? */

@@ -4,6 +4,7 @@
 #include <errno.h>
 
 #include "error.h"
+#include "sidefile.h"
 
 #define UNDO_FILE "undo.xml"
 
@@ -14,6 +15,7 @@ void undo_forget(Op *op)
         return;
     g_autoptr(GPtrArray) disks = g_steal_pointer(&undo->disks);
     undo->disks = g_ptr_array_new();
+    sidefile_plan_unlink(op, "nvram", &undo->nvram);
     domain_clear_undo(op->domain);
     for (guint i = 0; i < disks->len; i++) {
         const StateDisk *disk = disks->pdata[i];
@@ -34,6 +36,19 @@ Snapshot *undo_begin(Op *op, GError **error)
     undo->parent = op->domain->current;
     plan_write(op->plan, UNDO_FILE, text);
     return undo;
+}
+
+void undo_keep_nvram(Op *op, Snapshot *undo, const char *path)
+{
+    FileLook look;
+    if (file_look(path, &look, NULL))
+        sidefile_plan(op, STEP_COPY, "nvram", &undo->nvram)->source = g_strdup(path);
+}
+
+gboolean undo_record(Op *op, GError **error)
+{
+    Snapshot *undo = op->domain->undo;
+    return !undo || sidefile_record(op, &undo->nvram, &undo->nvram, error);
 }
 
 DomainDef *undo_definition(Op *op, GError **error)

@@ -20,7 +20,8 @@
 #include "stage.h"
 
 static const char *const chosen[] = {"create external", "create mixed",    "revert in place",
-                                     "revert by copy",  "rmdir in frozen", "revert a grown one"};
+                                     "revert by copy",  "rmdir in frozen", "revert a grown one",
+                                     "rmdir with tags"};
 
 typedef struct {
     World *w;
@@ -163,6 +164,11 @@ static void break_at(Trial *trial, Bad *bad, const Stage *stage, BadCall call, g
         expect(trial, "mounted again", digest(trial->w), trial->before);
 }
 
+static gboolean works_on_tags(const Gesture *gesture)
+{
+    return strcmp(gesture->name, "revert in place") == 0 || strcmp(gesture->name, "rmdir with tags") == 0;
+}
+
 START_TEST(breaks)
 {
     g_autoptr(World) w = world_new_idle();
@@ -187,9 +193,11 @@ START_TEST(breaks)
     restart(&trial, &bad, stage);
     gboolean all = g_getenv("BADDISK_ALL") != NULL;
     for (guint call = 0; call < N_BAD; call++) {
-        guint step = all ? 1 : MAX(1, times[call] / 3);
+        /* QEMU loses all tags when the disk fails for good at one certain fsync */
+        gboolean each = call == BAD_FSYNC && works_on_tags(trial.gesture);
+        guint step = all || each ? 1 : MAX(1, times[call] / 3);
         for (guint n = 1; n <= times[call]; n += step, runs++)
-            break_at(&trial, &bad, stage, call, n, (n / step) % 2 == 1);
+            break_at(&trial, &bad, stage, call, n, each || (n / step) % 2 == 1);
     }
     restart(&trial, &bad, NULL);
     expect(&trial, "mounted again", digest(w), trial.before);

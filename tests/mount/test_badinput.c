@@ -7,7 +7,7 @@
 
 #include "model.h"
 
-#define LIST "active ctl domain.xml log state tree"
+#define LIST "active ctl domain.xml log state tree usage"
 
 static const char *document(const World *w, const char *name, const char *disk)
 {
@@ -201,7 +201,7 @@ START_TEST(frozen_layer_was_written)
     world_start(w, NULL);
     ck_assert_int_eq(mkdir(at(w, "web/two"), 0777), -1);
     ck_has(text_of(w, "web/log"), "web-vda.qcow2");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree usage");
     run_ok(w, "mkdir", "db/one");
 }
 END_TEST

@@ -52,7 +52,7 @@ START_TEST(in_order)
     ck_assert_str_eq(untouchable(w), before);
     expect(repair(w), 0, "");
     world_start(w, NULL);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
 }
 END_TEST
 

@@ -17,8 +17,8 @@ static const char *snapshots(const World *w)
 {
     g_auto(GStrv) names = g_strsplit(names_in(w, "web"), " ", -1);
     g_autoptr(GString) result = g_string_new(NULL);
-    static const char *const fixed[] = {"active", "ctl",   "current", "domain.xml",
-                                        "log",    "state", "tree",    NULL};
+    static const char *const fixed[] = {"active", "ctl",  "current", "domain.xml", "log",
+                                        "state",  "tree", "usage",   NULL};
     for (guint i = 0; names[i] != NULL; i++)
         if (!g_strv_contains(fixed, names[i]))
             g_string_append_printf(result, "%s%s", result->len > 0 ? " " : "", names[i]);

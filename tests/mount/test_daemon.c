@@ -328,7 +328,7 @@ START_TEST(mounted_by_mount)
         "until mount -t fuse.domsnapfs \"$PWD/store\" mnt -o ro 2>/dev/null; do sleep 0.1; done;"
         "! mkdir mnt/web/two; ls mnt/web; umount mnt";
     const char *out = run_ok(w, "unshare", "-m", "--propagation", "private", "sh", "-c", script);
-    ck_assert_str_eq(out, "700\nactive\nctl\ncurrent\ndomain.xml\nlog\none\nstate\ntree\n");
+    ck_assert_str_eq(out, "700\nactive\nctl\ncurrent\ndomain.xml\nlog\none\nstate\ntree\nusage\n");
 }
 END_TEST
 

@@ -229,7 +229,7 @@ START_TEST(missing_images_can_be_defined)
     ck_has(text_of(w, "web/log"), "web-vda.qcow2");
     ck_assert_int_eq(mkdir(at(w, "web/one"), 0777), -1);
     ck_has(text_of(w, "web/log"), "one");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree usage");
     /* and once it is there, it works */
     make_image(w, "web-vda.qcow2", "qcow2");
     run_ok(w, "mkdir", "web/one");

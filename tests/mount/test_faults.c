@@ -389,8 +389,8 @@ static GPtrArray *all_points(const World *w)
 }
 
 /* Passed only by what is tried elsewhere: an import (store.exchange, store.sync), a block device, a machine that runs. */
-static const char *const elsewhere[] = {"place.write",    "store.exchange", "store.sync", "plan.ask",
-                                        "plan.ask.after", "plan.answer",    NULL};
+static const char *const elsewhere[] = {"place.write", "store.exchange", "store.sync",  "plan.ready",
+                                        "plan.ask",    "plan.ask.after", "plan.answer", NULL};
 
 START_TEST(none_forgotten)
 {
@@ -422,7 +422,7 @@ START_TEST(decided_at_the_next_start)
     ck_errno(g_rmdir(at(w, "web")), EROFS);
     world_stop(w);
     world_start(w, NO_MERGES);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 state tree usage");
     ck_has_not(text_of(w, "web/tree"), "read-only");
     use_domain(w);
 }

@@ -25,7 +25,7 @@ START_TEST(domain_without_snapshots)
 {
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2 vdb:raw");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree usage");
     ck_assert_str_eq(names_in(w, "web/active"), "vda.qcow2 vda.raw vdb.raw");
     ck_assert_str_eq(text_of(w, "web/state"), "shutoff\n");
     ck_has(text_of(w, "web/ctl"), "create");
@@ -41,9 +41,10 @@ START_TEST(snapshot_shows_its_files)
     machine(w, "web", "vda:qcow2:external vdb:qcow2");
     command(w, "web", "create one --description 'first light'");
     run_ok(w, "mkdir", "web/two");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
-    ck_assert_str_eq(names_in(w, "web/one"), "description snapshot.xml vda.qcow2 vda.raw vdb.raw");
-    ck_assert_str_eq(names_in(w, "web/two"), "description parent snapshot.xml vda.qcow2 vda.raw vdb.raw");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
+    ck_assert_str_eq(names_in(w, "web/one"), "changes description snapshot.xml vda.qcow2 vda.raw vdb.raw");
+    ck_assert_str_eq(names_in(w, "web/two"),
+                     "changes description parent snapshot.xml vda.qcow2 vda.raw vdb.raw");
     ck_assert_str_eq(link_of(w, "web/current"), "two");
     ck_assert_str_eq(link_of(w, "web/two/parent"), "../one");
     ck_assert_str_eq(link_of(w, "web/active/parent"), "../two");
@@ -84,8 +85,9 @@ END_TEST
 
 START_TEST(texts_have_their_size)
 {
-    static const char *const names[] = {"web/domain.xml",       "web/state",           "web/tree", "web/log",
-                                        "web/one/snapshot.xml", "web/one/description", "web/ctl",  "ctl"};
+    static const char *const names[] = {
+        "web/domain.xml",      "web/state", "web/tree", "web/log",   "web/one/snapshot.xml",
+        "web/one/description", "web/ctl",   "ctl",      "web/usage", "web/one/changes"};
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2");
     command(w, "web", "create one --description 'some text'");
@@ -214,7 +216,7 @@ START_TEST(chain_resolves_in_the_mount)
     const char *info = run_ok(w, "qemu-img", "info", "--backing-chain", "-f", "qcow2", "web/three/vda.qcow2");
     ck_has(info, "web-vda.one");
     ck_has(info, "web-vda.qcow2");
-    ck_assert_str_eq(names_in(w, "web/three"), "description parent snapshot.xml vda.qcow2 vda.raw");
+    ck_assert_str_eq(names_in(w, "web/three"), "changes description parent snapshot.xml vda.qcow2 vda.raw");
     ck_assert_uint_eq(stat_of(w, "web/three/web-vda.one").st_ino, stat_of(w, "web/two/vda.qcow2").st_ino);
     ck_assert_uint_eq(stat_of(w, "web/three/web-vda.qcow2").st_ino, stat_of(w, "web/one/vda.qcow2").st_ino);
     /* only what is below it */
@@ -367,8 +369,8 @@ START_TEST(disks_that_took_no_part_show_nothing)
     machine(w, "web", "vda:qcow2 vdb:qcow2:no sda:raw");
     command(w, "web", "create one --diskspec vda,snapshot=external");
     run_ok(w, "mkdir", "web/two");
-    ck_assert_str_eq(names_in(w, "web/one"), "description snapshot.xml vda.qcow2 vda.raw");
-    ck_assert_str_eq(names_in(w, "web/two"), "description parent snapshot.xml vda.raw");
+    ck_assert_str_eq(names_in(w, "web/one"), "changes description snapshot.xml vda.qcow2 vda.raw");
+    ck_assert_str_eq(names_in(w, "web/two"), "changes description parent snapshot.xml vda.raw");
     ck_has(names_in(w, "web/active"), "vdb.qcow2");
 }
 END_TEST

@@ -47,7 +47,7 @@ START_TEST(mkdir_errnos)
     ck_errno(mkdir(at(w, "new"), 0777), EPERM);
     ck_errno(mkdir(at(w, "web/one/below"), 0777), EPERM);
     ck_errno(mkdir(at(w, "web/active/below"), 0777), EPERM);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
 }
 END_TEST
 
@@ -56,7 +56,7 @@ START_TEST(mkdir_of_current_when_there_is_none)
     g_autoptr(World) w = world_new(NULL);
     machine(w, "web", "vda:qcow2");
     ck_errno(mkdir(at(w, "web/current"), 0777), EPERM);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree usage");
 }
 END_TEST
 
@@ -66,7 +66,7 @@ START_TEST(mkdir_with_nothing_to_snapshot)
     machine(w, "web", "vda:qcow2:no sda:raw");
     ck_errno(mkdir(at(w, "web/one"), 0777), EOPNOTSUPP);
     ck_has(text_of(w, "web/log"), "nothing to snapshot");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree usage");
 }
 END_TEST
 
@@ -90,7 +90,8 @@ START_TEST(mkdir_p_is_quiet_about_what_exists)
     run_ok(w, "mkdir", "-p", "web/one");
     run_ok(w, "mkdir", "-p", "web/three");
     run_fails(w, "mkdir", "-p", "web/four/five");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml four log one state three tree two");
+    ck_assert_str_eq(names_in(w, "web"),
+                     "active ctl current domain.xml four log one state three tree two usage");
 }
 END_TEST
 
@@ -103,7 +104,7 @@ START_TEST(rmdir_errnos)
     ck_errno(rmdir(at(w, "web/current")), ENOTDIR);
     ck_errno(rmdir(at(w, "web")), ENOTEMPTY);
     ck_works(rmdir(at(w, "web/one")));
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log state tree two usage");
     ck_assert(!exists(w, "web/two/parent"));
 }
 END_TEST
@@ -172,7 +173,7 @@ START_TEST(rename_errnos)
     ck_errno(rename(one, at(w, "web/%s", longest)), ENAMETOOLONG);
     ck_errno(rename(one, at(w, "web/\xff")), EILSEQ);
     ck_errno(rename(one, at(w, "web/a\nb")), EILSEQ);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
     ck_works(renameat2(AT_FDCWD, one, AT_FDCWD, at(w, "web/three"), RENAME_NOREPLACE));
     ck_works(rename(at(w, "web/three"), at(w, "web/three")));
 }
@@ -199,7 +200,7 @@ START_TEST(mv_into_a_snapshot_is_refused)
     run_fails(w, "mv", "web/one", "web/two");
     run_fails(w, "mv", "web/one", "web/current");
     run_fails(w, "mv", "-T", "web/one", "web/current");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
     ck_assert_str_eq(link_of(w, "web/current"), "two");
 }
 END_TEST
@@ -266,7 +267,7 @@ START_TEST(revert_errnos)
     run_fails(w, "rm", "-f", "web/current");
     run_fails(w, "mv", "web/current", "web/other");
     ck_assert_str_eq(link_of(w, "web/current"), "two");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
     ck_assert_str_eq(fingerprint(w, w->images), before);
 }
 END_TEST
@@ -276,7 +277,7 @@ START_TEST(passing_links_are_hidden)
     g_autoptr(World) w = two_snapshots();
     run_ok(w, "ln", "-s", "one", "web/aside");
     ck_assert_str_eq(link_of(w, "web/aside"), "one");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
     ck_works(unlink(at(w, "web/aside")));
     ck_assert(!exists(w, "web/aside"));
     ck_errno(make_link(w, "one", "web/one/x"), EPERM);
@@ -303,7 +304,7 @@ START_TEST(anything_else_is_refused)
     ck_errno(chmod(at(w, "web/one"), 0700), EPERM);
     ck_errno(chown(at(w, "web/one"), 1, 1), EPERM);
     ck_errno(truncate(at(w, "web/two/vda.qcow2"), 0), EPERM);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree two usage");
     ck_assert_str_eq(fingerprint(w, w->images), before);
 }
 END_TEST
@@ -406,7 +407,7 @@ START_TEST(snapshot_xml_redefines)
     /* a new name in it renames */
     sh_ok(w, "sed 's,<name>one</name>,<name>uno</name>,' web/one/snapshot.xml > ../new.xml;"
              "cat ../new.xml > web/one/snapshot.xml");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log state tree two uno");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log state tree two uno usage");
     ck_assert_str_eq(link_of(w, "web/two/parent"), "../uno");
     const char *before = text_of(w, "web/uno/snapshot.xml");
     ck_assert_int_eq(

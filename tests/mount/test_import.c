@@ -92,7 +92,7 @@ START_TEST(read_only_while_defined)
     const char *before = untouchable(w);
     import_all(w, &libvirt);
     world_start(w, NULL);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 s2 state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 s2 state tree usage");
     ck_assert_str_eq(link_of(w, "web/current"), "s2");
     ck_assert_str_eq(link_of(w, "web/s2/parent"), "../s1");
     expect_byte(w, at(w, "web/s2/vda.qcow2"), 2);
@@ -197,7 +197,7 @@ START_TEST(exit_codes)
     result = import(w, libvirt.host->root);
     ck_assert_int_eq(result.rc, 2);
     ck_has(result.err, "is in use by process ");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 s2 state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 s2 state tree usage");
 }
 END_TEST
 
@@ -262,7 +262,7 @@ START_TEST(in_place)
     struct stat st;
     ck_works(stat(view, &st));
     ck_assert_uint_eq(st.st_mode & 07777, 0700);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 s2 state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log s1 s2 state tree usage");
     expect_byte(w, at(w, "web/s2/vda.qcow2"), 2);
     expect_byte(w, at(w, "web/active/vda.qcow2"), 3);
     ck_has(text_of(w, "web/domain.xml"), "<graphics type='vnc'/>");

@@ -42,7 +42,7 @@ START_TEST(refused_names)
     ck_assert_int_ne(put(w, "web/ctl", "<domainsnapshot><name>a/b</name></domainsnapshot>"), 0);
     ck_assert_int_ne(put(w, "web/ctl", "<domainsnapshot><name>a&#10;b</name></domainsnapshot>"), 0);
     ck_assert_int_ne(put(w, "web/ctl", "<domainsnapshot><name>tree</name></domainsnapshot>"), 0);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree usage");
     ck_assert_str_eq(fingerprint(w, w->images), before);
 }
 END_TEST
@@ -147,7 +147,7 @@ START_TEST(percent_is_escaped)
     /* by the name and by the entry */
     run_ok(w, "ln", "-sfn", "100%25", "web/current");
     run_ok(w, "rmdir", "web/100%25");
-    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl domain.xml log state tree usage");
 }
 END_TEST
 
@@ -157,7 +157,7 @@ START_TEST(imported_names_are_escaped)
     run_ok(w, "mkdir", "web/one");
     sh_ok(w, "sed 's,<name>one</name>,<name>tree</name>,' web/one/snapshot.xml > ../tree.xml;"
              "{ echo 'redefine -'; cat ../tree.xml; } > web/ctl");
-    ck_assert_str_eq(names_in(w, "web"), "%74ree active ctl current domain.xml log one state tree");
+    ck_assert_str_eq(names_in(w, "web"), "%74ree active ctl current domain.xml log one state tree usage");
     ck_assert_str_eq(xpath(w, text_of(w, "web/%74ree/snapshot.xml"), "/domainsnapshot/name"), "tree");
     run_ok(w, "mv", "web/%74ree", "web/imported");
     ck_assert(exists(w, "web/imported"));

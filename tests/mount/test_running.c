@@ -214,7 +214,7 @@ START_TEST(mkdir_and_back)
     ck_assert_str_eq(link_of(w, "web/current"), "s1");
     ck_assert_str_eq(snapshot_value(w, "s1", "/domainsnapshot/state"), "running");
     ck_assert_str_eq(snapshot_value(w, "s1", "/domainsnapshot/memory/@snapshot"), "internal");
-    ck_assert_str_eq(names_in(w, "web/s1"), "description snapshot.xml vda.raw vdb.raw");
+    ck_assert_str_eq(names_in(w, "web/s1"), "changes description snapshot.xml vda.raw vdb.raw");
     moves(w, "web", RING);
     command(w, "web", "revert s1 --paused");
     check_state(w, "paused");
@@ -244,7 +244,7 @@ START_TEST(external_memory)
     guint32 after = counter(w);
     check_state(w, "running");
     ck_assert_str_eq(names_in(w, "web/s1"),
-                     "description memory snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw");
+                     "changes description memory snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw");
     ck_assert_str_eq(hash_of(w, at(w, "web/s1/memory")), hash_of(w, file));
     struct stat shown = stat_of(w, "web/s1/memory"), real;
     ck_works(stat(file, &real));
@@ -272,7 +272,8 @@ START_TEST(disks_alone)
     run_ok(w, "mkdir", "web/s1");
     check_state(w, "running");
     ck_assert_str_eq(snapshot_value(w, "s1", "/domainsnapshot/state"), "disk-snapshot");
-    ck_assert_str_eq(names_in(w, "web/s1"), "description snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw");
+    ck_assert_str_eq(names_in(w, "web/s1"),
+                     "changes description snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw");
     disks_agree(w, image(w, "web-vda.qcow2"), image(w, "web-vdb.qcow2"), NULL);
     moves(w, "web", 5);
     command(w, "web", "create s2 --memspec %s",
@@ -317,7 +318,8 @@ START_TEST(a_picture)
     g_autoptr(World) w = web_with(NULL, "    <video>\n      <model type='vga'/>\n    </video>\n");
     start(w);
     run_ok(w, "mkdir", "web/s1");
-    ck_assert_str_eq(names_in(w, "web/s1"), "description screenshot.png snapshot.xml vda.raw vdb.raw");
+    ck_assert_str_eq(names_in(w, "web/s1"),
+                     "changes description screenshot.png snapshot.xml vda.raw vdb.raw");
     g_autofree char *text = NULL;
     gsize len = 0;
     ck_assert(g_file_get_contents(at(w, "web/s1/screenshot.png"), &text, &len, NULL));

@@ -171,14 +171,28 @@ static gboolean joins_layers(pid_t pid)
     return first < size && strcmp(text + first, "commit") == 0;
 }
 
+/*
+ * Between fork and exec a child is a copy of the daemon, with the daemon's end of the mount: stopped there it would keep
+ * that, and with it everybody who waits for an answer, whatever becomes of the daemon.
+ */
+static gboolean is_copy(pid_t pid, pid_t daemon)
+{
+    g_autofree char *file = g_strdup_printf("/proc/%d/exe", (int)pid);
+    g_autofree char *of_daemon = g_strdup_printf("/proc/%d/exe", (int)daemon);
+    g_autofree char *program = g_file_read_link(file, NULL);
+    g_autofree char *program_of_daemon = g_file_read_link(of_daemon, NULL);
+    return program == NULL || g_strcmp0(program, program_of_daemon) == 0;
+}
+
 /* A child of the daemon: a pidfd, which stays that process's; -1: none is there. */
-static int find_child(const Storm *s, gboolean joining)
+static int find_child(const Storm *s, gboolean joining, gboolean begun)
 {
     g_autoptr(GDir) proc = g_dir_open("/proc", 0, NULL);
     const char *name;
     while ((name = g_dir_read_name(proc)) != NULL) {
         pid_t pid = (pid_t)atoi(name);
-        if (pid <= 0 || parent_of(pid) != s->w->daemon || (joining && !joins_layers(pid)))
+        if (pid <= 0 || parent_of(pid) != s->w->daemon || (joining && !joins_layers(pid)) ||
+            (begun && is_copy(pid, s->w->daemon)))
             continue;
         int fd = pidfd_open(pid, 0);
         if (fd >= 0 && parent_of(pid) == s->w->daemon)
@@ -190,12 +204,12 @@ static int find_child(const Storm *s, gboolean joining)
 }
 
 /* Wait for one, a moment. */
-static int await_child(Storm *s)
+static int await_child(Storm *s, gboolean begun)
 {
     gboolean joining = g_rand_int_range(s->rand, 0, 3) != 0;
     gint64 end = g_get_monotonic_time() + 250 * 1000;
     int fd = -1;
-    while ((fd = find_child(s, joining)) < 0 && g_get_monotonic_time() < end)
+    while ((fd = find_child(s, joining, begun)) < 0 && g_get_monotonic_time() < end)
         g_usleep(500);
     return fd;
 }
@@ -219,7 +233,7 @@ static gboolean has_ended(int pidfd)
 /* What is at work when the daemon dies becomes ours. */
 static void kill_daemon(Storm *s)
 {
-    int joining = find_child(s, TRUE);
+    int joining = find_child(s, TRUE, FALSE);
     if (joining >= 0) {
         g_array_append_val(s->orphans, joining);
         s->commits++;
@@ -237,7 +251,7 @@ static void strike(Storm *s)
     int kind = kinds[g_rand_int_range(s->rand, 0, G_N_ELEMENTS(kinds))];
     rest(s, kind == DAEMON ? 250 : 60);
     for (guint i = kind == CHILDREN ? 3 : kind == DAEMON ? 0 : 1; i > 0; i--) {
-        int child = await_child(s);
+        int child = await_child(s, kind == STOPPED);
         if (child < 0)
             break;
         rest(s, 12);
@@ -359,7 +373,7 @@ static int stop_in_the_middle(Storm *s, Ledger *l)
         ck_assert(err == 0 && ledger_settle(l, TRUE, 0));
         gint64 end = g_get_monotonic_time() + G_USEC_PER_SEC;
         int child = -1;
-        while ((child = find_child(s, TRUE)) < 0 && g_get_monotonic_time() < end)
+        while ((child = find_child(s, TRUE, TRUE)) < 0 && g_get_monotonic_time() < end)
             g_usleep(200);
         if (child >= 0 && send_to(child, SIGSTOP) && !has_ended(child))
             return child;

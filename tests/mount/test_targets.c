@@ -184,7 +184,7 @@ START_TEST(an_overlay_on_an_export)
     ck_assert_int_eq(put(w, "web/ctl", document), 0);
     assert_same(content(w, uri, "qcow2"), before);
     ck_assert_str_eq(names_in(w, "web/active"), "parent vdb.raw");
-    ck_assert_str_eq(names_in(w, "web/one"), "description snapshot.xml vda.qcow2 vda.raw");
+    ck_assert_str_eq(names_in(w, "web/one"), "changes description snapshot.xml vda.qcow2 vda.raw");
     ck_assert_str_eq(xpath(w, text_of(w, "web/domain.xml"), "//disk[target/@dev='vda']/source/host/@socket"),
                      socket);
 

@@ -295,7 +295,7 @@ START_TEST(edited_in_place)
                       scripts[i], result.rc, changed ? "changed" : "not changed", result.err);
         model_verify(m);
     }
-    ck_assert_str_eq(names_in(w, "web/one"), "description snapshot.xml vda.raw vdb.qcow2 vdb.raw");
+    ck_assert_str_eq(names_in(w, "web/one"), "changes description snapshot.xml vda.raw vdb.qcow2 vdb.raw");
 }
 END_TEST
 

@@ -46,7 +46,7 @@ START_TEST(strangers_are_kept_out)
     };
     for (guint i = 0; i < G_N_ELEMENTS(scripts); i++)
         ran_expect_failure(ran_as(w, STRANGER, scripts[i]), scripts[i]);
-    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree");
+    ck_assert_str_eq(names_in(w, "web"), "active ctl current domain.xml log one state tree usage");
     ck_assert_str_eq(fingerprint(w, w->images), before);
     ck_has(ran_as(w, STRANGER, "mkdir web/two").err, "Permission denied");
 }

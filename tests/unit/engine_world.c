@@ -404,7 +404,7 @@ gboolean world_try_rename(World *world, const char *domain, const char *name, co
 char *world_text(World *world, EngineText text, EngineId id)
 {
     g_autoptr(GError) error = NULL;
-    g_autoptr(GBytes) bytes = world->engine->ops->text(world->engine, text, id, &error);
+    g_autoptr(GBytes) bytes = world->engine->ops->text(world->engine, text, id, NULL, &error);
     ck_assert_msg(bytes != NULL, "text %d: %s", text, error ? error->message : "?");
     return g_strndup(g_bytes_get_data(bytes, NULL), g_bytes_get_size(bytes));
 }

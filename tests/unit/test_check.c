@@ -36,6 +36,12 @@ static void half_a_file(World *world)
     write_store(world, WEB "snapshots/s1.xml.AbC123", "<");
 }
 
+static void lost_side_file(World *world)
+{
+    in_world(world, "mkdir -p store/domains/web/files");
+    write_store(world, WEB "files/5bd4ac10-8b1e-4f0e-9a58-1df1ee16d8a7.nvram", "nobody's");
+}
+
 /* --- a domain's documents and sidecars --- */
 
 /* All of it is told, not just the first. */
@@ -182,6 +188,7 @@ static const CheckCase cases[] = {
     {"strange_in_store", strange_in_store, {"notes.txt': it does not belong into the store"}, 1, 0, 0},
     {"strange_in_domains", strange_in_domains, {"/README'", "/a%b'"}, 2, 0, 0},
     {"strange_in_domain", strange_in_domain, {"web: '", "domain.xml.bak'", "s1.xml~'"}, 2, 0, 0},
+    {"lost_side_file", lost_side_file, {"orphan: ", "a7.nvram"}, 1, 0, 0},
     {"half_a_domain", half_a_domain, {"5bd4ac10", "a kill left it half done"}, 1, 1, 0},
     {"half_a_file", half_a_file, {"domain.json.AbC123", "s1.xml.AbC123"}, 2, 2, 0},
     {"several",

@@ -18,10 +18,24 @@ static gboolean save(Vm *vm, const char *tag, const char *const *targets, const 
     return vm->machine->ops->checkpoint_save(vm->machine, &what, error);
 }
 
-static gboolean load(Vm *vm, const char *tag, const char *const *targets, const char *file, GError **error)
+/* Into the same QEMU, which no revert does: a load that fails leaves nothing to go back to. */
+static void load(Vm *vm, const char *tag, const char *const *targets, const char *file)
 {
-    MachineCheckpoint what = {tag, targets, file};
-    return vm->machine->ops->checkpoint_load(vm->machine, &what, error);
+    GuestMonitor *monitor = vm->guest->monitor;
+    json_t *devices = json_array();
+    g_autoptr(GError) error = NULL;
+    if (file) {
+        guest_monitor_do(monitor, "blockdev-add", "{s:s, s:s, s:{s:s, s:s}}", "driver", "qcow2", "node-name",
+                         "own", "file", "driver", "file", "filename", file);
+        json_array_append_new(devices, json_string("own"));
+    }
+    for (guint i = 0; targets[i]; i++)
+        json_array_append_new(devices, json_string(targets[i]));
+    const char *memory = json_string_value(json_array_get(devices, 0));
+    LOOK(guest_monitor_job(monitor, &error, "load", "snapshot-load", "{s:s, s:s, s:s, s:o}", "job-id", "load",
+                           "tag", tag, "vmstate", memory, "devices", devices));
+    if (file)
+        guest_monitor_do(monitor, "blockdev-del", "{s:s}", "node-name", "own");
 }
 
 static void do_pause(Vm *vm)
@@ -49,14 +63,14 @@ START_TEST(checkpoint)
     LOOK(guest_look_counter(vm->guest, &after, &error));
     guest_wait(vm->guest, 70);
     do_pause(vm);
-    ASSERT_OK(load(vm, "s1", both, NULL, &error), error);
+    load(vm, "s1", both, NULL);
     vm_expect_status(vm, "paused");
     LOOK(guest_all_agree(vm->guest, IMAGES(vm->a, vm->b), &memory, &error));
     ck_assert(memory.counter >= before && memory.counter <= after && memory.first == 1);
     ASSERT_OK(save(vm, "s2", both, NULL, &error), error); /* of a paused one */
     do_resume(vm);
     guest_wait(vm->guest, 200);
-    ASSERT_OK(load(vm, "s2", both, NULL, &error), error);
+    load(vm, "s2", both, NULL);
     vm_expect_status(vm, "running");
     vm_runs(vm);
     LOOK(guest_look_counter(vm->guest, &after, &error));
@@ -96,7 +110,7 @@ START_TEST(checkpoint_file)
     }
     guest_wait(vm->guest, 100);
     do_pause(vm);
-    ASSERT_OK(load(vm, "m1", targets, file, &error), error);
+    load(vm, "m1", targets, file);
     LOOK(guest_look_counter(vm->guest, &now, &error));
     ck_assert_uint_le(now, saved);
     do_resume(vm);
@@ -123,7 +137,6 @@ START_TEST(checkpoint_fails)
     GError *error = NULL;
     g_autoptr(Vm) vm = VM(NULL);
     g_autofree char *missing = vm_path(vm, "missing"), *file = vm_path(vm, "file");
-    guint32 before = 0, after = 0;
     tool("qemu-img", "create", "-q", "-f", "qcow2", file, "1M", NULL);
     ASSERT_OK(vm_change(vm, NULL, NULL, NULL, "there", &error), error);
     ck_assert(!save(vm, "there", both, NULL, &error));
@@ -139,24 +152,6 @@ START_TEST(checkpoint_fails)
     ck_assert(!save(vm, "there", (const char *const[]){"vdb", NULL}, file, &error));
     expect_error(&error, EEXIST, "'there'");
     expect_tags(vm, "0", "1");
-    vm_runs(vm);
-
-    /* It is seen before the guest is stopped and lost. */
-    LOOK(guest_look_counter(vm->guest, &before, &error));
-    ck_assert(!load(vm, "nothing", both, NULL, &error));
-    expect_error(&error, ENOENT, "'nothing'");
-    ck_assert(!load(vm, "there", both, NULL, &error));
-    expect_error(&error, ENOENT, "'there'");
-    vm_expect_status(vm, "running");
-    vm_runs(vm);
-    LOOK(guest_look_counter(vm->guest, &after, &error));
-    ck_assert_uint_gt(after, before);
-    /* No memory in it: the guest is stopped for that, and goes on. */
-    ASSERT_OK(vm_change(vm, NULL, NULL, "there", NULL, &error), error);
-    ck_assert(!load(vm, "there", both, NULL, &error));
-    ck_assert_ptr_nonnull(error);
-    g_clear_error(&error);
-    do_resume(vm);
     vm_runs(vm);
     tool("qemu-img", "check", "-q", file, NULL);
 }
@@ -253,7 +248,7 @@ START_TEST(memory_saved)
     close(fd);
     ck_assert(watch.told > 0 && watch.last > 0.99);
     if (paused)
-        vm_find(vm); /* as one does whose daemon died there */
+        vm_find(vm);                                           /* as one does whose daemon died there */
     ASSERT_OK(vm_change(vm, a, b, NULL, NULL, &error), error); /* the same instant */
     do_resume(vm);
     vm_runs(vm);
@@ -388,7 +383,7 @@ START_TEST(checkpoint_dies)
     g_autoptr(Vm) vm = VM(NULL);
     VmKiller killer = {vm, 200000};
     GThread *thread = vm_dies(&killer);
-    ck_assert(!(_i ? load : save)(vm, "t", both, NULL, &error));
+    ck_assert(!save(vm, "t", both, NULL, &error));
     expect_error(&error, ECONNRESET, NULL);
     g_thread_join(thread);
 }
@@ -402,7 +397,7 @@ int main(void)
     tcase_add_loop_test(tcase, checkpoint_file, 0, 2);
     tcase_add_test(tcase, checkpoint_fails);
     tcase_add_test(tcase, checkpoint_no_room);
-    tcase_add_loop_test(tcase, checkpoint_dies, 0, 2);
+    tcase_add_test(tcase, checkpoint_dies);
     tcase_add_loop_test(tcase, memory_saved, 0, 4);
     tcase_add_test(tcase, memory_again);
     tcase_add_loop_test(tcase, memory_fails, 0, 4);

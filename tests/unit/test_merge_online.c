@@ -231,6 +231,42 @@ START_TEST(active)
 }
 END_TEST
 
+/* To vda. What it prints goes to QEMU's own output; what is left is an error. */
+static void as_guest(Live *live, const char *command)
+{
+    g_autoptr(GError) error = NULL;
+    g_autofree char *line =
+        g_strdup_printf("qemu-io -d /machine/peripheral/disk-vda/virtio-backend \"%s\"", command);
+    g_autofree char *text = guest_monitor_human(live->guest->monitor, line, &error);
+    ck_assert_msg(text && !*g_strstrip(text), "%s: %s", command, text ? text : error->message);
+}
+
+static void expect_pattern(const char *path, const char *command)
+{
+    g_autofree char *said = tool_output("qemu-io", "-f", "qcow2", "-c", command, path, NULL);
+    ck_assert_msg(strstr(said, "read ") && !strstr(said, "failed"), "%s: %s", command, said);
+}
+
+/* What was a layer below when QEMU was started takes the guest's discards, once it is what the guest writes. */
+START_TEST(discards)
+{
+    const LiveSetup setup = {.from = "cache='unsafe'", .to = "cache='unsafe' discard='unmap'"};
+    g_auto(Web) web = {.world = running_world_new(in_scratch(__func__, "0"))};
+    web.live = live_define(web.world, "web", FILES("a.qcow2", "b.qcow2"), &setup);
+    world_create(web.world, "web", "s1", BOTH_EXTERNAL);
+    live_start(web.live);
+    world_delete(web.world, "web", "s1");
+    world_merge(web.world, "web");
+    g_autofree char *image = world_layer(web.world, "web", NULL, "vda", NULL);
+    ck_assert_msg(g_str_has_suffix(image, "/a.qcow2"), "%s", image);
+    as_guest(web.live, "write -P 7 3M 128k");
+    as_guest(web.live, "discard 3M 64k");
+    expect_sound(&web);
+    expect_pattern(image, "read -P 0 3M 64k");
+    expect_pattern(image, "read -P 7 3136k 64k");
+}
+END_TEST
+
 /* There is less below the active layer than in it. */
 START_TEST(up)
 {
@@ -562,6 +598,7 @@ int main(void)
     TCase *tcase = machines_case(suite, "kinds");
     tcase_add_loop_test(tcase, middle, 0, 2);
     tcase_add_loop_test(tcase, active, 0, 2);
+    tcase_add_test(tcase, discards);
     tcase_add_loop_test(tcase, up, 0, 2);
     tcase_add_loop_test(tcase, branch, 0, 2);
     tcase_add_loop_test(tcase, deep, 0, 1);

@@ -171,7 +171,7 @@ static void look_around(World *world, const char *domain)
         const EngineEntry *entry = list->pdata[i];
         (void)ops->look(world->engine, entry->id, &look);
         g_ptr_array_unref(ops->disks(world->engine, entry->id));
-        GBytes *xml = ops->text(world->engine, ENGINE_TEXT_SNAPSHOT_XML, entry->id, NULL);
+        GBytes *xml = ops->text(world->engine, ENGINE_TEXT_SNAPSHOT_XML, entry->id, NULL, NULL);
         g_clear_pointer(&xml, g_bytes_unref); /* may be gone by now */
     }
     g_free(world_tree(world, domain));

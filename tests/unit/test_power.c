@@ -359,6 +359,14 @@ START_TEST(nvram)
         expect_nvram(vars, list[i].text);
         ck_assert_uint_eq(file_mode(vars), 0600);
     }
+    RevertRequest undo = {.undo = TRUE, .paused = TRUE};
+    poke(vars, 0, "mine", 4);
+    ASSERT_OK(try_revert(world, "internal", AS_PAUSED, FALSE, &error), error);
+    expect_nvram(vars, "one.");
+    world_reopen(world);
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &undo, NULL, &error),
+              error);
+    expect_nvram(vars, "mine");
     RevertRequest request = {.name = (char *)"external", .paused = TRUE, .reset_nvram = TRUE};
     ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
               error);
@@ -369,8 +377,78 @@ START_TEST(nvram)
               error);
     EXPECT_STATE(world, "shutoff");
     ck_assert_int_ne(access(vars, F_OK), 0);
+    undo.paused = FALSE;
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &undo, NULL, &error),
+              error);
+    expect_nvram(vars, "last");
+    ASSERT_OK(world->engine->ops->revert(world->engine, world_domain(world, "web"), &request, NULL, &error),
+              error);
     power(world, POWER_START_PAUSED, NULL);
     expect_nvram(vars, "vvvv");
+    power(world, POWER_DESTROY, NULL);
+    world_close(world);
+    g_autofree char *found = world_findings(world, FALSE, NULL);
+    ck_assert_str_eq(found, ""); /* every file that was kept meanwhile belongs to something, or has gone */
+}
+END_TEST
+
+/* --- a machine that somebody else has started --- */
+
+/* QEMU's own words, with more memory. Caller frees. */
+static char **words_of_bigger(World *world)
+{
+    g_autofree char *path = g_strdup_printf("/proc/%d/cmdline", (int)power_pid(world)), *text = NULL;
+    gsize len = 0;
+    ck_assert(g_file_get_contents(path, &text, &len, NULL));
+    GPtrArray *words = g_ptr_array_new();
+    for (const char *word = text; word < text + len; word += strlen(word) + 1) {
+        gboolean size = words->len > 0 && strcmp(words->pdata[words->len - 1], "-m") == 0;
+        g_ptr_array_add(words, g_strdup(size ? "64" : word));
+    }
+    g_ptr_array_add(words, NULL);
+    return (char **)g_ptr_array_free(words, FALSE);
+}
+
+/* Does the document of snapshot @name say which version of its machine type ran, as only who has started it knows? */
+static gboolean is_pinned(World *world, const char *name)
+{
+    g_autofree char *xml = world_text(world, ENGINE_TEXT_SNAPSHOT_XML, world_snapshot(world, "web", name));
+    return strstr(xml, "machine='pc-") != NULL;
+}
+
+static gboolean is_noted(World *world)
+{
+    g_autofree char *log = world_log(world, "web");
+    return strstr(log, "was not started by domsnapfs") != NULL;
+}
+
+/* After one of ours has ended somebody starts another one by hand: what is recorded of ours is not taken for its hardware. */
+START_TEST(somebody_elses)
+{
+    static const char *const alone = "vda,snapshot=no vdb,snapshot=no";
+    g_autoptr(PowerWorld) world = POWER_WORLD();
+    g_autofree char *live = world_store_file(world, "domains/web/live.xml");
+    GError *error = NULL;
+    power_boot(world);
+    world_reopen(world); /* which process ours is, is known for longer than we live */
+    power_create(world, "ours", MODE_EXTERNAL, alone);
+    ck_assert(is_pinned(world, "ours") && !is_noted(world));
+    g_auto(GStrv) words = words_of_bigger(world);
+    power(world, POWER_DESTROY, NULL);
+    ck_assert(g_file_test(live, G_FILE_TEST_EXISTS));
+    ck_assert(g_spawn_async(NULL, words, NULL, G_SPAWN_DEFAULT, NULL, NULL, NULL, &error));
+    power_becomes(world, "paused"); /* as all of ours begin */
+    power(world, POWER_RESUME, NULL);
+    power_create(world, "theirs", MODE_EXTERNAL, alone);
+    ck_assert(!is_pinned(world, "theirs") && is_noted(world));
+    ck_assert(!g_file_test(live, G_FILE_TEST_EXISTS));
+    power(world, POWER_DESTROY, NULL);
+    power_boot(world); /* one of ours again */
+    power_create(world, "again", MODE_EXTERNAL, alone);
+    ck_assert(is_pinned(world, "again"));
+    power(world, POWER_DESTROY, NULL);
+    power_create(world, "off", MODE_DEFAULT, NULL);
+    ck_assert(!g_file_test(live, G_FILE_TEST_EXISTS)); /* its end has been seen */
 }
 END_TEST
 
@@ -391,6 +469,7 @@ static Suite *suite(void)
     tcase_add_test(memory, a_paused_one_saved);
     tcase_add_test(memory, files_that_are_not_its_memory);
     tcase_add_test(memory, managed_save);
+    tcase_add_test(memory, somebody_elses);
     TCase *firmware = machines_case(suite, "NVRAM");
     tcase_add_test(firmware, nvram);
     return suite;

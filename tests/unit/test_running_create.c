@@ -336,6 +336,44 @@ START_TEST(memory_file)
 }
 END_TEST
 
+/* Is the memory of snapshot @name to be seen? */
+static gboolean shows_memory(World *world, const char *name)
+{
+    EngineStat stat;
+    EngineId id = world_snapshot(world, "web", name);
+    gboolean seen = world->engine->ops->stat_file(world->engine, id, ENGINE_FILE_MEMORY, &stat);
+    int fd = world->engine->ops->open_file(world->engine, id, ENGINE_FILE_MEMORY, NULL);
+    ck_assert_int_eq(fd >= 0, seen);
+    if (fd >= 0)
+        close(fd);
+    return seen;
+}
+
+/* Memory that was restored from a backup is another file: what is seen of it and what a revert takes is the same. */
+START_TEST(memory_from_a_backup)
+{
+    g_autoptr(World) world = running_world_new(PATH("world"));
+    g_autoptr(Live) web = start_web(world, NULL);
+    g_autofree char *file = PATH("memory"), *backup = PATH("backup");
+    g_autoptr(CreateRequest) request = ask_for("s1", BOTH_EXTERNAL, MODE_EXTERNAL);
+    g_autoptr(GError) error = NULL;
+    request->memory_file = g_strdup(file);
+    take(web, request);
+    ck_assert(shows_memory(world, "s1"));
+    tool("cp", file, backup, NULL);
+    ck_assert_int_eq(rename(backup, file), 0);
+    ck_assert(shows_memory(world, "s1"));
+    live_proves(web, "s1", 0, G_MAXUINT32);
+    live_resume(web);
+    ck_assert_int_eq(unlink(file), 0);
+    ck_assert(g_file_set_contents(file, "something else", -1, NULL));
+    ck_assert(!shows_memory(world, "s1"));
+    ck_assert(!world_try_revert(world, "web", "s1", &error));
+    expect_error(&error, EINVAL, "memory: ");
+    finish(web);
+}
+END_TEST
+
 /* No room for the memory: the guest goes on, nothing is left. */
 START_TEST(no_room)
 {
@@ -359,6 +397,74 @@ START_TEST(no_room)
     internal->memory_file = g_strdup(file);
     refuse(web, internal, ENOSPC, NULL);
     world_create(world, "web", "s1", NULL); /* where there is room */
+    finish(web);
+}
+END_TEST
+
+/* --- no room in the store --- */
+
+static void fill(gpointer data)
+{
+    static const char page[4096];
+    int fd = open(data, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_ge(fd, 0);
+    while (write(fd, page, sizeof page) > 0)
+        continue;
+    close(fd);
+}
+
+/* Take snapshot number @n with the disk full from the @n-th point on: it has been taken if QEMU was told, and only then. */
+static gboolean take_when_full(Live *web, guint n, char *full)
+{
+    g_autoptr(CreateRequest) request = ask_for(NULL, BOTH_EXTERNAL, MODE_NO);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *before = live_shape(web);
+    request->name = g_strdup_printf("s%u", n);
+    g_free(live_commands(web));
+    trap_call(n, fill, full);
+    gboolean ok = world_try_request(web->world, "web", request, &error);
+    trap_set(TRAP_OFF, 0, 0);
+    (void)unlink(full); /* how many points there are differs by some */
+    g_autofree char *said = live_commands(web);
+    ck_assert_msg(ok == (strstr(said, "transaction") != NULL), "point %u: %s, and QEMU was told: %s", n,
+                  ok ? "taken" : error->message, said);
+    ck_assert_int_eq(world_snapshot(web->world, "web", request->name) != 0, ok);
+    if (ok) {
+        world_reopen(web->world); /* which completes it */
+        return TRUE;
+    }
+    expect_error(&error, ENOSPC, NULL);
+    g_autofree char *after = live_shape(web);
+    ck_assert_str_eq(after, before);
+    return FALSE;
+}
+
+/*
+ * The store's file system is full from one point on: as long as QEMU has not been told, the snapshot fails and nothing has
+ * changed; from then on it succeeds, and what could not be written is completed by the next command. Where the one becomes
+ * the other is searched for.
+ */
+START_TEST(store_is_full)
+{
+    g_autofree char *store = PATH("world/store"), *full = g_build_filename(store, "full", NULL);
+    ck_assert_int_eq(g_mkdir_with_parents(store, 0700), 0);
+    if ((unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+         mount("tmpfs", store, "tmpfs", 0, "size=1m,mode=700") < 0) &&
+        skip("a file system of our own cannot be mounted here"))
+        return;
+    g_autoptr(World) world = running_world_new(PATH("world"));
+    g_autoptr(Live) web = start_web(world, NULL);
+    trap_set(TRAP_OFF, 0, 0);
+    take_simply(web, "s0", BOTH_EXTERNAL, MODE_NO);
+    guint failing = 1, working = trap_seen();
+    ck_assert_uint_gt(working, 20);
+    ck_assert(!take_when_full(web, failing, full));
+    while (working - failing > 1) {
+        guint n = (working + failing) / 2;
+        *(take_when_full(web, n, full) ? &working : &failing) = n;
+    }
+    take_simply(web, "last", BOTH_EXTERNAL, MODE_NO);
+    live_snapshot_agrees(web, "last", NULL);
     finish(web);
 }
 END_TEST
@@ -593,11 +699,13 @@ static Suite *suite(void)
     tcase_add_test(disks, three_disks);
     tcase_add_test(options, while_it_runs);
     tcase_add_test(options, memory_file);
+    tcase_add_test(options, memory_from_a_backup);
     tcase_add_loop_test(options, quiesce_without_agent, 0, 2);
     tcase_add_loop_test(options, quiesce, 0, 3);
     tcase_add_test(options, no_metadata);
     tcase_add_test(options, picture);
     tcase_add_test(more, no_room);
+    tcase_add_test(more, store_is_full);
     tcase_add_test(more, two_domains);
     tcase_add_test(more, quick);
     return suite;

@@ -144,7 +144,7 @@ static gboolean toy_text_size(Engine *engine, EngineText text, EngineId id, guin
     return TRUE;
 }
 
-static GBytes *toy_text(Engine *engine, EngineText text, EngineId id, GError **error)
+static GBytes *toy_text(Engine *engine, EngineText text, EngineId id, GCancellable *cancel, GError **error)
 {
     Toy *toy = toy_of(engine);
     if (text != ENGINE_TEXT_STATE)
