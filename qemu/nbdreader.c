@@ -265,6 +265,10 @@ static gboolean check_chain(const DiskChain *chain, GError **error)
     else if (chain->state == DISK_TAG)
         snap_set_error(error, EOPNOTSUPP, "'%s' has no internal snapshots that can be read",
                        chain->layers[0].path);
+    else if (chain->state == DISK_ACTIVE && remote_is_uri(chain->layers[0].path))
+        snap_set_error(error, EOPNOTSUPP,
+                       "'%s' is not on this host: nobody can tell whether somebody writes it",
+                       chain->layers[0].path);
     else if (chain->n_layers > MAX_IMAGES)
         snap_set_error(error, EOPNOTSUPP, "'%s' stands on %u images: qemu-nbd cannot be given more than %d",
                        chain->layers[0].path, chain->n_layers - 1, MAX_IMAGES - 1);

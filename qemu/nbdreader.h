@@ -13,6 +13,7 @@
 
 /*
  * As Backend.open_disk, without a process. EOPNOTSUPP: an image is encrypted or has a data file; an internal snapshot is
- * asked for (qed has none, and of a remote image none is ever taken); or there are too many images for qemu-nbd.
+ * asked for (qed has none, and of a remote image none is ever taken), or the active content of a remote image (nobody can
+ * tell whether somebody writes it); or there are too many images for qemu-nbd.
  */
 DiskReader *nbdreader_open(NbdKeeper *keeper, const DiskChain *chain, GError **error);

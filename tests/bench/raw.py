@@ -135,8 +135,7 @@ def measure(readloop, path, load, warm):
 
 
 def compare(world, readloop, what, image, view, tag, rounds):
-    """Print a line for each ratio, and return ours."""
-    ours = {}
+    """Print a line for each ratio."""
     with contextlib.ExitStack() as stack:
         raw = f"{world.work}/state.raw"
         run("qemu-img", "convert", "-f", "qcow2", *(["-l", f"snapshot.name={tag}"] if tag else []), "-O", "raw", image, raw)
@@ -151,11 +150,23 @@ def compare(world, readloop, what, image, view, tag, rounds):
                     figures[name].append(measure(readloop, path, load, name == "raw file"))
             for at, which in enumerate(("first", "cached")):
                 medians = {name: statistics.median(pair[at] for pair in pairs) for name, pairs in figures.items()}
-                ours[load[2], which] = medians["ours"]
                 for name in others:
                     print(f"{what:9} {load[2]:24} {which:7} ours {medians['ours']:9.0f}   {name:11} {medians[name]:9.0f}"
                           f"   ratio {medians['ours'] / medians[name]:6.2f}", flush=True)
-    return ours
+
+
+def compare_depths(readloop, views, rounds):
+    """What depth costs us: how many times faster the state of one image is read."""
+    for load in LOADS:
+        figures = {depth: [] for depth in views}
+        for _ in range(rounds):
+            for depth, view in views.items():
+                figures[depth].append(measure(readloop, view, load, False))
+        for depth in DEPTHS[1:]:
+            for at, which in enumerate(("first", "cached")):
+                one, deep = (statistics.median(pair[at] for pair in figures[key]) for key in (DEPTHS[0], depth))
+                print(f"ours      {load[2]:24} {which:7} depth {DEPTHS[0]} {one:9.0f}   depth {depth:<5} {deep:9.0f}"
+                      f"   ratio {one / deep:6.2f}", flush=True)
 
 
 def main():
@@ -169,16 +180,13 @@ def main():
             readloop = f"{work}/readloop"
             run("cc", "-O2", "-o", readloop, f"{HERE}/readloop.c")
             world = World(stack, os.path.abspath(sys.argv[1]), work, mib)
-            ours = {}
+            views = {}
             for depth in DEPTHS:
-                ours[depth] = compare(world, readloop, f"depth {depth}", *world.deep(depth), None, rounds)
+                image, views[depth] = world.deep(depth)
+                compare(world, readloop, f"depth {depth}", image, views[depth], None, rounds)
             image, view = world.internal()
             compare(world, readloop, "internal", image, view, tag_of(image), rounds)
-            for depth in DEPTHS[1:]:
-                for (load, which), figure in ours[depth].items():
-                    one = ours[1][load, which]
-                    print(f"ours      {load:24} {which:7} depth 1 {one:9.0f}   depth {depth:3} {figure:9.0f}"
-                          f"   ratio {one / figure:6.2f}")
+            compare_depths(readloop, views, rounds)
     finally:
         shutil.rmtree(work)
 

@@ -252,7 +252,7 @@ START_TEST(test_export)
     g_autoptr(NbdServer) export = nbd_start(over, st.st_size, _i ? NULL : socket);
     g_autofree char *uri = nbd_uri(export);
     const DiskLayer layers[] = {{uri, FORMAT_QCOW2}, {base, FORMAT_QCOW2}};
-    g_autoptr(DiskReader) reader = open_ok(keeper, layers, 2, DISK_ACTIVE);
+    g_autoptr(DiskReader) reader = open_ok(keeper, layers, 2, DISK_FROZEN);
     assert_reads(reader, expected, size);
     const DiskLayer raw = {uri, FORMAT_RAW};
     gsize raw_size;
@@ -468,6 +468,7 @@ START_TEST(test_refused)
     const DiskLayer wrong_id = {.path = qed->paths[0], .format = FORMAT_QED, .id = {.dev = 1, .ino = 1}};
     const DiskLayer encrypted[] = {{qed->paths[0], FORMAT_QED}, {luks, FORMAT_QCOW2}};
     const DiskLayer raw[] = {{qed->paths[2], FORMAT_RAW}, qed->layers[1]};
+    const DiskLayer remote = {"nbd://127.0.0.1:1/none", FORMAT_QCOW2};
     const DiskLayer lonely_luks = {luks, FORMAT_QCOW2}, with_data = {data, FORMAT_QCOW2};
     const struct {
         const DiskLayer *layers;
@@ -482,6 +483,7 @@ START_TEST(test_refused)
         {&with_data, 1, DISK_FROZEN, EOPNOTSUPP, "has a data file"},
         {raw, 2, DISK_FROZEN, EIO, "stands on nothing"},
         {qed->layers, 3, DISK_TAG, EOPNOTSUPP, "no internal snapshots"},
+        {&remote, 1, DISK_ACTIVE, EOPNOTSUPP, "nobody can tell"},
         {&wrong_id, 1, DISK_FROZEN, ESTALE, "another file"},
     };
     for (guint i = 0; i < G_N_ELEMENTS(cases); i++) {
