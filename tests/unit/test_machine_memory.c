@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The memory of a running machine: in checkpoints inside the images, and in a file. */
-#include <sched.h>
 #include <sys/mount.h>
 
 #include "machine_case.h"
+#include "own_mounts.h"
 #include "runner.h"
 
 /* --- checkpoints --- */
@@ -177,8 +177,7 @@ START_TEST(checkpoint_no_room)
     g_autoptr(Vm) vm = vm_prepare(__func__);
     g_autofree char *small = vm_path(vm, "small"), *b = g_build_filename(small, "b.qcow2", NULL);
     ck_assert_int_eq(mkdir(small, 0700), 0);
-    if ((unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-         mount("tmpfs", small, "tmpfs", 0, "size=20m") < 0) &&
+    if ((!own_mounts() || mount("tmpfs", small, "tmpfs", 0, "size=20m") < 0) &&
         skip("a file system of our own cannot be mounted here"))
         return;
     guest_disk_make(b, 8);

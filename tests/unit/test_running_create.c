@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Snapshots of machines that run, beside the combination table: other disks, other states, options, and what is in the way. */
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "end_machines.h"
+#include "own_mounts.h"
 #include "runner.h"
 #include "running_world.h"
 
@@ -379,8 +379,7 @@ START_TEST(no_room)
 {
     g_autofree char *small = PATH("small"), *file = g_build_filename(small, "memory", NULL);
     ck_assert_int_eq(mkdir(small, 0755), 0);
-    if ((unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-         mount("tmpfs", small, "tmpfs", 0, "size=256k") < 0) &&
+    if ((!own_mounts() || mount("tmpfs", small, "tmpfs", 0, "size=256k") < 0) &&
         skip("a file system of our own cannot be mounted here"))
         return;
     g_autoptr(World) world = running_world_new(PATH("world"));
@@ -448,8 +447,7 @@ START_TEST(store_is_full)
 {
     g_autofree char *store = PATH("world/store"), *full = g_build_filename(store, "full", NULL);
     ck_assert_int_eq(g_mkdir_with_parents(store, 0700), 0);
-    if ((unshare(CLONE_NEWNS) < 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-         mount("tmpfs", store, "tmpfs", 0, "size=1m,mode=700") < 0) &&
+    if ((!own_mounts() || mount("tmpfs", store, "tmpfs", 0, "size=1m,mode=700") < 0) &&
         skip("a file system of our own cannot be mounted here"))
         return;
     g_autoptr(World) world = running_world_new(PATH("world"));
