@@ -354,7 +354,8 @@ static gboolean look(Creation *creation, const Before *before, GError **error)
     return creation->disks && decide(creation, error);
 }
 
-static void say_memory(Creation *creation)
+/* After the disks. */
+static void say_more(Creation *creation, const DomainDef *def)
 {
     const Capture *capture = &creation->capture;
     if (capture->memory.path)
@@ -362,6 +363,8 @@ static void say_memory(Creation *creation)
                                capture->memory.path);
     else if (capture->instant.memory == MODE_INTERNAL)
         g_string_append(creation->done, ", memory internal");
+    if (def->tpm)
+        g_string_append(creation->done, "; the state of the TPM is not captured");
 }
 
 static gboolean create(Creation *creation, EngineId *ret_snapshot, GError **error)
@@ -379,7 +382,7 @@ static gboolean create(Creation *creation, EngineId *ret_snapshot, GError **erro
         !capture_take(capture, before.live, error))
         return FALSE;
     EngineId id = creation->snapshot ? creation->snapshot->object.id : 0;
-    say_memory(creation);
+    say_more(creation, before.def);
     gboolean ok = op_commit(op, error, "create '%s'%s%s", creation->name,
                             creation->snapshot ? "" : " without metadata", creation->done->str);
     capture_end(capture, ok);

@@ -324,6 +324,7 @@ static DomainDef *read_document(xmlDoc *doc, GError **error)
     if (!read_name(def, root, error) || !read_uuid(def, root, error) || !read_nvram(def, root, error) ||
         !read_disks(def, error))
         return NULL;
+    def->tpm = xml_child(xml_child(root, "devices"), "tpm") != NULL;
     def->secret = domain_node_has_secret(root);
     return g_steal_pointer(&def);
 }

@@ -43,6 +43,7 @@ typedef struct {
     gboolean uuid_made; /* the document had none */
     char *type;         /* kvm, qemu, ... */
     char *nvram;        /* path in <os><nvram>, or NULL */
+    gboolean tpm;       /* it has one, whose state no snapshot has */
     gboolean secret;    /* the document holds a secret (passwd= and the like) */
     GPtrArray *disks;   /* of DiskDef, in document order */
     xmlDoc *doc;

@@ -198,6 +198,27 @@ START_TEST(descriptions)
 }
 END_TEST
 
+/* What no snapshot has is said. */
+START_TEST(tpm)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    g_autoptr(GError) error = NULL;
+    const EngineOps *ops = world->engine->ops;
+    EngineId domain = world_domain(world, "web");
+    world_create(world, "web", "without", NULL);
+    g_autofree char *before = world_log(world, "web");
+    ck_assert_ptr_null(strstr(before, "TPM"));
+    g_autofree char *plain = world_text(world, ENGINE_TEXT_DOMAIN_XML, domain);
+    g_autoptr(GString) xml = g_string_new(plain);
+    g_string_replace(xml, "</devices>", "<tpm model='tpm-tis'><backend type='emulator'/></tpm></devices>", 1);
+    ASSERT_OK(ops->define(world->engine, domain, xml->str, xml->len, NULL, NULL, &error), error);
+    world_create(world, "web", "with", NULL);
+    g_autofree char *after = world_log(world, "web");
+    ck_assert_ptr_nonnull(strstr(after, "create 'with': vda internal as with"));
+    ck_assert_ptr_nonnull(strstr(after, "; the state of the TPM is not captured\n"));
+}
+END_TEST
+
 /* What an offline domain cannot do at all. */
 START_TEST(flags)
 {
@@ -255,6 +276,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, long_names);
     tcase_add_test(tcase, bad_names);
     tcase_add_test(tcase, descriptions);
+    tcase_add_test(tcase, tpm);
     tcase_add_test(tcase, flags);
     return suite;
 }
