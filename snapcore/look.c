@@ -134,12 +134,12 @@ GPtrArray *core_disks(Engine *engine, EngineId node)
     g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&core->lock);
     const Domain *domain = core_object(core, node, ENGINE_DOMAIN);
     const Snapshot *snapshot = core_object(core, node, ENGINE_SNAPSHOT);
-    gboolean off = domain && machines_is_off(core, domain);
+    gboolean runs = domain && machines_runs(core, domain);
     for (guint i = 0; domain && i < domain->def->disks->len; i++) {
         const DiskDef *disk = domain->def->disks->pdata[i];
         const Layer *layer = domain_active_layer(domain, disk);
         if (layer && !disk->readonly && file_id_known(&layer->file))
-            add_disk(disks, disk->target, layer, TRUE, off ? content_id(layer, NULL, 0) : 0);
+            add_disk(disks, disk->target, layer, TRUE, runs ? 0 : content_id(layer, NULL, 0));
     }
     for (guint i = 0; snapshot && i < snapshot->disks->len; i++) {
         const StateDisk *disk = snapshot->disks->pdata[i];

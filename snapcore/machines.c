@@ -398,11 +398,6 @@ gboolean op_ask_again(Op *op, gboolean *ret_happened, GError **error)
 
 /* --- their states --- */
 
-gboolean machines_is_off(const Core *core, const Domain *domain)
-{
-    return !g_hash_table_contains(core->states, domain->def->uuid);
-}
-
 gboolean machines_runs(const Core *core, const Domain *domain)
 {
     RunState state = GPOINTER_TO_INT(g_hash_table_lookup(core->states, domain->def->uuid));

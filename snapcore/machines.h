@@ -59,9 +59,10 @@ gboolean machines_sync_join(const Plan *plan, GError **error);
 /* And once the plan is at its end: let the machine go on, or end it, as the plan says. What fails is logged. */
 void machines_bring_back(Core *core, const Domain *domain, const Plan *plan, Machine *machine);
 
-/* Is @domain off, as far as is known without asking anybody? Under the lock. */
-gboolean machines_is_off(const Core *core, const Domain *domain);
-/* Does it run, as far as is known? Neither, for a moment, when our own work on the images was seen and taken for somebody's. */
+/*
+ * Does @domain run, as far as is known without asking anybody? Under the lock. Neither is known for a moment when our own work on
+ * the images was seen and taken for somebody else's.
+ */
 gboolean machines_runs(const Core *core, const Domain *domain);
 
 /* Follow the states of the domains that are shown; the lock is not held. unwatch: of a domain that has gone. */

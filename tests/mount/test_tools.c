@@ -198,6 +198,7 @@ START_TEST(archives_hold_what_is_there)
 {
     g_autoptr(World) w = world_new(NULL);
     g_autoptr(Model) m = grown(w);
+    sh_ok(w, "cat web/usage web/*/changes >/dev/null"); /* tar asks for the size, which is known only then */
     sh_ok(w, "mkdir ../a ../b ../c ../d ../e; tar -Scf ../x.tar web; tar -C ../a -xf ../x.tar");
     sh_ok(w, "diff -r --no-dereference web ../a/web");
     sh_ok(w, "cp -a web ../b/ && diff -r --no-dereference web ../b/web");
