@@ -143,7 +143,7 @@ static off_t find(RawView *view, guint64 offset, gboolean data, GCancellable *ca
             report(view, error);
             return -EIO;
         }
-        if (!extent.data == !data)
+        if ((extent.data && !extent.sparse) == !!data)
             return (off_t)offset;
         offset += extent.length;
     }

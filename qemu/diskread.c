@@ -23,6 +23,7 @@ typedef struct {
     guint64 at;     /* as in MapPiece: of data, where the first one of these is */
     guint64 into;   /* of compressed data: where in the cluster */
     guint64 length; /* to the extent's end */
+    gboolean sparse;
 } Piece;
 
 static gboolean still_right(DiskRead *disk, GError **error)
@@ -114,14 +115,25 @@ static gboolean do_read(DiskReader *reader, void *buffer, gsize len, guint64 off
     return still_right(disk, error);
 }
 
-/* Of data in a file, what the file itself has not stored is no data; nor what would be behind its end. */
+/*
+ * What the file itself has not stored, or what would be behind its end, is no data in a raw image. In a qcow2 image it still
+ * has its place, which is what two states are compared by, and what the file stores of it may change without a write.
+ */
+static void found_hole(Piece *piece)
+{
+    if (piece->image->raw)
+        piece->kind = MAP_ZERO;
+    else
+        piece->sparse = TRUE;
+}
+
 static void look_for_holes(Piece *piece)
 {
     int fd = piece->image->file->fd;
     off_t at = (off_t)piece->at;
     off_t data = lseek(fd, at, SEEK_DATA);
     if (data > at || (data < 0 && errno == ENXIO)) {
-        piece->kind = MAP_ZERO;
+        found_hole(piece);
         if (data > at)
             piece->length = MIN(piece->length, (guint64)(data - at));
         return;
@@ -154,6 +166,7 @@ static DiskExtent describe(const Piece *piece)
     extent.ino = piece->image->id.ino;
     extent.at = piece->at;
     extent.stored = piece->length;
+    extent.sparse = piece->sparse;
     if (piece->kind == MAP_COMPRESSED) {
         guint64 stored;
         qcow2_compressed(&piece->image->layout, piece->at, &extent.at, &stored);

@@ -44,6 +44,8 @@ typedef struct {
 typedef struct {
     guint64 length; /* bytes for which this is so, from the offset asked for on: never 0 */
     gboolean data;  /* FALSE: zeros, for which nothing is stored */
+    gboolean
+        sparse; /* data that has a place, but its file stores nothing there at this moment: zeros all the same */
     gboolean known; /* where the data is; FALSE: only its owner can tell (another kind of image, a network) */
     guint64 dev;    /* of the file, and where in it */
     guint64 ino;

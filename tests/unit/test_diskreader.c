@@ -136,9 +136,10 @@ static char *check_extents(const Reading *reading, const RandomDisk *disk)
         const guint8 *expected = reading->expected + offset;
         if (extent.length == 0 || extent.length > reader->size - offset || !extent.known)
             return g_strdup_printf("an extent of %" G_GUINT64_FORMAT " bytes", extent.length);
-        if (!extent.data && (expected[0] != 0 || memcmp(expected, expected + 1, extent.length - 1) != 0))
+        gboolean stored = extent.data && !extent.sparse;
+        if (!stored && (expected[0] != 0 || memcmp(expected, expected + 1, extent.length - 1) != 0))
             wrong = g_strdup_printf("no hole at %" G_GUINT64_FORMAT, offset);
-        if (extent.data)
+        if (stored)
             wrong = compare_place(disk, &extent, expected);
     }
     return wrong;
