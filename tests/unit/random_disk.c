@@ -21,6 +21,7 @@ typedef struct {
     guint sectors;
     guint n_tags;
     gboolean compressed;
+    gboolean any_compressed; /* it, or an image below */
 } Making;
 
 static guint below(Making *m, guint n)
@@ -55,6 +56,24 @@ static void make_noise(Making *m)
         words[i] = g_rand_int(m->rand);
     m->noise = g_build_filename(m->directory, "noise", NULL);
     ck_assert(g_file_set_contents(m->noise, (const char *)words, NOISE_BYTES, NULL));
+}
+
+/*
+ * Run a tool, which must succeed; but QEMU 7.2 at times damages images into which it has written compressed clusters, and fails
+ * over them then: such a disk is given up.
+ */
+static void use(Making *m, const char *first, ...) G_GNUC_NULL_TERMINATED;
+static void use(Making *m, const char *first, ...)
+{
+    va_list args;
+    if (m->disk->given_up)
+        return;
+    va_start(args, first);
+    int status = run_words(NULL, first, args);
+    va_end(args);
+    m->disk->given_up = status != 0 && m->any_compressed;
+    ck_assert_msg(status == 0 || m->disk->given_up, "%s failed with %d\n%s", first, status,
+                  m->disk->story->str);
 }
 
 /* --- geometry --- */
@@ -95,16 +114,16 @@ static void create(Making *m, const char *below_it, gboolean below_is_raw)
     if (m->raw) {
         m->cluster = SECTOR;
         tell(m, "%s: raw, %u sectors", m->path, m->sectors);
-        tool("qemu-img", "create", "-q", "-f", "raw", m->path, size, NULL);
+        use(m, "qemu-img", "create", "-q", "-f", "raw", m->path, size, NULL);
         return;
     }
     g_autofree char *options = random_options(m);
     tell(m, "%s: %s, %u sectors", m->path, options, m->sectors);
     if (below_it)
-        tool("qemu-img", "create", "-q", "-f", "qcow2", "-b", below_it, "-F", below_is_raw ? "raw" : "qcow2",
-             "-o", options, m->path, size, NULL);
+        use(m, "qemu-img", "create", "-q", "-f", "qcow2", "-b", below_it, "-F",
+            below_is_raw ? "raw" : "qcow2", "-o", options, m->path, size, NULL);
     else
-        tool("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, m->path, size, NULL);
+        use(m, "qemu-img", "create", "-q", "-f", "qcow2", "-o", options, m->path, size, NULL);
 }
 
 /* --- writing --- */
@@ -173,6 +192,8 @@ static void write_some(Making *m)
     static const char *const program[] = {"qemu-io", "-t", "unsafe", "-d", "unmap", "-f"};
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     guint compressed = 0;
+    if (m->disk->given_up)
+        return;
     for (guint i = 0; i < G_N_ELEMENTS(program); i++)
         g_ptr_array_add(argv, g_strdup(program[i]));
     g_ptr_array_add(argv, g_strdup(m->raw ? "raw" : "qcow2"));
@@ -184,11 +205,12 @@ static void write_some(Making *m)
     g_ptr_array_add(argv, g_strdup(m->path));
     g_ptr_array_add(argv, NULL);
     m->compressed |= compressed > 0;
+    m->any_compressed |= compressed > 0;
     g_autofree char *output = NULL;
     (void)run_argv((char **)argv->pdata, &output);
     if (stumbled(m, output)) {
         tell(m, "  repaired");
-        tool("qemu-img", "check", "-q", "-r", "all", m->path, NULL);
+        use(m, "qemu-img", "check", "-q", "-r", "all", m->path, NULL);
         return;
     }
     if (count(output, "failed") > compressed)
@@ -206,16 +228,16 @@ static void keep_state(Making *m, DiskState state, const char *tag)
     made.chain.tag = g_strdup(tag);
     made.chain.n_layers = m->index + 1;
     tell(m, "  kept as %s", made.expected);
-    tool("qemu-img", "convert", "-t", "unsafe", "-f", m->raw ? "raw" : "qcow2", "-O", "raw", m->path,
-         made.expected, NULL);
-    g_array_append_val(m->disk->states, made);
+    use(m, "qemu-img", "convert", "-t", "unsafe", "-f", m->raw ? "raw" : "qcow2", "-O", "raw", m->path,
+        made.expected, NULL);
+    g_array_append_val(m->disk->states, made); /* without a file, if it was given up */
 }
 
 static void take_tag(Making *m)
 {
     g_autofree char *tag = g_strdup_printf("tag%u", m->n_tags++);
     tell(m, "  snapshot %s", tag);
-    tool("qemu-img", "snapshot", "-c", tag, m->path, NULL);
+    use(m, "qemu-img", "snapshot", "-c", tag, m->path, NULL);
     keep_state(m, DISK_TAG, tag);
 }
 
@@ -223,9 +245,9 @@ static void take_tag(Making *m)
 static void take_and_drop(Making *m)
 {
     tell(m, "  snapshot that is dropped");
-    tool("qemu-img", "snapshot", "-c", "dropped", m->path, NULL);
+    use(m, "qemu-img", "snapshot", "-c", "dropped", m->path, NULL);
     write_some(m);
-    tool("qemu-img", "snapshot", "-d", "dropped", m->path, NULL);
+    use(m, "qemu-img", "snapshot", "-d", "dropped", m->path, NULL);
 }
 
 /* Version 2 has no sizes of its own for tags, and no image with tags shrinks. */
@@ -237,7 +259,7 @@ static void resize(Making *m)
     m->sectors = m->n_tags ? MAX(m->sectors, sectors) : sectors;
     g_autofree char *size = g_strdup_printf("%u", m->sectors * SECTOR);
     tell(m, "  resized to %u sectors", m->sectors);
-    tool("qemu-img", "resize", "-q", "--shrink", "-f", "qcow2", m->path, size, NULL);
+    use(m, "qemu-img", "resize", "-q", "--shrink", "-f", "qcow2", m->path, size, NULL);
 }
 
 static void live(Making *m)

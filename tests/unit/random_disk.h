@@ -18,6 +18,7 @@ typedef struct {
     guint *compressed; /* of each: the size of its clusters, if some may be compressed; else 0 */
     GArray *states;    /* of RandomState */
     GString *story;    /* how they were made */
+    gboolean given_up; /* QEMU has damaged one: nothing can be expected of it */
 } RandomDisk;
 
 /* A new disk of @depth images below @directory, which is empty. */

@@ -162,20 +162,22 @@ static char *check_state(const RandomDisk *disk, const RandomState *state, guint
     return wrong ? wrong : check_extents(&reading, disk);
 }
 
-static void check_disk(guint32 seed, guint depth)
+/* FALSE: it was given up. */
+static gboolean check_disk(guint32 seed, guint depth)
 {
     g_autofree char *name = g_strdup_printf("%u-%u", seed, depth);
     g_autofree char *directory = g_build_filename(scratch, name, NULL);
     ck_assert_int_eq(mkdir(directory, 0755), 0);
     printf("# DISKREADER_SEED=%u: %u images\n", seed, depth);
     g_autoptr(RandomDisk) disk = random_disk_new(seed, depth, directory);
-    for (guint i = 0; i < disk->states->len; i++) {
+    for (guint i = 0; i < disk->states->len && !disk->given_up; i++) {
         const RandomState *state = &g_array_index(disk->states, RandomState, i);
         g_autofree char *wrong = check_state(disk, state, seed);
         ck_assert_msg(wrong == NULL, "%s: %s\n%s\nDISKREADER_SEED=%u DISKREADER_CASES=1", state->expected,
                       wrong, disk->story->str, seed);
     }
     remove_tree(directory);
+    return !disk->given_up;
 }
 
 static guint depth_of(guint32 seed)
@@ -193,14 +195,19 @@ START_TEST(test_random_disks)
     guint64 cases = setting("DISKREADER_CASES", G_MAXUINT64);
     gint64 end = g_get_monotonic_time() + (gint64)setting("DISKREADER_SECONDS", 12) * G_USEC_PER_SEC;
     guint32 seed = (guint32)setting("DISKREADER_SEED", g_random_int());
-    for (guint64 n = 0; n < cases && (n == 0 || g_get_monotonic_time() < end); n++, seed++)
-        check_disk(seed, depth_of(seed));
+    guint64 given_up = 0, n = 0;
+    for (; n < cases && (n == 0 || g_get_monotonic_time() < end); n++, seed++)
+        given_up += !check_disk(seed, depth_of(seed));
+    ck_assert_msg(given_up <= 2 + n / 10,
+                  "%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " disks were damaged by QEMU", given_up, n);
 }
 END_TEST
 
 START_TEST(test_deep)
 {
-    check_disk((guint32)setting("DISKREADER_SEED", g_random_int()), 100);
+    guint32 seed = (guint32)setting("DISKREADER_SEED", g_random_int());
+    for (guint tries = 3; tries > 0 && !check_disk(seed, 100); tries--)
+        seed++;
 }
 END_TEST
 
