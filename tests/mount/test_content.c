@@ -550,7 +550,7 @@ static Suite *suite(void)
     tcase_add_test(trees, revert_brings_the_definition_back);
     tcase_add_test(trees, moved_directories_stay_whole);
     TCase *walks = add_case(s, "walks");
-    tcase_add_loop_test(walks, random_walk, 0, 5);
+    tcase_add_loop_test(walks, random_walk, 0, 3);
     tcase_add_loop_test(walks, random_walk_merged, 0, 2);
     return s;
 }

@@ -5,7 +5,7 @@
  * and every state of every snapshot is read back: a gesture that was under way has happened or not, and nothing else
  * has changed.
  *
- * STORM_KILLS=N: how many kills (200); STORM_SEED=N: the same choices again (the moments are the machine's).
+ * STORM_KILLS=N: how many kills (120); STORM_SEED=N: the same choices again (the moments are the machine's).
  */
 #include <poll.h>
 #include <signal.h>
@@ -20,7 +20,7 @@
 #include "ledger.h"
 #include "runner.h"
 
-enum { MAX_SNAPSHOTS = 3, ANSWER_SECONDS = 120, DEFAULT_KILLS = 200 };
+enum { MAX_SNAPSHOTS = 3, ANSWER_SECONDS = 120, DEFAULT_KILLS = 120 };
 #define OPTIONS "merge_idle=5"
 
 static guint from_environment(const char *name, guint otherwise)

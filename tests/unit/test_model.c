@@ -149,7 +149,7 @@ START_TEST(model)
 {
     guint32 seed = (guint32)setting("MODEL_SEED", g_random_int());
     guint64 cases = setting("MODEL_CASES", g_getenv("MODEL_KEEP") ? 1 : G_MAXUINT64);
-    gint64 end = g_get_monotonic_time() + (gint64)setting("MODEL_SECONDS", 60) * G_USEC_PER_SEC;
+    gint64 end = g_get_monotonic_time() + (gint64)setting("MODEL_SECONDS", 40) * G_USEC_PER_SEC;
     guint n = 0;
     tally = mmap(NULL, sizeof *tally, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     ck_assert(tally != MAP_FAILED);
