@@ -3,7 +3,7 @@
  * The model test: random sequences of everything that can be done to a domain that is off, compared after each move with
  * a table of what each state's disks should contain (mirror.h, moves.h).
  *
- * MODEL_SECONDS (default 60; hours if one likes): how long. MODEL_SEED: the first sequence (default: another one each
+ * MODEL_SECONDS (default 40; hours if one likes): how long. MODEL_SEED: the first sequence (default: another one each
  * time); the next one has the next number. MODEL_MOVES (default 40): how long a sequence is. MODEL_CASES: how many.
  * MODEL_KEEP=1,4,9: of the sequence MODEL_SEED only these moves, told one by one.
  */
