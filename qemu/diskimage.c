@@ -133,12 +133,6 @@ static gboolean use_qcow2(DiskImage *image, const char *tag, gboolean based, GEr
     return TRUE;
 }
 
-/* QEMU counts whole sectors, and reads zeros where the last one is not there. */
-static guint64 raw_size(const ImageFile *file)
-{
-    return (file->size + 511) & ~(guint64)511;
-}
-
 static gboolean use_raw(DiskImage *image, DiskState state, gboolean based, GError **error)
 {
     if (based || state == DISK_TAG) {
@@ -147,7 +141,7 @@ static gboolean use_raw(DiskImage *image, DiskState state, gboolean based, GErro
         return FALSE;
     }
     image->raw = TRUE;
-    image->size = raw_size(image->file);
+    image->size = image_file_raw_size(image->file);
     return TRUE;
 }
 
@@ -164,7 +158,7 @@ DiskImage *disk_image_open(const DiskLayer *layer, DiskState state, const char *
     gboolean ok = layer->format == FORMAT_RAW
                       ? use_raw(image, state, based, error)
                       : use_qcow2(image, state == DISK_TAG ? tag : NULL, based, error);
-    if (!ok || (image->watch && !disk_watch_check(image->watch, error)))
+    if (!ok || !disk_image_check(image, error))
         return NULL;
     return g_steal_pointer(&image);
 }
@@ -177,7 +171,7 @@ static gboolean measure(const ImageFile *file, ImageFormat format, gboolean base
     g_autoptr(ImageInfo) qed = format == FORMAT_QED ? qed_read(file, error) : NULL;
     const ImageInfo *info = qcow2 ? qcow2->info : qed;
     if (format == FORMAT_RAW && !based)
-        *ret_size = raw_size(file);
+        *ret_size = image_file_raw_size(file);
     else if (format == FORMAT_RAW)
         snap_set_error(error, EIO, "'%s' is raw: it stands on nothing", file->path);
     else if (info)
@@ -192,8 +186,7 @@ DiskImage *disk_image_hold(const DiskLayer *layer, DiskState state, gboolean bas
     if (!image->file || (!image->file->place && (!check_identity(layer, image->file, &image->id, error) ||
                                                  !lock_image(image, state, NULL, error))))
         return NULL;
-    if (!measure(image->file, layer->format, based, &image->size, error) ||
-        (image->watch && !disk_watch_check(image->watch, error)))
+    if (!measure(image->file, layer->format, based, &image->size, error) || !disk_image_check(image, error))
         return NULL;
     if (image->file->place) /* an export may be for one client at a time */
         g_clear_pointer(&image->file, image_file_close);
@@ -221,7 +214,7 @@ gboolean disk_image_size(const DiskLayer *layer, const char *tag, guint64 *ret_s
         return FALSE;
     }
     if (layer->format == FORMAT_RAW) {
-        *ret_size = raw_size(file);
+        *ret_size = image_file_raw_size(file);
         return TRUE;
     }
     if (layer->format == FORMAT_QED) {
@@ -234,6 +227,20 @@ gboolean disk_image_size(const DiskLayer *layer, const char *tag, guint64 *ret_s
         return FALSE;
     *ret_size = state.size & ~(guint64)511;
     return TRUE;
+}
+
+gboolean disk_image_check(const DiskImage *image, GError **error)
+{
+    return !image->watch || disk_watch_check(image->watch, error);
+}
+
+gboolean disk_image_check_range(const DiskReader *reader, guint64 len, guint64 offset, GError **error)
+{
+    if (offset <= reader->size && len <= reader->size - offset)
+        return TRUE;
+    snap_set_error(error, EINVAL, "beyond the end of the disk, which has %" G_GUINT64_FORMAT " bytes",
+                   reader->size);
+    return FALSE;
 }
 
 void disk_image_free(DiskImage *image)

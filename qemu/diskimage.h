@@ -34,6 +34,12 @@ DiskImage *disk_image_hold(const DiskLayer *layer, DiskState state, gboolean bas
 /* @reader, which is given away, as an image on which others stand. */
 DiskImage *disk_image_of(DiskReader *reader);
 
+/* Is what was read of a chain whose first image is @image still right? EIO: somebody has written it, or may. */
+gboolean disk_image_check(const DiskImage *image, GError **error);
+
+/* Are @len bytes at @offset inside the disk? EINVAL. */
+gboolean disk_image_check_range(const DiskReader *reader, guint64 len, guint64 offset, GError **error);
+
 void disk_image_free(DiskImage *image);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(DiskImage, disk_image_free)
 

@@ -26,10 +26,9 @@ typedef struct {
     gboolean sparse;
 } Piece;
 
-static gboolean still_right(DiskRead *disk, GError **error)
+static gboolean still_right(const DiskRead *disk, GError **error)
 {
-    const DiskImage *first = g_ptr_array_index(disk->images, 0);
-    return !first->watch || disk_watch_check(first->watch, error);
+    return disk_image_check(g_ptr_array_index(disk->images, 0), error);
 }
 
 /* What is at @offset, in extent @index of @chunk. */
@@ -95,19 +94,10 @@ static gboolean read_chunk(DiskRead *disk, char *buffer, gsize len, guint64 offs
     return TRUE;
 }
 
-static gboolean check_range(const DiskReader *reader, guint64 len, guint64 offset, GError **error)
-{
-    if (offset <= reader->size && len <= reader->size - offset)
-        return TRUE;
-    snap_set_error(error, EINVAL, "beyond the end of the disk, which has %" G_GUINT64_FORMAT " bytes",
-                   reader->size);
-    return FALSE;
-}
-
 static gboolean do_read(DiskReader *reader, void *buffer, gsize len, guint64 offset, GError **error)
 {
     DiskRead *disk = (DiskRead *)reader;
-    if (!check_range(reader, len, offset, error) || !still_right(disk, error))
+    if (!disk_image_check_range(reader, len, offset, error) || !still_right(disk, error))
         return FALSE;
     for (gsize done = 0, part; done < len; done += part)
         if (!read_chunk(disk, (char *)buffer + done, len - done, offset + done, &part, error))
@@ -179,7 +169,7 @@ static DiskExtent describe(const Piece *piece)
 static gboolean do_extent(DiskReader *reader, guint64 offset, DiskExtent *ret_extent, GError **error)
 {
     DiskRead *disk = (DiskRead *)reader;
-    if (!check_range(reader, 1, offset, error) || !still_right(disk, error))
+    if (!disk_image_check_range(reader, 1, offset, error) || !still_right(disk, error))
         return FALSE;
     g_autoptr(MapChunk) chunk = diskmap_chunk(disk->map, offset, error);
     if (!chunk)

@@ -133,3 +133,8 @@ void image_file_damaged(const ImageFile *file, GError **error, const char *forma
     va_end(args);
     snap_set_error(error, EIO, "'%s' is damaged: %s", file->path, text);
 }
+
+guint64 image_file_raw_size(const ImageFile *file)
+{
+    return (file->size + 511) & ~(guint64)511;
+}

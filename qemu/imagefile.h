@@ -41,5 +41,8 @@ gboolean image_file_read_some(const ImageFile *file, guint64 offset, void *buffe
 char *image_file_read_name(const ImageFile *file, guint64 offset, gsize len, const char *what,
                            GError **error);
 
+/* The virtual size of a raw image: QEMU counts whole sectors, and reads zeros where the last one is not there. */
+guint64 image_file_raw_size(const ImageFile *file);
+
 /* Set @error to an EIO that says what is damaged. */
 void image_file_damaged(const ImageFile *file, GError **error, const char *format, ...) G_GNUC_PRINTF(3, 4);

@@ -138,8 +138,7 @@ static gboolean try_request(NbdReader *reader, const Request *request, gboolean 
 
 static gboolean still_right(const NbdReader *reader, GError **error)
 {
-    const DiskImage *first = reader->images->pdata[0];
-    return !first->watch || disk_watch_check(first->watch, error);
+    return disk_image_check(reader->images->pdata[0], error);
 }
 
 static gboolean ask(NbdReader *reader, const Request *request, GError **error)
@@ -177,19 +176,10 @@ static gboolean read_piece(NbdReader *reader, char *buffer, gsize len, guint64 o
     return TRUE;
 }
 
-static gboolean check_range(const DiskReader *base, guint64 len, guint64 offset, GError **error)
-{
-    if (offset <= base->size && len <= base->size - offset)
-        return TRUE;
-    snap_set_error(error, EINVAL, "beyond the end of the disk, which has %" G_GUINT64_FORMAT " bytes",
-                   base->size);
-    return FALSE;
-}
-
 static gboolean nbdreader_read(DiskReader *base, void *buffer, gsize len, guint64 offset, GError **error)
 {
     NbdReader *reader = (NbdReader *)base;
-    if (!check_range(base, len, offset, error) || !still_right(reader, error))
+    if (!disk_image_check_range(base, len, offset, error) || !still_right(reader, error))
         return FALSE;
     for (gsize done = 0, part; done < len; done += part) {
         part = MIN(len - done, MAX_PIECE);
@@ -203,7 +193,7 @@ static gboolean nbdreader_extent(DiskReader *base, guint64 offset, DiskExtent *r
 {
     NbdReader *reader = (NbdReader *)base;
     DiskExtent extent;
-    if (!check_range(base, 1, offset, error) || !still_right(reader, error))
+    if (!disk_image_check_range(base, 1, offset, error) || !still_right(reader, error))
         return FALSE;
     Request request = around(reader, offset, MIN(base->size - offset, MAX_STATUS));
     request.extent = &extent;

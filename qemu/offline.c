@@ -45,12 +45,12 @@ static Qcow2Image *read_qcow2(const char *path, GError **error)
     return file ? qcow2_read(file, error) : NULL;
 }
 
-/* raw: the file is the content; QEMU counts whole sectors. */
+/* raw: the file is the content. */
 static ImageInfo *read_raw(const ImageFile *file)
 {
     ImageInfo *info = g_new0(ImageInfo, 1);
     info->format = FORMAT_RAW;
-    info->virtual_size = (file->size + 511) & ~(guint64)511;
+    info->virtual_size = image_file_raw_size(file);
     info->tags = image_tags_new();
     return info;
 }
@@ -179,16 +179,16 @@ static gboolean offline_tag_apply(Backend *backend, const char *path, const char
            flush(path, error);
 }
 
-/* @image: what is at @path. */
-static gboolean delete_tag(const char *program, const char *path, const Qcow2Image *image, const char *tag,
-                           GCancellable *cancel, GError **error)
+/* @image: what @file holds. */
+static gboolean delete_tag(const char *program, const ImageFile *file, const Qcow2Image *image,
+                           const char *tag, GCancellable *cancel, GError **error)
 {
     g_autoptr(GError) why = NULL;
     g_autoptr(TagTable) table =
-        qcow2_only_tag(image, path, tag, error) ? tag_table_new(path, image, error) : NULL;
+        qcow2_only_tag(image, file->path, tag, error) ? tag_table_new(file, image, error) : NULL;
     if (!table)
         return FALSE;
-    if (qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, path, tag, cancel, &why))
+    if (qemuimg_snapshot(program, QEMUIMG_TAG_DELETE, file->path, tag, cancel, &why))
         return TRUE;
     if (tag_table_put_back(table, tag, error))
         g_propagate_error(error, g_steal_pointer(&why));
@@ -208,7 +208,7 @@ static gboolean offline_tag_delete(Backend *backend, const char *path, const cha
         return flush(path, error);
     if (file->fd >= 0 && !lockprobe_drop_tag(file->fd, path, tag, error))
         return FALSE;
-    return delete_tag(program_of(backend), path, image, tag, cancel, error) && flush(path, error);
+    return delete_tag(program_of(backend), file, image, tag, cancel, error) && flush(path, error);
 }
 
 static gboolean offline_copy_out(Backend *backend, const char *path, const char *tag, const OverlaySpec *spec,

@@ -20,13 +20,12 @@ struct TagTable {
     guint8 fields[FIELDS_BYTES];
 };
 
-TagTable *tag_table_new(const char *path, const Qcow2Image *image, GError **error)
+TagTable *tag_table_new(const ImageFile *file, const Qcow2Image *image, GError **error)
 {
     g_autoptr(TagTable) table = g_new0(TagTable, 1);
-    g_autoptr(ImageFile) file = image_file_open(path, error);
-    table->path = g_strdup(path);
+    table->path = g_strdup(file->path);
     table->image = image;
-    if (!file || !image_file_read(file, FIELDS_OFFSET, table->fields, sizeof table->fields, "header", error))
+    if (!image_file_read(file, FIELDS_OFFSET, table->fields, sizeof table->fields, "header", error))
         return NULL;
     return g_steal_pointer(&table);
 }

@@ -10,8 +10,8 @@
 
 typedef struct TagTable TagTable;
 
-/* Of the image @path, whose snapshots are @image's (belongs to the caller, and must live as long). */
-TagTable *tag_table_new(const char *path, const Qcow2Image *image, GError **error);
+/* Of @file, whose snapshots are @image's (belongs to the caller, and must live as long). */
+TagTable *tag_table_new(const ImageFile *file, const Qcow2Image *image, GError **error);
 void tag_table_free(TagTable *table);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(TagTable, tag_table_free)
 
