@@ -8,12 +8,14 @@
 
 #include "error.h"
 
+typedef json_t *(*ToJson)(gconstpointer item);
+
 /* NULL: one of them cannot be said in JSON. A journal without it would not undo it. */
-static json_t *steps_to_json(const GPtrArray *steps)
+static json_t *items_to_json(const GPtrArray *items, ToJson to_json)
 {
     json_t *json = json_array();
-    for (guint i = 0; i < steps->len; i++) {
-        if (json_array_append_new(json, step_to_json(steps->pdata[i])) == 0)
+    for (guint i = 0; i < items->len; i++) {
+        if (json_array_append_new(json, to_json(items->pdata[i])) == 0)
             continue;
         json_decref(json);
         return NULL;
@@ -21,32 +23,21 @@ static json_t *steps_to_json(const GPtrArray *steps)
     return json;
 }
 
-static json_t *writes_to_json(const GPtrArray *writes)
+static json_t *one_step(gconstpointer step)
 {
-    json_t *json = json_array();
-    for (guint i = 0; i < writes->len; i++) {
-        const StoreWrite *write = writes->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s?}", "file", write->file, "text", write->text)) ==
-            0)
-            continue;
-        json_decref(json);
-        return NULL;
-    }
-    return json;
+    return step_to_json(step);
 }
 
-static json_t *switches_to_json(const GPtrArray *switches)
+static json_t *one_write(gconstpointer item)
 {
-    json_t *json = json_array();
-    for (guint i = 0; i < switches->len; i++) {
-        const PlanSwitch *each = switches->pdata[i];
-        if (json_array_append_new(json, json_pack("{s:s, s:s, s:s*}", "disk", each->disk, "from", each->from,
-                                                  "to", each->to)) == 0)
-            continue;
-        json_decref(json);
-        return NULL;
-    }
-    return json;
+    const StoreWrite *write = item;
+    return json_pack("{s:s, s:s?}", "file", write->file, "text", write->text);
+}
+
+static json_t *one_switch(gconstpointer item)
+{
+    const PlanSwitch *each = item;
+    return json_pack("{s:s, s:s, s:s*}", "disk", each->disk, "from", each->from, "to", each->to);
 }
 
 static json_t *machine_to_json(const Plan *plan)
@@ -69,11 +60,12 @@ static json_t *join_to_json(const PlanJoin *join)
 /* Caller frees, with free(). */
 static char *journal_text(const Plan *plan, gboolean committed, gboolean asked, GError **error)
 {
-    json_t *json = json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what",
-                             plan->what, "committed", (int)committed, "asked", (int)asked, "machine",
-                             machine_to_json(plan), "switches", switches_to_json(plan->switches), "join",
-                             join_to_json(plan->join), "steps", steps_to_json(plan->steps), "after",
-                             steps_to_json(plan->after), "writes", writes_to_json(plan->writes));
+    json_t *json =
+        json_pack("{s:i, s:s, s:b, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "version", 1, "what", plan->what,
+                  "committed", (int)committed, "asked", (int)asked, "machine", machine_to_json(plan),
+                  "switches", items_to_json(plan->switches, one_switch), "join", join_to_json(plan->join),
+                  "steps", items_to_json(plan->steps, one_step), "after",
+                  items_to_json(plan->after, one_step), "writes", items_to_json(plan->writes, one_write));
     if (!json) {
         snap_set_error(error, EILSEQ, "the journal: a name is not UTF-8");
         return NULL;
