@@ -34,3 +34,9 @@ static inline gboolean own_mounts(void)
         (void)umount2(others->pdata[i], MNT_DETACH);
     return TRUE;
 }
+
+/* And a tmpfs with @options on @dir in it. */
+static inline gboolean own_tmpfs(const char *dir, const char *options)
+{
+    return own_mounts() && mount("tmpfs", dir, "tmpfs", 0, options) == 0;
+}

@@ -330,6 +330,18 @@ char *world_files(World *world)
     return g_strjoinv(" ", (char **)names->pdata);
 }
 
+void world_await_files(World *world, const char *files)
+{
+    g_autofree char *now = NULL;
+    for (guint i = 0; i < 2000; i++, g_usleep(5000)) {
+        g_free(now);
+        now = world_files(world);
+        if (strcmp(now, files) == 0)
+            return;
+    }
+    ck_abort_msg("the files are %s, not %s", now, files);
+}
+
 static void tell_files(Story *story, char **words)
 {
     g_autofree char *should = g_strjoinv(" ", words + 1);

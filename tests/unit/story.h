@@ -47,6 +47,8 @@ void story_learn(Story *story, const char *target);
 
 /* The files in img/, sorted, "a b c". Caller frees. */
 char *world_files(World *world);
+/* Wait until world_files says @files; asserts. */
+void world_await_files(World *world, const char *files);
 
 /* For stories with one world: what web is made of, and what happens then. */
 void story_of(char *dir, const char *steps);

@@ -143,18 +143,6 @@ static gpointer open_it(gpointer data)
     return NULL;
 }
 
-static void await_files(World *world, const char *files)
-{
-    g_autofree char *now = NULL;
-    for (guint i = 0; i < 2000; i++, g_usleep(5000)) {
-        g_free(now);
-        now = world_files(world);
-        if (strcmp(now, files) == 0)
-            return;
-    }
-    ck_abort_msg("the files are %s, not %s", now, files);
-}
-
 /* A merge that has begun gives way, is not done while the content is read, and is done then without another word. */
 START_TEST(a_merge_gives_way)
 {
@@ -186,7 +174,7 @@ START_TEST(a_merge_gives_way)
     ck_assert_str_eq(files, "a.qcow2 a.s1 a.s2");
     assert_holds(opening.reader, 11, 1);
     disk_reader_free(opening.reader);
-    await_files(world, "a.qcow2 a.s2");
+    world_await_files(world, "a.qcow2 a.s2");
     assert_content(world, opening.id, 11, 1);
     world_check_clean(world, "web");
 }

@@ -177,8 +177,7 @@ START_TEST(checkpoint_no_room)
     g_autoptr(Vm) vm = vm_prepare(__func__);
     g_autofree char *small = vm_path(vm, "small"), *b = g_build_filename(small, "b.qcow2", NULL);
     ck_assert_int_eq(mkdir(small, 0700), 0);
-    if ((!own_mounts() || mount("tmpfs", small, "tmpfs", 0, "size=20m") < 0) &&
-        skip("a file system of our own cannot be mounted here"))
+    if (!own_tmpfs(small, "size=20m") && skip("a file system of our own cannot be mounted here"))
         return;
     guest_disk_make(b, 8);
     g_free(vm->b);

@@ -40,18 +40,6 @@ static void await_idle(World *world)
     ck_abort_msg("a job does not end");
 }
 
-static void await_files(World *world, const char *files)
-{
-    g_autofree char *now = NULL;
-    for (guint i = 0; i < 2000; i++, g_usleep(5000)) {
-        g_free(now);
-        now = world_files(world);
-        if (strcmp(now, files) == 0)
-            return;
-    }
-    ck_abort_msg("the files are %s, not %s", now, files);
-}
-
 static void assert_right(World *world)
 {
     world_assert_hash(world, "s2", "vda", 11, 1);
@@ -80,7 +68,7 @@ START_TEST(by_itself)
         "^\\d+ web: merge 'a.s1' into 'a.qcow2', \\d+ s, 0/\\d+ bytes \\(0%\\)[^\\n]*\\n$", 0, 0, NULL);
     ck_assert_msg(g_regex_match(line, jobs, 0, NULL), "%s", jobs);
     gate_open();
-    await_files(world, "a.qcow2 a.s2");
+    world_await_files(world, "a.qcow2 a.s2");
     await_idle(world);
     g_autofree char *said = last_line(world, 0);
     ck_assert_str_eq(said, "merge: 'a.s1' into 'a.qcow2'");
@@ -112,7 +100,7 @@ START_TEST(user_goes_first)
     ck_assert(aside);
     g_autofree char *current = world_current(world, "web");
     ck_assert_str_eq(current, "s3");
-    await_files(world, "a.qcow2 a.s2 a.s3");
+    world_await_files(world, "a.qcow2 a.s2 a.s3");
     await_idle(world);
     assert_right(world);
     world_assert_hash(world, "s3", "vda", 12, 1);
@@ -155,7 +143,7 @@ START_TEST(cancelled)
         world_create(world, "web", "s3", "vda,snapshot=internal");
     else
         world_reopen(world);
-    await_files(world, "a.qcow2 a.s2");
+    world_await_files(world, "a.qcow2 a.s2");
     await_idle(world);
     assert_right(world);
 }
@@ -233,7 +221,8 @@ START_TEST(open_elsewhere)
     writer_end(writer);
     ck_assert_msg(strstr(said, "not merged: 'a.s1' into 'a.qcow2': "), "%s", said);
     ck_assert_str_eq(files, "a.qcow2 a.s1 a.s2");
-    await_files(world, "a.qcow2 a.s2"); /* it is tried again by itself, 2, 4, ... times the idle time later */
+    world_await_files(world,
+                      "a.qcow2 a.s2"); /* it is tried again by itself, 2, 4, ... times the idle time later */
     await_idle(world);
     assert_right(world);
 }

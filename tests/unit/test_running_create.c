@@ -379,8 +379,7 @@ START_TEST(no_room)
 {
     g_autofree char *small = PATH("small"), *file = g_build_filename(small, "memory", NULL);
     ck_assert_int_eq(mkdir(small, 0755), 0);
-    if ((!own_mounts() || mount("tmpfs", small, "tmpfs", 0, "size=256k") < 0) &&
-        skip("a file system of our own cannot be mounted here"))
+    if (!own_tmpfs(small, "size=256k") && skip("a file system of our own cannot be mounted here"))
         return;
     g_autoptr(World) world = running_world_new(PATH("world"));
     g_autoptr(Live) web = start_web(world, NULL);
@@ -447,8 +446,7 @@ START_TEST(store_is_full)
 {
     g_autofree char *store = PATH("world/store"), *full = g_build_filename(store, "full", NULL);
     ck_assert_int_eq(g_mkdir_with_parents(store, 0700), 0);
-    if ((!own_mounts() || mount("tmpfs", store, "tmpfs", 0, "size=1m,mode=700") < 0) &&
-        skip("a file system of our own cannot be mounted here"))
+    if (!own_tmpfs(store, "size=1m,mode=700") && skip("a file system of our own cannot be mounted here"))
         return;
     g_autoptr(World) world = running_world_new(PATH("world"));
     g_autoptr(Live) web = start_web(world, NULL);
