@@ -16,6 +16,7 @@
 void file_free(File *file)
 {
     handles_remove(file->fs->handles, file);
+    passthrough_close(file->fs->passthrough, file->passed);
     if (file->fd >= 0)
         close(file->fd);
     g_clear_pointer(&file->text, g_bytes_unref);
@@ -27,22 +28,25 @@ void file_free(File *file)
     g_free(file);
 }
 
-/* @fd or @view, @st: of an image or a disk's content, or -1, NULL and NULL. Whole before others can find it. */
-static File *file_new_image(Fs *fs, int fd, RawView *view, const struct stat *st)
+/* Nobody else finds it yet. */
+static File *file_begin(Fs *fs)
 {
     File *file = g_new0(File, 1);
     file->fs = fs;
-    file->fd = fd;
-    file->view = view;
-    if (st != NULL)
-        file->st = *st;
-    handles_add(fs->handles, file, (GDestroyNotify)file_free);
+    file->fd = -1;
+    return file;
+}
+
+/* What others look for in it is there. */
+static File *file_show(File *file)
+{
+    handles_add(file->fs->handles, file, (GDestroyNotify)file_free);
     return file;
 }
 
 static File *file_new(Fs *fs)
 {
-    return file_new_image(fs, -1, NULL, NULL);
+    return file_show(file_begin(fs));
 }
 
 static File *open_image(Fs *fs, fuse_ino_t ino, GError **error)
@@ -59,7 +63,11 @@ static File *open_image(Fs *fs, fuse_ino_t ino, GError **error)
         close(fd);
         return NULL;
     }
-    return file_new_image(fs, fd, NULL, &st);
+    File *file = file_begin(fs);
+    file->fd = fd;
+    file->passed = passthrough_open(fs->passthrough, ino, fd);
+    file->st = st;
+    return file_show(file);
 }
 
 static File *open_text(Fs *fs, fuse_ino_t ino, int flags, GError **error)
@@ -121,10 +129,6 @@ static File *open_any(Fs *fs, fuse_ino_t ino, struct fuse_file_info *fi, GError 
         snap_set_error(error, EACCES, "not writable");
         return NULL;
     }
-    if (node_is_content(ino)) { /* the kernel did not know that it is there: it looks again, and opens it */
-        snap_set_error(error, ESTALE, "it is there");
-        return NULL;
-    }
     if (node_is_image(ino)) {
         /* What is written once stays in the page cache. The kernel asks at each read for size and time, and drops it when
            they have changed. Layers change their roles: none of what they held before may be seen then. */
@@ -156,7 +160,10 @@ static File *open_view(Fs *fs, fuse_ino_t ino, GCancellable *cancel, GError **er
         return NULL;
     }
     st.st_size = (off_t)rawview_size(view);
-    return file_new_image(fs, -1, g_steal_pointer(&view), &st);
+    File *file = file_begin(fs);
+    file->view = g_steal_pointer(&view);
+    file->st = st;
+    return file_show(file);
 }
 
 static void run_open(Job *job)
@@ -190,7 +197,8 @@ void file_open(Fs *fs, fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi
         return;
     }
     fi->fh = (uintptr_t)file;
-    if (fuse_reply_open(req, fi) == -ENOENT) /* interrupted: no release will come */
+    int answered = file->fd >= 0 ? passthrough_reply_open(file->passed, req, fi) : fuse_reply_open(req, fi);
+    if (answered == -ENOENT) /* interrupted: no release will come */
         file_free(file);
 }
 
@@ -204,6 +212,10 @@ static File *create_any(Fs *fs, fuse_req_t req, fuse_ino_t dir, const char *name
     if (ino != 0 && node_entry(fs, ino, &entry)) {
         if ((fi->flags & O_EXCL) != 0) {
             snap_set_error(error, EEXIST, "it is there");
+            return NULL;
+        }
+        if (node_is_content(ino) || node_is_image(ino)) { /* the kernel looks again, and opens it */
+            snap_set_error(error, ESTALE, "it is there");
             return NULL;
         }
         *ret_ino = ino;

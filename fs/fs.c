@@ -30,6 +30,7 @@ Fs *fs_new(Engine *engine, const char *store, const char *mountpoint)
     fs->scratch = scratch_new();
     fs->guard = guard_new();
     fs->handles = handles_new();
+    fs->passthrough = passthrough_new();
     fs->jobs = jobs_new();
     fs->turns = turns_new();
     engine->ops->set_gone(engine, name_gone, fs);
@@ -42,6 +43,7 @@ void fs_free(Fs *fs)
         return;
     jobs_free(fs->jobs);
     handles_free(fs->handles);
+    passthrough_free(fs->passthrough);
     fs->engine->ops->free(fs->engine);
     guard_free(fs->guard);
     scratch_free(fs->scratch);

@@ -11,6 +11,7 @@
 #include "guard.h"
 #include "handle.h"
 #include "job.h"
+#include "passthrough.h"
 #include "scratch.h"
 #include "turn.h"
 
@@ -28,6 +29,7 @@ typedef struct Fs {
     Scratch *scratch;
     Guard *guard;
     Handles *handles;
+    Passthrough *passthrough;
     Jobs *jobs;
     Turns *turns;
 } Fs;

@@ -193,8 +193,10 @@ static int serve(const Options *options, Fs *fs, int report)
                 fs->syslog = TRUE;
                 daemon_release(report);
             }
+            passthrough_offer(fs->passthrough, fs->session);
             block_signals(SIG_UNBLOCK);
             code = run_loop(fs);
+            passthrough_stop(fs->passthrough);
             fuse_session_unmount(fs->session);
         }
         fuse_remove_signal_handlers(fs->session);
