@@ -9,6 +9,7 @@
 #include "live.h"
 #include "node.h"
 #include "open.h"
+#include "readahead.h"
 #include "tempname.h"
 #include "text.h"
 #include "writer.h"
@@ -170,6 +171,10 @@ static void run_open(Job *job)
 {
     Open *open = job->data;
     g_autoptr(GError) error = NULL;
+    if (g_once_init_enter(&job->fs->read_ahead)) {
+        readahead_widen(job->fs->mountpoint);
+        g_once_init_leave(&job->fs->read_ahead, TRUE);
+    }
     File *file = open_view(job->fs, open->ino, job->cancel, &error);
     if (file == NULL) {
         fuse_reply_err(job_finish(job), snap_errno(error));

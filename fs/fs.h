@@ -32,6 +32,7 @@ typedef struct Fs {
     Passthrough *passthrough;
     Jobs *jobs;
     Turns *turns;
+    gsize read_ahead; /* a GOnce: see readahead.h */
 } Fs;
 
 /* Takes over @engine. @store and @mountpoint are copied. */

@@ -18,6 +18,11 @@
 #define DYING_TRIES 40
 #define DYING_PAUSE (G_USEC_PER_SEC / 20)
 
+#define OUR_TYPE "fuse.domsnapfs"
+
+/* Words of a line of /proc/self/mountinfo. */
+enum { MOUNT_DEVICE = 2, MOUNT_POINT = 4 };
+
 /* stat() as the file system says it now: the kernel keeps attributes of a dead mount for a second. */
 static int stat_now(const char *path, mode_t *ret_mode)
 {
@@ -33,26 +38,41 @@ static int stat_now(const char *path, mode_t *ret_mode)
     }
 }
 
-/* Type of the topmost file system mounted on @path, or NULL. Caller frees. */
-static char *mounted_type(const char *path)
+/* What the kernel's list says of the topmost mount on @path, word by word, or NULL. Caller frees. */
+static GStrv mount_line(const char *path)
 {
     g_autofree char *text = NULL;
-    char *type = NULL;
+    g_auto(GStrv) found = NULL;
     if (!g_file_get_contents("/proc/self/mountinfo", &text, NULL, NULL))
         return NULL;
     g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
         g_auto(GStrv) fields = g_strsplit(*line, " ", -1);
-        const char *after = strstr(*line, " - ");
-        if (g_strv_length(fields) < 5 || after == NULL)
+        if (g_strv_length(fields) <= MOUNT_POINT)
             continue;
-        g_autofree char *where = g_strcompress(fields[4]); /* \040 stands for a blank */
+        g_autofree char *where = g_strcompress(fields[MOUNT_POINT]); /* \040 stands for a blank */
         if (strcmp(where, path) == 0) {
-            g_free(type);
-            type = g_strndup(after + 3, strcspn(after + 3, " "));
+            g_strfreev(found);
+            found = g_steal_pointer(&fields);
         }
     }
-    return type;
+    return g_steal_pointer(&found);
+}
+
+/* The type of the file system in what mount_line found, or NULL. */
+static const char *mount_type(const GStrv fields)
+{
+    for (guint i = MOUNT_POINT; fields != NULL && fields[i] != NULL;
+         i++) /* before the "-" there may be more */
+        if (strcmp(fields[i], "-") == 0)
+            return fields[i + 1];
+    return NULL;
+}
+
+char *mountpoint_device(const char *mountpoint)
+{
+    g_auto(GStrv) fields = mount_line(mountpoint);
+    return g_strcmp0(mount_type(fields), OUR_TYPE) == 0 ? g_strdup(fields[MOUNT_DEVICE]) : NULL;
 }
 
 static gboolean unmount_lazily(const char *path, GError **error)
@@ -72,8 +92,9 @@ static gboolean unmount_lazily(const char *path, GError **error)
 
 static gboolean free_dead(const char *path, GError **error)
 {
-    g_autofree char *type = mounted_type(path);
-    if (g_strcmp0(type, "fuse.domsnapfs") == 0 && unmount_lazily(path, error)) {
+    g_auto(GStrv) fields = mount_line(path);
+    const char *type = mount_type(fields);
+    if (g_strcmp0(type, OUR_TYPE) == 0 && unmount_lazily(path, error)) {
         return TRUE;
     }
     g_clear_error(error);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The mount point before it is one: where it really is, and what is left there of a daemon that died. */
+/* The mount point: where it really is, what is left there of a daemon that died, and what the kernel calls the mount. */
 #pragma once
 
 #include <glib.h>
@@ -19,3 +19,9 @@ gboolean mountpoint_check_store(const char *mountpoint, const char *store, GErro
  * exist. May look up names in the mount: call it in a job.
  */
 gboolean mountpoint_holds(const char *mountpoint, const char *path);
+
+/*
+ * The device ("0:45") of the domsnapfs that is mounted on @mountpoint, by the kernel's list: nothing in it is touched. NULL:
+ * there is none. Caller frees.
+ */
+char *mountpoint_device(const char *mountpoint);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Images that the kernel reads itself, past the daemon: the right bytes whoever reads them, in every mixture of openings, and
- * while the images are merged.
+ * Images that the kernel reads itself, past the daemon, and how far it reads ahead: the right bytes whoever reads them, in every
+ * mixture of openings, and while the images are merged.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -220,6 +221,38 @@ START_TEST(not_on_a_stack)
 }
 END_TEST
 
+/* --- how far is read ahead --- */
+
+static const char *read_ahead(const World *w)
+{
+    struct stat st;
+    g_autofree char *text = NULL;
+    ck_works(stat(w->mnt, &st));
+    const char *path = keepf(w, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+    ck_assert(g_file_get_contents(path, &text, NULL, NULL));
+    return keep(w, g_strstrip(text));
+}
+
+/* From the first raw view on; what somebody has set higher stays. */
+START_TEST(reads_ahead)
+{
+    g_autoptr(World) w = raw_machine("snapshot=external");
+    if (geteuid() != 0)
+        return;
+    ck_assert_int_lt(atoi(read_ahead(w)), 1024);
+    run_ok(w, "mkdir", "web/s2");
+    close(open_read(w, "web/s2/vda.raw", 0));
+    ck_assert_str_eq(read_ahead(w), "1024");
+    world_stop(w);
+    world_start(w, NULL);
+    struct stat st;
+    ck_works(stat(w->mnt, &st));
+    sh_ok(w, keepf(w, "echo 2048 >/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev)));
+    close(open_read(w, "web/s2/vda.raw", 0));
+    ck_assert_str_eq(read_ahead(w), "2048");
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("passthrough");
@@ -229,6 +262,8 @@ static Suite *suite(void)
     tcase_add_test(kernel, deleted_while_read);
     tcase_add_test(kernel, opened_by_many);
     tcase_add_test(kernel, not_on_a_stack);
+    TCase *ahead = add_case(s, "ahead");
+    tcase_add_test(ahead, reads_ahead);
     return s;
 }
 
