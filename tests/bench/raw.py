@@ -4,11 +4,11 @@
 
     python3 tests/bench/raw.py build/fs/domsnapfs [MIB [ROUNDS]]
 
-The disk is full of random bytes; its states are 1, 10 and 100 images deep, half of it rewritten on the way, and one is an
-internal snapshot, of which half was rewritten since (the FUSE export has no such thing). Each line: what, ours, the other
+The disk is full of random bytes; its states are 1, 10 and 100 images deep, half of it rewritten on the way, one is a raw
+image, and one an internal snapshot, of which half was rewritten since (the FUSE export has no such thing). Each line: what, ours, the other
 one's, and the ratio: MiB/s of reads of 1 MiB in sequence, or 4 KiB reads a second at random places, by one process and by
 four. "first": the mount's pages are dropped, the images are in the page cache, our tables are read anew; "cached": the same
-once more. Medians of ROUNDS (3), all in turn. Needs cc, qemu-storage-daemon, qemu-nbd and nbdfuse.
+once more. Medians of ROUNDS (5), all in turn; one round before these does not count. Needs cc, qemu-storage-daemon, qemu-nbd and nbdfuse.
 """
 import contextlib
 import os
@@ -28,7 +28,7 @@ DEPTHS = (1, 10, 100)
 READS = 20000  # of each process at random places
 LOADS = (("seq", 1, "sequential 1 MiB"), ("rand", 1, "random 4 KiB"), ("rand", 4, "random 4 KiB, 4 at once"))
 DOMAIN = """<domain type='kvm'><name>{0}</name><memory>65536</memory><os><type>hvm</type></os><devices>
-<disk type='file'><driver name='qemu' type='qcow2'/><source file='{1}'/><target dev='vda'/></disk>
+<disk type='file'><driver name='qemu' type='{2}'/><source file='{1}'/><target dev='vda'/></disk>
 </devices></domain>"""
 
 
@@ -62,10 +62,10 @@ class World:
         run(binary, f"{work}/store", self.mount)
         stack.callback(lambda: subprocess.run(["fusermount3", "-u", self.mount], check=False))
 
-    def define(self, name):
-        image = f"{self.work}/{name}.qcow2"
-        run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", f"{self.work}/random.raw", image)
-        write_file(f"{self.mount}/ctl", DOMAIN.format(name, image))
+    def define(self, name, kind="qcow2"):
+        image = f"{self.work}/{name}.{kind}"
+        run("qemu-img", "convert", "-f", "raw", "-O", kind, f"{self.work}/random.raw", image)
+        write_file(f"{self.mount}/ctl", DOMAIN.format(name, image, kind))
 
     def create(self, name, snapshot, mode):
         write_file(f"{self.mount}/{name}/ctl", f"create {snapshot} --diskspec vda,snapshot={mode}\n")
@@ -93,6 +93,13 @@ class World:
             self.create(name, f"s{layer}", "external")
         return image, f"{self.mount}/{name}/s{depth}/vda.raw"
 
+    def raw_layer(self):
+        """A raw disk that was frozen: its state is that file."""
+        self.define("raw", "raw")
+        image = self.active("raw")
+        self.create("raw", "s1", "external")
+        return image, f"{self.mount}/raw/s1/vda.raw"
+
     def internal(self):
         self.define("internal")
         self.create("internal", "s1", "internal")
@@ -100,22 +107,22 @@ class World:
         return self.active("internal"), f"{self.mount}/internal/s1/vda.raw"
 
 
-def fuse_export(stack, work, image):
+def fuse_export(stack, work, image, kind):
     descriptor, point = tempfile.mkstemp(dir=work)
     os.close(descriptor)
     child = subprocess.Popen(["qemu-storage-daemon", "--blockdev",
-                              f"driver=qcow2,node-name=disk,read-only=on,file.driver=file,file.filename={image}",
+                              f"driver={kind},node-name=disk,read-only=on,file.driver=file,file.filename={image}",
                               "--export", f"type=fuse,id=e,node-name=disk,mountpoint={point},writable=off"])
     stack.callback(lambda: (child.terminate(), child.wait()))
     until("the FUSE export", lambda: os.path.getsize(point) > 0)
     return point
 
 
-def nbdfuse(stack, work, image, tag):
+def nbdfuse(stack, work, image, kind, tag):
     point = tempfile.mkdtemp(dir=work)
     socket = f"{point}.sock"
     load = ["-l", f"snapshot.name={tag}"] if tag else []
-    server = subprocess.Popen(["qemu-nbd", "-r", "-t", "-e", "16", "-k", socket, "-f", "qcow2", *load, image])
+    server = subprocess.Popen(["qemu-nbd", "-r", "-t", "-e", "16", "-k", socket, "-f", kind, *load, image])
     stack.callback(lambda: (server.kill(), server.wait()))
     until("qemu-nbd", lambda: os.path.exists(socket))
     client = subprocess.Popen(["nbdfuse", "-r", point, f"nbd+unix:///?socket={socket}"])
@@ -136,18 +143,20 @@ def measure(readloop, path, load, warm):
 
 def compare(world, readloop, what, image, view, tag, rounds):
     """Print a line for each ratio."""
+    kind = "raw" if image.endswith(".raw") else "qcow2"
     with contextlib.ExitStack() as stack:
         raw = f"{world.work}/state.raw"
-        run("qemu-img", "convert", "-f", "qcow2", *(["-l", f"snapshot.name={tag}"] if tag else []), "-O", "raw", image, raw)
+        run("qemu-img", "convert", "-f", kind, *(["-l", f"snapshot.name={tag}"] if tag else []), "-O", "raw", image, raw)
         stack.callback(lambda: os.unlink(raw))
         subprocess.run(["cmp", raw, view], check=True)
-        others = {} if tag else {"FUSE export": fuse_export(stack, world.work, image)}
-        others |= {"nbdfuse": nbdfuse(stack, world.work, image, tag), "raw file": raw}
+        others = {} if tag else {"FUSE export": fuse_export(stack, world.work, image, kind)}
+        others |= {"nbdfuse": nbdfuse(stack, world.work, image, kind, tag), "raw file": raw}
         for load in LOADS:
             figures = {name: [] for name in ("ours", *others)}
-            for _ in range(rounds):
+            for turn in range(rounds + 1):
                 for name, path in (("ours", view), *others.items()):
-                    figures[name].append(measure(readloop, path, load, name == "raw file"))
+                    pair = measure(readloop, path, load, name == "raw file")
+                    figures[name] += [pair] if turn else []
             for at, which in enumerate(("first", "cached")):
                 medians = {name: statistics.median(pair[at] for pair in pairs) for name, pairs in figures.items()}
                 for name in others:
@@ -159,9 +168,10 @@ def compare_depths(readloop, views, rounds):
     """What depth costs us: how many times faster the state of one image is read."""
     for load in LOADS:
         figures = {depth: [] for depth in views}
-        for _ in range(rounds):
+        for turn in range(rounds + 1):
             for depth, view in views.items():
-                figures[depth].append(measure(readloop, view, load, False))
+                pair = measure(readloop, view, load, False)
+                figures[depth] += [pair] if turn else []
         for depth in DEPTHS[1:]:
             for at, which in enumerate(("first", "cached")):
                 one, deep = (statistics.median(pair[at] for pair in figures[key]) for key in (DEPTHS[0], depth))
@@ -173,7 +183,7 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     mib = int(sys.argv[2]) if len(sys.argv) > 2 else 512
-    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+    rounds = int(sys.argv[3]) if len(sys.argv) > 3 else 5
     work = os.path.realpath(tempfile.mkdtemp(prefix="domsnapfs-bench-"))
     try:
         with contextlib.ExitStack() as stack:
@@ -184,6 +194,8 @@ def main():
             for depth in DEPTHS:
                 image, views[depth] = world.deep(depth)
                 compare(world, readloop, f"depth {depth}", image, views[depth], None, rounds)
+            image, view = world.raw_layer()
+            compare(world, readloop, "raw layer", image, view, None, rounds)
             image, view = world.internal()
             compare(world, readloop, "internal", image, view, tag_of(image), rounds)
             compare_depths(readloop, views, rounds)
