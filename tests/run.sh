@@ -33,6 +33,7 @@ meson setup $reconfigure -Dwerror=true -Db_sanitize=address,undefined -Db_lundef
 meson compile -C "$build" </dev/null || give_up "it does not build"
 
 rm -f "$build/meson-logs/testlog.json"
-meson test -C "$build" --no-rebuild </dev/null
+# One more than there are processors: they often wait for the disk.
+meson test -C "$build" --no-rebuild --num-processes $(($(nproc) + 1)) </dev/null
 [ -e "$build/meson-logs/testlog.json" ] || give_up "no test ran"
 exec python3 tests/tally.py "$build/meson-logs/testlog.json"

@@ -13,19 +13,12 @@
 #include "engine_world.h"
 #include "merge_job.h"
 #include "runner.h"
+#include "share.h"
 
 enum { STRIDE = 3, LAYERS = 4, OWN_AT = 512, OWN_PATTERN = 70 };
 static const char *const files[LAYERS] = {"a.qcow2", "a.s1", "a.s2", "a.s3"};
 
-static guint first_point(void)
-{
-    return g_getenv("INTRUDER_ALL") ? 1 : (guint)g_random_int_range(1, STRIDE + 1);
-}
-
-static guint next_point(guint n)
-{
-    return n + (g_getenv("INTRUDER_ALL") ? 1 : STRIDE);
-}
+#define ALL "INTRUDER_ALL"
 
 /* --- what is merged; the domain is "web", its only disk vda --- */
 
@@ -274,7 +267,7 @@ START_TEST(starts_when_the_daemon_is_dead)
     guint active = active_before(&trial), accepted = 0;
     ck_assert_uint_lt(active, LAYERS);
     gboolean died = TRUE;
-    for (guint n = first_point(); died; n = next_point(n)) {
+    for (guint n = share_first(ALL, STRIDE); died; n = share_next(ALL, STRIDE, n)) {
         fresh(&trial, n);
         died = dies_at(&trial, n);
         gboolean written = own_write(trial.world, active);
@@ -334,7 +327,7 @@ START_TEST(writes_at_each_point)
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     guint accepted = 0, refused = 0;
     gboolean reached = TRUE;
-    for (guint n = first_point(); reached; n = next_point(n)) {
+    for (guint n = share_first(ALL, STRIDE); reached; n = share_next(ALL, STRIDE, n)) {
         g_autofree char *told = NULL;
         Writes writes = {.trial = &trial};
         fresh(&trial, n);
@@ -401,7 +394,7 @@ START_TEST(cloned_at_each_point)
     Trial trial = trial_new(&scenarios[_i], PATH(scenarios[_i].name));
     guint accepted = 0, stranded = 0;
     gboolean reached = TRUE;
-    for (guint n = first_point(); reached; n = next_point(n)) {
+    for (guint n = share_first(ALL, STRIDE); reached; n = share_next(ALL, STRIDE, n)) {
         g_autofree char *told = NULL;
         Clones clones = {.trial = &trial};
         fresh(&trial, n);

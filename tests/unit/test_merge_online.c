@@ -515,7 +515,7 @@ static void start_again(Web *web)
  */
 static void die_everywhere(Web *web, const Kind *kind, Death death)
 {
-    guint step = g_getenv("MERGE_POINTS") ? 1 : 31;
+    guint step = g_getenv("MERGE_POINTS") ? 1 : 47;
     gboolean died = TRUE;
     for (guint at = step == 1 ? 1 : kind->first + death * 10; died; at += step) {
         gboolean still = at % 4 < 2;
