@@ -124,7 +124,7 @@ static gboolean read_moving(ImageFile *file, const char *tag, Qcow2Image **ret_h
 static gboolean use_qcow2(DiskImage *image, const char *tag, gboolean based, GError **error)
 {
     g_autoptr(Qcow2Image) header = NULL;
-    Qcow2State state;
+    Qcow2State state = {0};
     if (!(tag ? read_moving : read_once)(image->file, tag, &header, &state, error) ||
         !check_header(image->file, header->info, based, error) ||
         !qcow2_layout(image->file, header, &state, &image->layout, error))

@@ -90,8 +90,8 @@ void qemunbd_unref(QemuNbd *server)
 /* Without --persistent: it ends when the last connection does. */
 gboolean qemunbd_spawn(QemuNbd *server, const char *program, const NbdServing *serving, GError **error)
 {
-    const char *const argv[] = {program, "--read-only", "--shared=" G_STRINGIFY(QEMUNBD_LINKS),
-                                serving->image, NULL};
+    static const char shared[] = "--shared=" G_STRINGIFY(QEMUNBD_LINKS);
+    const char *const argv[] = {program, "--read-only", shared, serving->image, NULL};
     g_autofree int *fds = g_new(int, serving->n_fds + 1);
     fds[0] = server->listener;
     for (guint i = 0; i < serving->n_fds; i++)
