@@ -68,3 +68,11 @@ gboolean g_thread_pool_push(GThreadPool *pool, gpointer data, GError **error)
     __tsan_release(data);
     return REAL(g_thread_pool_push)(pool, data, error);
 }
+
+void g_thread_pool_free(GThreadPool *pool, gboolean immediate, gboolean wait)
+{
+    gpointer waited_for = wait ? pool->user_data : NULL;
+    REAL(g_thread_pool_free)(pool, immediate, wait);
+    if (waited_for != NULL)
+        __tsan_acquire(waited_for);
+}
