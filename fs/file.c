@@ -66,8 +66,11 @@ static File *open_image(Fs *fs, fuse_ino_t ino, GError **error)
     }
     File *file = file_begin(fs);
     file->fd = fd;
-    file->passed = passthrough_open(fs->passthrough, ino, fd);
     file->st = st;
+    if (!passthrough_open(fs->passthrough, ino, fd, &file->passed, error)) {
+        file_free(file);
+        return NULL;
+    }
     return file_show(file);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "error.h"
 #include "fs.h"
 
 /* Of the kernel's protocol 7.40, which headers of before do not have. */
@@ -131,24 +132,31 @@ static PassedFile *file_new(const Passthrough *passthrough, fuse_ino_t node, int
     return file;
 }
 
-PassedFile *passthrough_open(Passthrough *passthrough, fuse_ino_t ino, int fd)
+gboolean passthrough_open(Passthrough *passthrough, fuse_ino_t ino, int fd, PassedFile **ret_file,
+                          GError **error)
 {
     struct stat st;
     gint64 node = (gint64)ino;
-    if (fstat(fd, &st) != 0)
-        return NULL;
-    g_mutex_lock(&passthrough->lock);
+    if (fstat(fd, &st) != 0) {
+        snap_set_errno(error, errno, "fstat");
+        return FALSE;
+    }
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&passthrough->lock);
     PassedFile *file = g_hash_table_lookup(passthrough->files, &node);
     if (file == NULL) {
         file = file_new(passthrough, ino, fd, &st);
         g_hash_table_insert(passthrough->files, &file->node, file);
     } else if (file->dev != st.st_dev || file->ino != st.st_ino) {
+        if (file->id != 0) {
+            snap_set_error(error, EBUSY, "the file that was there before is still open");
+            return FALSE;
+        }
         file = NULL;
     }
     if (file != NULL)
         file->opens++;
-    g_mutex_unlock(&passthrough->lock);
-    return file;
+    *ret_file = file;
+    return TRUE;
 }
 
 void passthrough_close(Passthrough *passthrough, PassedFile *file)

@@ -27,10 +27,12 @@ void passthrough_offer(Passthrough *passthrough, struct fuse_session *session);
 void passthrough_stop(Passthrough *passthrough);
 
 /*
- * @ino is being opened, of which @fd, only to be read, is the file: how? NULL: past the kernel's cache, for who opened it before
- * and has it still reads another file. Each needs a passthrough_close.
+ * @ino is being opened, of which @fd, only to be read, is the file: how? *ret_file NULL: past the kernel's cache, for who opened
+ * it before and has it still reads another file. FALSE (EBUSY): the kernel itself reads that other file for them, and would answer
+ * EIO to any other way of opening it. Each needs a passthrough_close.
  */
-PassedFile *passthrough_open(Passthrough *passthrough, fuse_ino_t ino, int fd);
+gboolean passthrough_open(Passthrough *passthrough, fuse_ino_t ino, int fd, PassedFile **ret_file,
+                          GError **error);
 void passthrough_close(Passthrough *passthrough, PassedFile *file);
 
 /* Answer OPEN so, as fuse_reply_open does it with @fi. */

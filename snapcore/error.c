@@ -4,7 +4,11 @@
 #include <errno.h>
 #include <gio/gio.h>
 
-G_DEFINE_QUARK(snap_error_quark, snap_error)
+/* Without a static of our own, as G_DEFINE_QUARK has it, that threads would write at the same time. */
+GQuark snap_error_quark(void)
+{
+    return g_quark_from_static_string("snap_error_quark");
+}
 
 /* What an error of one of GLib's domains stands for. */
 typedef struct {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * For builds with ThreadSanitizer only: GLib's locks are made of futexes that TSan does not see, so everything they
- * order looks like a race. These wrappers, linked into the program, tell it what a lock, a condition and a thread
+ * order looks like a race. These wrappers, linked into the program, tell it what a lock, a condition, a queue and a thread
  * pool order, and call GLib's own functions.
  */
 #include <dlfcn.h>
@@ -10,7 +10,7 @@
 void __tsan_acquire(void *address);
 void __tsan_release(void *address);
 
-#define REAL(name) (__extension__(__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define REAL(name) (__extension__(__typeof__(&name)) dlsym(RTLD_NEXT, #name))
 
 void g_mutex_lock(GMutex *mutex)
 {
@@ -53,7 +53,8 @@ static void run(gpointer data, gpointer pool)
     __tsan_release(pool);
 }
 
-GThreadPool *g_thread_pool_new(GFunc func, gpointer user, gint max_threads, gboolean exclusive, GError **error)
+GThreadPool *g_thread_pool_new(GFunc func, gpointer user, gint max_threads, gboolean exclusive,
+                               GError **error)
 {
     static Pool pools[8];
     static gint used;
@@ -67,4 +68,26 @@ gboolean g_thread_pool_push(GThreadPool *pool, gpointer data, GError **error)
 {
     __tsan_release(data);
     return REAL(g_thread_pool_push)(pool, data, error);
+}
+
+void g_thread_pool_free(GThreadPool *pool, gboolean immediate, gboolean wait)
+{
+    gpointer waited_for = wait ? pool->user_data : NULL;
+    REAL(g_thread_pool_free)(pool, immediate, wait);
+    if (waited_for != NULL)
+        __tsan_acquire(waited_for);
+}
+
+void g_async_queue_push(GAsyncQueue *queue, gpointer data)
+{
+    __tsan_release(data);
+    REAL(g_async_queue_push)(queue, data);
+}
+
+gpointer g_async_queue_try_pop(GAsyncQueue *queue)
+{
+    gpointer data = REAL(g_async_queue_try_pop)(queue);
+    if (data != NULL)
+        __tsan_acquire(data);
+    return data;
 }

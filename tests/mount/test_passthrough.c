@@ -173,6 +173,33 @@ START_TEST(deleted_while_read)
 }
 END_TEST
 
+/* The user puts another file there while it is read: nobody gets bytes of the wrong one, or an error that says nothing. */
+START_TEST(replaced_while_read)
+{
+    g_autoptr(World) w = world_new(NULL);
+    const char *real = make_disk(w, image(w, "web-vda.raw"), 1), *old = in_dir(w, "old");
+    const char *name = at(w, "web/active/vda.raw");
+    int err = put(w, "ctl", machine_xml(w, "web", NULL, "vda:raw"));
+    ck_assert_msg(err == 0, "define: %s", g_strerror(err));
+    int first = open_read(w, "web/active/vda.raw", 0);
+    same(first, real);
+    run_ok(w, "mv", real, old);
+    make_disk(w, real, 101);
+    int second = open(name, O_RDONLY | O_CLOEXEC);
+    ck_assert_msg(second >= 0 || errno == EBUSY, "%s", g_strerror(errno));
+    ck_assert_msg(second < 0 || !offered(), "not read by the kernel");
+    if (second >= 0) {
+        same(second, real);
+        close(second);
+    }
+    same(first, old);
+    close(first);
+    ck_eventually((second = open(name, O_RDONLY | O_CLOEXEC)) >= 0, SECONDS); /* its release comes later */
+    same(second, real);
+    close(second);
+}
+END_TEST
+
 /* Opened by many at once, all the time, while snapshots of it come and go: always what was frozen. */
 START_TEST(opened_by_many)
 {
@@ -260,6 +287,7 @@ static Suite *suite(void)
     tcase_add_test(kernel, read_by_the_kernel);
     tcase_add_test(kernel, everything_else);
     tcase_add_test(kernel, deleted_while_read);
+    tcase_add_test(kernel, replaced_while_read);
     tcase_add_test(kernel, opened_by_many);
     tcase_add_test(kernel, not_on_a_stack);
     TCase *ahead = add_case(s, "ahead");

@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "error.h"
 #include "fs.h"
 #include "ops.h"
@@ -25,8 +26,8 @@ typedef struct {
     guint waiting;     /* for the state */
     char *files[LAST]; /* by id: of BACKING the layer, else the memory */
     char *picture;
-    gboolean deleted; /* WITH */
-    char *why;        /* what was reported */
+    gint deleted; /* atomic: WITH is */
+    char *why;    /* what was reported */
     char *dir;
     char *mnt;
     Fs *fs;
@@ -46,7 +47,7 @@ static GPtrArray *toy_list(Engine *engine, EngineId where)
     } all[] = {{0, WEB, "web"}, {WEB, WITH, "with"}, {WEB, WITHOUT, "without"}};
     GPtrArray *entries = g_ptr_array_new_with_free_func((GDestroyNotify)engine_entry_free);
     for (guint i = 0; i < G_N_ELEMENTS(all); i++) {
-        if (all[i].where != where || (all[i].id == WITH && toy_of(engine)->deleted))
+        if (all[i].where != where || (all[i].id == WITH && g_atomic_int_get(&toy_of(engine)->deleted)))
             continue;
         EngineEntry *entry = g_new(EngineEntry, 1);
         *entry = (EngineEntry){.id = all[i].id, .name = g_strdup(all[i].name)};
@@ -68,7 +69,7 @@ static EngineId toy_find(Engine *engine, EngineId where, const char *name)
 
 static gboolean toy_look(Engine *engine, EngineId id, EngineLook *ret_look)
 {
-    if (id == 0 || id > WITHOUT || (id == WITH && toy_of(engine)->deleted))
+    if (id == 0 || id > WITHOUT || (id == WITH && g_atomic_int_get(&toy_of(engine)->deleted)))
         return FALSE;
     *ret_look =
         (EngineLook){.kind = id == WEB ? ENGINE_DOMAIN : ENGINE_SNAPSHOT, .domain = WEB, .time = 1000};
@@ -121,7 +122,7 @@ static int toy_open_layer(Engine *engine, EngineId layer, GError **error)
 
 static const char *file_of(Toy *toy, EngineId snapshot, EngineFile file)
 {
-    if (snapshot >= LAST || (snapshot == WITH && toy->deleted))
+    if (snapshot >= LAST || (snapshot == WITH && g_atomic_int_get(&toy->deleted)))
         return NULL;
     return file == ENGINE_FILE_MEMORY ? toy->files[snapshot] : snapshot == WITH ? toy->picture : NULL;
 }
@@ -169,8 +170,10 @@ static gboolean toy_power(Engine *engine, EngineId domain, PowerAction action, c
 
 static void toy_report(Engine *engine, EngineId domain, const char *what, const GError *why)
 {
-    g_free(toy_of(engine)->why);
-    toy_of(engine)->why = g_strdup_printf("%s: %s", what, why->message);
+    Toy *toy = toy_of(engine);
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&toy->lock);
+    g_free(toy->why);
+    toy->why = g_strdup_printf("%s: %s", what, why->message);
 }
 
 static void toy_set_gone(Engine *engine, EngineGone gone, gpointer user)
@@ -250,6 +253,7 @@ static void toy_end(Toy *toy)
         ck_assert(
             g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL));
     g_thread_join(toy->loop);
+    daemon_drain(toy->fs); /* a job that has answered may not be through yet */
     fuse_session_unmount(toy->fs->session);
     fuse_session_destroy(toy->fs->session);
     toy->fs->session = NULL;
@@ -366,7 +370,7 @@ START_TEST(files_outlive_their_name)
     struct stat st;
     int fd = open_at(toy, "web/with/memory", O_RDONLY);
     ck_assert_int_ge(fd, 0);
-    toy->deleted = TRUE;
+    g_atomic_int_set(&toy->deleted, TRUE);
     check_reads(fd, 4, 6, "memory");
     ck_assert_int_eq(fstat(fd, &st), 0);
     ck_assert_int_eq(st.st_size, (off_t)strlen("the memory of a machine"));
@@ -479,6 +483,13 @@ END_TEST
 
 /* --- power --- */
 
+/* What was told has @part. */
+static void check_told(Toy *toy, const char *part)
+{
+    g_autoptr(GMutexLocker) locker G_GNUC_UNUSED = g_mutex_locker_new(&toy->lock);
+    ck_assert_msg(strstr(toy->why, part) != NULL, "%s", toy->why);
+}
+
 START_TEST(power_answers_the_write)
 {
     g_autoptr(Toy) toy = toy_new();
@@ -487,12 +498,12 @@ START_TEST(power_answers_the_write)
     ck_assert_int_eq(write(fd, "start\n", 6), 6);
     ck_assert_int_eq(write(fd, "suspend\n", 8), -1);
     ck_assert_int_eq(errno, EBUSY);
-    ck_assert_str_eq(toy->why, "suspend: it is paused already");
+    check_told(toy, "suspend: it is paused already");
     close(fd);
     fd = open_at(toy, "web/ctl", O_WRONLY);
     ck_assert_int_eq(write(fd, "save web.save\n", 14), -1);
     ck_assert_int_eq(errno, EINVAL);
-    ck_assert_msg(strstr(toy->why, "not an absolute path") != NULL, "%s", toy->why);
+    check_told(toy, "not an absolute path");
     close(fd);
 }
 END_TEST
