@@ -5,9 +5,9 @@
 #
 #   compare.sh MOUNT/DOMAIN/ONE MOUNT/DOMAIN/OTHER
 #
-# Root mounts the file systems read-only where they are, so that only what is compared is read; without loop devices, and for
-# others, each ext2, 3 or 4 file system is unpacked into a temporary directory first (set TMPDIR to one with room). Whole disks that come from the
-# same bytes are known to be equal without a look: see `changes`. Exits as diff does: 0 nothing differs, 1 something, 2 trouble.
+# Root mounts the ext2, 3 or 4 file systems read-only where they are, so that only what is compared is read; without loop
+# devices, and for others, each is unpacked into a temporary directory first (set TMPDIR to one with room). What else is on the
+# disks is not compared. Exits as diff does: 0 nothing differs, 1 something, 2 trouble.
 set -eu
 . "$(dirname "$0")/disks.sh"
 
@@ -47,33 +47,47 @@ close_files() # DIR
     rm -rf "$1"
 }
 
-raw_views "$one" >"$work/views"
+# One file system that both have, at the same place.
+compare_files() # DISK OFFSET
+{
+    open_files "$one/$1" "$2" "$work/one" && open_files "$other/$1" "$2" "$work/other" || {
+        echo "compare.sh: cannot look into $1 at $2" >&2
+        exit 2
+    }
+    compared=$((compared + 1))
+    (cd "$work" && diff -rq --no-dereference one other) >"$work/told" || differ=1
+    sed "s,^,$1 at $2: ," "$work/told"
+    close_files "$work/one"
+    close_files "$work/other"
+}
+
+# The disks of a snapshot, and the file systems on them ("vda.raw at 1048576"): one a line, in the order that comm wants.
+contents_of() # SNAPSHOT
+{
+    raw_views "$1" | while IFS= read -r view; do
+        printf '%s\n' "${view##*/}"
+        ext_offsets "$view" | sed "s,^,${view##*/} at ,"
+    done | LC_ALL=C sort
+}
+
 differ=0
 compared=0
-while IFS= read -r view; do
-    disk=${view##*/}
-    [ -e "$other/$disk" ] || {
-        echo "Only in $one: $disk"
-        differ=1
-        continue
-    }
-    ext_offsets "$view" >"$work/offsets"
-    while read -r offset; do
-        open_files "$view" "$offset" "$work/one" || exit 2
-        if open_files "$other/$disk" "$offset" "$work/other"; then
-            compared=$((compared + 1))
-            (cd "$work" && diff -rq --no-dereference one other) >"$work/told" || differ=1
-            sed "s,^,$disk at $offset: ," "$work/told"
-        else
-            echo "$disk at $offset: only in $one"
-            differ=1
-        fi
-        close_files "$work/one"
-        close_files "$work/other"
-    done <"$work/offsets"
-done <"$work/views"
+contents_of "$one" >"$work/in-one"
+contents_of "$other" >"$work/in-other"
+LC_ALL=C comm -3 "$work/in-one" "$work/in-other" >"$work/in-one-of-them"
+while IFS= read -r line; do
+    differ=1
+    case $line in
+    '	'*) echo "Only in $other: ${line#?}" ;;
+    *) echo "Only in $one: $line" ;;
+    esac
+done <"$work/in-one-of-them"
+LC_ALL=C comm -12 "$work/in-one" "$work/in-other" >"$work/in-both"
+while read -r disk at offset; do
+    [ -z "$at" ] || compare_files "$disk" "$offset"
+done <"$work/in-both"
 [ "$compared" -gt 0 ] || [ "$differ" -eq 1 ] || {
-    echo "compare.sh: no ext2, 3 or 4 file system on the disks of '$one'" >&2
+    echo "compare.sh: no ext2, 3 or 4 file system on the disks of '$one' and '$other'" >&2
     exit 2
 }
 exit "$differ"

@@ -130,15 +130,17 @@ typedef struct {
     int whence;
 } Seek;
 
-/* The first byte from @offset on that is data, or (@data FALSE) is in a hole or the end; or a negative errno. */
+/*
+ * The first byte from @offset on that is data, or (@data FALSE) is in a hole or the end; or a negative errno. The kernel
+ * interrupts for each signal, and for some that no program has asked for. What was not looked at then may be called data: who
+ * comes back from there goes on. It must not be called a hole.
+ */
 static off_t find(RawView *view, guint64 offset, gboolean data, GCancellable *cancel)
 {
     DiskReader *reader = view->reader;
     while (offset < reader->size) {
         DiskExtent extent;
         g_autoptr(GError) error = NULL;
-        if (g_cancellable_is_cancelled(cancel))
-            return -EINTR;
         if (!reader->ops->extent(reader, offset, &extent, &error)) {
             report(view, error);
             return -EIO;
@@ -146,6 +148,8 @@ static off_t find(RawView *view, guint64 offset, gboolean data, GCancellable *ca
         if ((extent.data && !extent.sparse) == !!data)
             return (off_t)offset;
         offset += extent.length;
+        if (offset < reader->size && g_cancellable_is_cancelled(cancel))
+            return data ? (off_t)offset : -EINTR;
     }
     return data ? -ENXIO : (off_t)reader->size;
 }

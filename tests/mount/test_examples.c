@@ -73,10 +73,26 @@ static void compares(const World *w, const char *as)
     ck_assert_int_eq(ran_sh(w, keepf(w, "%s web/one web/none", compare)).rc, 2);
 }
 
+/* A disk, and a file system, that only the second has is a difference like one that only the first has. */
+static void finds_what_one_has(const World *w)
+{
+    const char *compare = script(w, "compare.sh");
+    sh_ok(w, "mkdir ../less ../more && cp web/one/vda.raw ../less && cp web/one/vda.raw ../more && "
+             "cp web/one/vda.raw ../more/vdb.raw");
+    const char *lines = "Only in ../more: vdb.raw\nOnly in ../more: vdb.raw at 1048576\n";
+    Ran more = ran_sh(w, keepf(w, "sh %s ../less ../more", compare));
+    ck_assert_str_eq(more.out, lines);
+    ck_assert_int_eq(more.rc, 1);
+    Ran less = ran_sh(w, keepf(w, "sh %s ../more ../less", compare));
+    ck_assert_str_eq(less.out, lines);
+    ck_assert_int_eq(less.rc, 1);
+}
+
 START_TEST(compare)
 {
     g_autoptr(World) w = web_of("allow_other,umask=022");
     compares(w, "");
+    finds_what_one_has(w);
     sh_ok(w, "chmod 755 .. && mkdir -m 777 ../tmp");
     compares(w, "TMPDIR=$PWD/../tmp setpriv --reuid " NOBODY " --clear-groups --");
     ck_assert_str_eq(sh_ok(w, "ls ../tmp"), "");

@@ -4,9 +4,11 @@
  * away from under it. The truth is what `qemu-img convert` makes of the images themselves.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "machine.h"
@@ -125,8 +127,9 @@ START_TEST(states_of_every_kind)
     ck_assert_str_eq(names_in(w, "web/in"), "changes description snapshot.xml vda.raw vdb.raw");
     ck_assert_str_eq(names_in(w, "web/mixed"),
                      "changes description parent snapshot.xml vda.raw vdb.qcow2 vdb.raw vdc.raw");
-    ck_assert_str_eq(names_in(w, "web/out"),
-                     "changes description parent snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw vdc.qcow2 vdc.raw");
+    ck_assert_str_eq(
+        names_in(w, "web/out"),
+        "changes description parent snapshot.xml vda.qcow2 vda.raw vdb.qcow2 vdb.raw vdc.qcow2 vdc.raw");
     const char *vda = image(w, "web-vda.qcow2"), *vdb = image(w, "web-vdb.qcow2");
     same(w, "web/in/vda.raw", truth(w, "t", vda, "qcow2", "in"));
     same(w, "web/in/vdb.raw", truth(w, "t", vdb, "qcow2", "in"));
@@ -313,6 +316,41 @@ START_TEST(data_and_holes)
     char last[2];
     ck_assert_int_eq(pread(fd, last, 2, size - 1), 1);
     ck_assert_int_eq(last[0], 0);
+    close(fd);
+}
+END_TEST
+
+static void on_alarm(int signal)
+{
+}
+
+/* A signal that its program goes on after, such as a timer's: the search for data does not fail, and comes to the end. */
+START_TEST(searched_in_spite_of_signals)
+{
+    g_autoptr(World) w = world_new(NULL);
+    const char *path = new_image(w, "vda", "2T", "cluster_size=2M");
+    const struct sigaction handler = {.sa_handler = on_alarm, .sa_flags = SA_RESTART};
+    const struct itimerval often = {.it_interval = {.tv_usec = 200}, .it_value = {.tv_usec = 200}},
+                           never = {0};
+    off_t last = (off_t)1024 * 1024 * MIB, at = 3 * MIB, next = 0;
+    guint steps = 0;
+    image_write(w, path, "qcow2", 1, 0, 65536);
+    run_ok(w, "qemu-io", "-f", "qcow2", "-c", "write -P 2 1T 64k", path);
+    define(w, "vda:qcow2");
+    run_ok(w, "mkdir", "web/s1");
+    int fd = view_open(w, "web/s1/vda.raw");
+    ck_works(sigaction(SIGALRM, &handler, NULL));
+    ck_works(setitimer(ITIMER_REAL, &often, NULL));
+    for (; next >= 0 && next != last; at = next, steps++) {
+        next = lseek(fd, at, SEEK_DATA);
+        if (next <= at)
+            break;
+    }
+    int err = errno;
+    ck_works(setitimer(ITIMER_REAL, &never, NULL));
+    ck_assert_msg(next == last, "from %ld to %ld, after %u steps: %s", (long)at, (long)next, steps,
+                  next < 0 ? g_strerror(err) : "no further");
+    ck_assert_uint_gt(steps, 1); /* else nothing was interrupted */
     close(fd);
 }
 END_TEST
@@ -509,6 +547,7 @@ static Suite *suite(void)
     tcase_add_test(content, states_of_every_kind);
     tcase_add_loop_test(content, compressed, 0, 4);
     tcase_add_test(content, data_and_holes);
+    tcase_add_test(content, searched_in_spite_of_signals);
     TCase *tools = add_case(s, "tools");
     tcase_add_test(tools, tools_that_copy);
     tcase_add_test(tools, tools_that_look);
