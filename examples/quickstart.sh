@@ -134,6 +134,11 @@ run "cat fedora/tree"
 run "head -n 7 fedora/upgraded/snapshot.xml"
 run "readlink fedora/current fedora/upgraded/parent"
 
+say "Look inside: every state is a raw disk, too, for any tool to read, without a copy."
+run "debugfs -R 'cat /etc/motd' fedora/clean/vda.raw 2>/dev/null"
+[ "$(debugfs -R 'cat /etc/motd' "$mount/fedora/clean/vda.raw" 2>/dev/null)" = fresh ] || fail "clean should say 'fresh'"
+run "cat fedora/upgraded/changes fedora/usage"
+
 say "Revert: re-point current."
 run "ln -sfn upgraded fedora/current"
 expect "fedora (active)" upgraded "$mount/fedora/active/vda.qcow2"
