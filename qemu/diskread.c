@@ -158,10 +158,8 @@ static DiskExtent describe(const Piece *piece)
     extent.stored = piece->length;
     extent.sparse = piece->sparse;
     if (piece->kind == MAP_COMPRESSED) {
-        guint64 stored;
-        qcow2_compressed(&piece->image->layout, piece->at, &extent.at, &stored);
+        qcow2_compressed(&piece->image->layout, piece->at, &extent.at, &extent.stored);
         extent.into = piece->into;
-        extent.stored = MAX(1, stored * piece->length / qcow2_cluster_size(&piece->image->layout));
     }
     return extent;
 }

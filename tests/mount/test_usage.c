@@ -150,6 +150,28 @@ START_TEST(branches_share)
 }
 END_TEST
 
+/* A compressed cluster takes its place as long as anybody sees a byte of it: whom it is hidden from in part shares it. */
+START_TEST(a_part_of_what_is_compressed)
+{
+    g_autoptr(World) w = world_new("snapshot=external");
+    const char *path = image(w, "web-vda.qcow2"), *layer = in_dir(w, "layer.qcow2");
+    make_image(w, "web-vda.raw", "raw");
+    image_write(w, image(w, "web-vda.raw"), "raw", 1, 0, 1024 * 1024);
+    run_ok(w, "qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", "-o", "cluster_size=1M",
+           image(w, "web-vda.raw"), path);
+    run_ok(w, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", path, "-o", "cluster_size=64K",
+           layer);
+    ck_assert_int_eq(put(w, "ctl", machine_xml(w, "web", NULL, "vda:qcow2")), 0);
+    command(w, "web", "create s1 --reuse-external --diskspec vda,file=%s", layer);
+    guint64 all = shared(w, "s1");
+    ck_assert_uint_gt(all, 0);
+    image_write(w, layer, "qcow2", 2, 4 * 65536, 8 * 65536);
+    ck_assert_uint_eq(exclusive(w, "s1"), 0);
+    ck_assert_uint_eq(shared(w, "s1"), all);
+    ck_assert_uint_eq(exclusive(w, "active"), 8 * 65536);
+}
+END_TEST
+
 /* A disk that took no part goes its own way; what a revert threw away is said. */
 START_TEST(some_disks)
 {
@@ -358,6 +380,7 @@ static Suite *suite(void)
     TCase *usage = add_case(suite, "usage");
     tcase_add_loop_test(usage, deleting_frees_what_was_said, 0, G_N_ELEMENTS(machines));
     tcase_add_loop_test(usage, branches_share, 0, 2);
+    tcase_add_test(usage, a_part_of_what_is_compressed);
     tcase_add_test(usage, some_disks);
     tcase_add_test(usage, for_awk);
     tcase_add_loop_test(usage, while_it_runs, 0, 2);
