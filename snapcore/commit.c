@@ -166,6 +166,13 @@ static Step *plan_drop(Op *op, const char *disk, const Layer *layer, const char 
     return step;
 }
 
+void op_add_tag(Op *op, StepKind kind, const char *disk, const Layer *layer, const char *tag)
+{
+    Step *step = plan_step(op->plan, kind, 0, disk, layer->path);
+    step->tag = g_strdup(tag);
+    step->doubtful = layer->stale->len > 0; /* why did it fail? */
+}
+
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag)
 {
     if (layer_keeps_tags(layer))

@@ -112,7 +112,7 @@ static gboolean plan_internal(Creation *creation, const AlignedDisk *disk, DiskL
     if (op->machine)
         capture_internal(&creation->capture, target, state->layer, tag);
     else
-        plan_step(op->plan, STEP_TAG, 0, target, state->layer->path)->tag = g_strdup(tag);
+        op_add_tag(op, STEP_TAG, target, state->layer, tag);
     if (creation->snapshot)
         snapshot_add_disk(creation->snapshot, target, state->layer, tag);
     else

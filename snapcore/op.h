@@ -182,6 +182,12 @@ gboolean op_rewrite_snapshot(Op *op, Snapshot *snapshot, GError **error);
 void op_drop_tag(Op *op, const char *disk, Layer *layer, const char *tag);
 
 /*
+ * Make @tag in @layer's file, a step of @kind (TAG, KEEP). Where a tag could not be dropped before, the file is repaired first: its
+ * header may point at clusters that count as free, and what is written then takes them from other tags.
+ */
+void op_add_tag(Op *op, StepKind kind, const char *disk, const Layer *layer, const char *tag);
+
+/*
  * Forget the layers that nothing refers to any more (domain_prune_layers). A frozen one gets its write bits back once
  * the op has committed, unless another domain has the file.
  */

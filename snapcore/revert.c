@@ -123,7 +123,7 @@ static void plan_apply(Revert *revert, const StateDisk *state, const ImageInfo *
     g_autofree char *want = g_strconcat("domsnapfs-", uuid, NULL);
     g_autofree char *keep = overlay_tag(info, want);
     StepKind kind = revert->undo && written ? STEP_TAG : STEP_KEEP;
-    plan_step(op->plan, kind, 0, state->target, state->layer->path)->tag = g_strdup(keep);
+    op_add_tag(op, kind, state->target, state->layer, keep);
     Step *step = plan_step(op->plan, STEP_APPLY, 1, state->target, state->layer->path);
     step->tag = g_strdup(state->tag);
     step->keep = g_strdup(keep);

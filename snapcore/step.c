@@ -160,7 +160,8 @@ static gboolean checkpoint_do(const Step *step, Backend *backend, GCancellable *
 
 static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
-    return backend->ops->tag_create(backend, step->path, step->tag, cancel, error);
+    return (!step->doubtful || backend->ops->repair(backend, step->path, error)) &&
+           backend->ops->tag_create(backend, step->path, step->tag, cancel, error);
 }
 
 gboolean step_was_cut_short(const GError *why)

@@ -52,7 +52,7 @@ typedef struct {
     FileId id;               /* UNLINK, REPLACE, RETIRE */
     FileStamp stamp;         /* POINT: before; REPLACE, RETIRE, UNLINK: when path was joined */
     gboolean
-        doubtful; /* DROP_TAG: path's bookkeeping may be broken, so it is repaired first; not in the journal */
+        doubtful; /* DROP_TAG, TAG, KEEP: path's bookkeeping may be broken, so it is repaired first; not in the journal */
 } Step;
 
 /* A name beside @path that nothing has: for what only exists during an operation. Caller frees. */

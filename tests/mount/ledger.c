@@ -376,9 +376,11 @@ static void take_note(Ledger *l)
             set_name(&l->kept_current, l->other);
         return;
     } else if (l->gesture == REVERT) {
+        const Entry *to = find(l, l->subject);
+        g_assert(to != NULL);
         l->kept_content = l->active;
         set_name(&l->kept_current, l->current);
-        l->active = find(l, l->subject)->content;
+        l->active = to->content;
         set_name(&l->current, l->subject);
     } else {
         deleted(l, find(l, l->subject));

@@ -28,6 +28,7 @@ typedef struct {
     const Gesture *gesture;
     const char *before, *after; /* digests */
     const char *what;           /* for messages */
+    gboolean may_copy;          /* instead of working in place */
 } Trial;
 
 /* The digests, from a world of its own that nothing is wrong with. */
@@ -47,6 +48,18 @@ static void expect(const Trial *trial, const char *when, const char *now, const 
                   expected);
 }
 
+/* What of the digest @text must be the same: a state that was copied out has its name instead of the image's. */
+static const char *what_counts(const Trial *trial, const char *text)
+{
+    if (!trial->may_copy)
+        return essence(trial->w, text);
+    g_autoptr(GRegex) copies = g_regex_new("^file web-vd.\\.s1\n", G_REGEX_MULTILINE, 0, NULL);
+    g_autoptr(GRegex) names = g_regex_new("(web-vd.)\\.s1", 0, 0, NULL);
+    g_autofree char *without = g_regex_replace_literal(copies, essence(trial->w, text), -1, 0, "", 0, NULL);
+    g_autofree char *bare = g_regex_replace(names, without, -1, 0, "\\1.qcow2", 0, NULL);
+    return keep(trial->w, bare);
+}
+
 /* The disk is in order again. */
 static void expect_state(const Trial *trial, int err)
 {
@@ -56,9 +69,9 @@ static void expect_state(const Trial *trial, int err)
         expect(trial, "failed", now, trial->before);
         return;
     }
-    expect(trial, "succeeded", essence(w, now), essence(w, trial->after));
+    expect(trial, "succeeded", what_counts(trial, now), what_counts(trial, trial->after));
     use_domain(w);
-    expect(trial, "succeeded, and later", essence(w, digest(w)), essence(w, trial->after));
+    expect(trial, "succeeded, and later", what_counts(trial, digest(w)), what_counts(trial, trial->after));
 }
 
 /* --- a disk that breaks --- */
@@ -151,6 +164,8 @@ static void restart(Trial *trial, Bad *bad, const Stage *stage)
 static void break_at(Trial *trial, Bad *bad, const Stage *stage, BadCall call, guint n, gboolean onwards)
 {
     int code = call == BAD_READ || call == BAD_FSYNC || n % 2 == 0 ? EIO : ENOSPC;
+    /* An image that cannot be read may be one that stands on the disk's: then nothing is applied in place. */
+    trial->may_copy = call == BAD_READ && strcmp(trial->gesture->name, "revert in place") == 0;
     int err = act_with(trial, bad, call, n, onwards, code);
     if (err != 0)
         expect_sentence(trial, err, code);
@@ -164,9 +179,12 @@ static void break_at(Trial *trial, Bad *bad, const Stage *stage, BadCall call, g
         expect(trial, "mounted again", digest(trial->w), trial->before);
 }
 
-static gboolean works_on_tags(const Gesture *gesture)
+/* QEMU loses all tags when the disk fails for good at one certain fsync, and leaves a broken image at one certain read. */
+static gboolean is_tried_at_each(const Gesture *gesture, BadCall call)
 {
-    return strcmp(gesture->name, "revert in place") == 0 || strcmp(gesture->name, "rmdir with tags") == 0;
+    gboolean deletes = strcmp(gesture->name, "rmdir with tags") == 0;
+    return call == BAD_FSYNC ? deletes || strcmp(gesture->name, "revert in place") == 0
+                             : call == BAD_READ && deletes;
 }
 
 START_TEST(breaks)
@@ -193,8 +211,7 @@ START_TEST(breaks)
     restart(&trial, &bad, stage);
     gboolean all = g_getenv("BADDISK_ALL") != NULL;
     for (guint call = 0; call < N_BAD; call++) {
-        /* QEMU loses all tags when the disk fails for good at one certain fsync */
-        gboolean each = call == BAD_FSYNC && works_on_tags(trial.gesture);
+        gboolean each = is_tried_at_each(trial.gesture, call);
         guint step = all || each ? 1 : MAX(1, times[call] / 3);
         for (guint n = 1; n <= times[call]; n += step, runs++)
             break_at(&trial, &bad, stage, call, n, each || (n / step) % 2 == 1);
