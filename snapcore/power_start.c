@@ -77,6 +77,22 @@ gboolean power_check_start(const Op *op, const DomainDef *def, GError **error)
     return check_backend(backend, error) && backend->machines->check(backend, &start, error);
 }
 
+/*
+ * Where a tag could not be dropped (a disk that failed), the image's header may point at clusters that count as free: what the guest
+ * writes would take them from the tags that are left.
+ */
+static gboolean repair_doubtful(const Op *op, GError **error)
+{
+    const Domain *domain = op->domain;
+    Backend *backend = op->core->backend;
+    for (guint i = 0; i < domain->def->disks->len; i++) {
+        const Layer *layer = domain_active_layer(domain, domain->def->disks->pdata[i]);
+        if (layer && layer->stale->len > 0 && !backend->ops->repair(backend, layer->path, error))
+            return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
 {
     Backend *backend = op->core->backend;
@@ -92,7 +108,7 @@ gboolean power_set_up(Op *op, const PowerFrom *from, GError **error)
                                 .tag = from->tag,
                                 .tag_targets = from->tag_targets,
                                 .tag_file = from->tag_file};
-    if (!def || !check_backend(backend, error))
+    if (!def || !check_backend(backend, error) || !repair_doubtful(op, error))
         return FALSE;
     if (!backend->machines->start(backend, &start, op->cancel, &op->machine, &live, &notes, error)) {
         machines_note(op->core, op->uuid,
