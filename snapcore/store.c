@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <time.h>
@@ -16,6 +18,10 @@
 /* Longest snapshot entry that is used as a file name as it is: ".json" and GLib's temporary suffix must still fit. */
 #define FILE_MAX 200
 #define FILE_CUT 150
+
+/* How long a daemon that was killed may take to be gone. */
+#define DYING_TRIES 40
+#define DYING_PAUSE (G_USEC_PER_SEC / 20)
 
 void store_write_free(StoreWrite *write)
 {
@@ -32,19 +38,46 @@ StoreWrite *store_write_new(const char *file, const char *text)
     return write;
 }
 
+/* The process that wrote its number into the lock file @fd. */
+static pid_t who_locked(int fd)
+{
+    char text[32] = "";
+    return pread(fd, text, sizeof text - 1, 0) > 0 ? (pid_t)atoi(text) : 0;
+}
+
+/*
+ * Has the one that had @fd locked died? What it had just forked keeps the lock until it is another program, or ends: that is a
+ * matter of moments.
+ */
+static gboolean is_dying(int fd)
+{
+    pid_t pid = who_locked(fd);
+    return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
+}
+
+static gboolean lock_now(int fd, int how)
+{
+    return !FAULT("store.lock") && flock(fd, how | LOCK_NB) == 0;
+}
+
 /* Lock @fd, the lock file @file; its content tells a person who has it. Closes it on failure. */
 static gboolean lock_file(int fd, const char *file, int how, GError **error)
 {
-    if (!FAULT("store.lock") && flock(fd, how | LOCK_NB) == 0)
+    gboolean locked = lock_now(fd, how);
+    int err = errno;
+    for (int try = 0; !locked && err == EWOULDBLOCK && try < DYING_TRIES && is_dying(fd); try++) {
+        g_usleep(DYING_PAUSE);
+        locked = lock_now(fd, how);
+        err = errno;
+    }
+    if (locked)
         return TRUE;
-    char pid[32] = "";
-    ssize_t n = errno == EWOULDBLOCK ? pread(fd, pid, sizeof pid - 1, 0) : -1;
     g_autofree char *path = g_path_get_dirname(file);
-    if (n >= 0)
-        snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path,
-                       n > 0 ? g_strchomp(pid) : "?");
+    g_autofree char *pid = g_strdup_printf("%d", (int)who_locked(fd));
+    if (err == EWOULDBLOCK)
+        snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path, pid[0] == '0' ? "?" : pid);
     else
-        snap_set_errno(error, errno, "lock '%s'", file);
+        snap_set_errno(error, err, "lock '%s'", file);
     close(fd);
     return FALSE;
 }

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* The store: a restart changes nothing, damage takes one domain read-only, secrets stay hidden. */
+#include <sys/wait.h>
+
 #include "engine_world.h"
 #include "runner.h"
 
@@ -70,6 +72,28 @@ START_TEST(one_process)
     ck_assert_ptr_null(second);
     g_autofree char *pid = g_strdup_printf("is in use by process %d", (int)getpid());
     expect_error(&error, EBUSY, pid);
+}
+END_TEST
+
+/* What a daemon that was killed had just forked has the lock for a moment more: who comes then waits for it. */
+START_TEST(one_that_was_killed)
+{
+    g_autoptr(World) world = world_web(PATH("world"));
+    world_close(world);
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        world_open(world);
+        if (fork() == 0)
+            g_usleep(G_USEC_PER_SEC / 4);
+        _exit(0);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    world_open(world);
+    g_autofree char *names = world_names(world, NULL);
+    ck_assert_str_eq(names, "web");
 }
 END_TEST
 
@@ -304,6 +328,7 @@ static Suite *suite(void)
     TCase *tcase = scratch_case(suite, "store");
     tcase_add_test(tcase, restart);
     tcase_add_test(tcase, one_process);
+    tcase_add_test(tcase, one_that_was_killed);
     tcase_add_loop_test(tcase, damage, 0, G_N_ELEMENTS(damages));
     tcase_add_test(tcase, lost_definition);
     tcase_add_test(tcase, half_made);
