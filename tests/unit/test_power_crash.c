@@ -307,7 +307,11 @@ static gboolean dies_at(World *world, const Scenario *scenario, guint n, guint *
     if (pid == 0) {
         world_open(world);
         trap_set(TRAP_EXIT, n, 0);
-        gboolean ok = scenario->act(world, NULL);
+        g_autoptr(GError) error = NULL;
+        gboolean ok = scenario->act(world, &error);
+        if (!ok)
+            printf("# %s, point %u: %s\n", scenario->name, n, error->message);
+        fflush(stdout);
         g_autofree char *seen = g_strdup_printf("%u", trap_seen());
         trap_set(TRAP_OFF, 0, 0);
         _exit(g_file_set_contents(told, seen, -1, NULL) && ok ? 0 : 1);
