@@ -42,7 +42,7 @@ StoreWrite *store_write_new(const char *file, const char *text)
 static pid_t who_locked(int fd)
 {
     char text[32] = "";
-    return pread(fd, text, sizeof text - 1, 0) > 0 ? (pid_t)atoi(text) : 0;
+    return pread(fd, text, sizeof text - 1, 0) > 0 ? (pid_t)strtol(text, NULL, 10) : 0;
 }
 
 /*
