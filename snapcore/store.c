@@ -38,7 +38,7 @@ StoreWrite *store_write_new(const char *file, const char *text)
     return write;
 }
 
-/* The process that wrote its number into the lock file @fd. */
+/* The process that wrote its number into the lock file @fd; 0: none. */
 static pid_t who_locked(int fd)
 {
     char text[32] = "";
@@ -55,29 +55,30 @@ static gboolean is_dying(int fd)
     return pid > 0 && kill(pid, 0) < 0 && errno == ESRCH;
 }
 
-static gboolean lock_now(int fd, int how)
+/* 0, or an errno. */
+static int lock_now(int fd, int how)
 {
-    return !FAULT("store.lock") && flock(fd, how | LOCK_NB) == 0;
+    return !FAULT("store.lock") && flock(fd, how | LOCK_NB) == 0 ? 0 : errno;
 }
 
 /* Lock @fd, the lock file @file; its content tells a person who has it. Closes it on failure. */
 static gboolean lock_file(int fd, const char *file, int how, GError **error)
 {
-    gboolean locked = lock_now(fd, how);
-    int err = errno;
-    for (int try = 0; !locked && err == EWOULDBLOCK && try < DYING_TRIES && is_dying(fd); try++) {
+    int err = lock_now(fd, how);
+    for (int try = 0; err == EWOULDBLOCK && try < DYING_TRIES && is_dying(fd); try++) {
         g_usleep(DYING_PAUSE);
-        locked = lock_now(fd, how);
-        err = errno;
+        err = lock_now(fd, how);
     }
-    if (locked)
+    if (err == 0)
         return TRUE;
     g_autofree char *path = g_path_get_dirname(file);
-    g_autofree char *pid = g_strdup_printf("%d", (int)who_locked(fd));
-    if (err == EWOULDBLOCK)
-        snap_set_error(error, EBUSY, "store '%s' is in use by process %s", path, pid[0] == '0' ? "?" : pid);
-    else
+    pid_t pid = who_locked(fd);
+    if (err != EWOULDBLOCK)
         snap_set_errno(error, err, "lock '%s'", file);
+    else if (pid == 0)
+        snap_set_error(error, EBUSY, "store '%s' is in use by process ?", path);
+    else
+        snap_set_error(error, EBUSY, "store '%s' is in use by process %d", path, (int)pid);
     close(fd);
     return FALSE;
 }
