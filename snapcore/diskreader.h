@@ -49,10 +49,9 @@ typedef struct {
     gboolean known; /* where the data is; FALSE: only its owner can tell (another kind of image, a network) */
     guint64 dev;    /* of the file, and where in it */
     guint64 ino;
-    guint64 at;   /* of compressed data: where the compressed cluster begins */
-    guint64 into; /* of compressed data: the offset in what is unpacked; else 0 */
-    guint64
-        stored; /* bytes that these take in the file; of compressed data the whole cluster's: it goes as one */
+    guint64 at;     /* of compressed data: where the compressed cluster begins */
+    guint64 into;   /* of compressed data: the offset in what is unpacked; else 0 */
+    guint64 stored; /* bytes that these take in the file; of compressed data the whole cluster's */
 } DiskExtent;
 
 typedef struct {

@@ -158,9 +158,14 @@ static gboolean checkpoint_do(const Step *step, Backend *backend, GCancellable *
     return TRUE;
 }
 
+static gboolean repair_doubtful(const Step *step, Backend *backend, GError **error)
+{
+    return !step->doubtful || backend->ops->repair(backend, step->path, error);
+}
+
 static gboolean tag_do(const Step *step, Backend *backend, GCancellable *cancel, GError **error)
 {
-    return (!step->doubtful || backend->ops->repair(backend, step->path, error)) &&
+    return repair_doubtful(step, backend, error) &&
            backend->ops->tag_create(backend, step->path, step->tag, cancel, error);
 }
 
@@ -209,8 +214,7 @@ static gboolean drop_tag_do(const Step *step, Backend *backend, GCancellable *ca
         return TRUE; /* gone with its tags */
     if (frozen && !freeze_undo(step, backend, error))
         return FALSE;
-    gboolean ok = (!step->doubtful || backend->ops->repair(backend, step->path, error)) &&
-                  delete_tag(step, backend, cancel, error);
+    gboolean ok = repair_doubtful(step, backend, error) && delete_tag(step, backend, cancel, error);
     return (!frozen || freeze_do(step, backend, NULL, ok ? error : NULL)) && ok;
 }
 
