@@ -40,13 +40,20 @@ static const char *make_disk(const World *w, const char *path, guint8 byte)
     return path;
 }
 
-/* A machine with one raw disk, frozen in s1. */
+/* A machine with one raw disk: its path. */
+static const char *define_raw(const World *w)
+{
+    const char *path = make_disk(w, image(w, "web-vda.raw"), 1);
+    int err = put(w, "ctl", machine_xml(w, "web", NULL, "vda:raw"));
+    ck_assert_msg(err == 0, "define: %s: %s", g_strerror(err), text_of(w, "log"));
+    return path;
+}
+
+/* Such a machine, and what it has is frozen in s1. */
 static World *raw_machine(const char *options)
 {
     World *w = world_new(options);
-    make_disk(w, image(w, "web-vda.raw"), 1);
-    int err = put(w, "ctl", machine_xml(w, "web", NULL, "vda:raw"));
-    ck_assert_msg(err == 0, "define: %s: %s", g_strerror(err), text_of(w, "log"));
+    define_raw(w);
     run_ok(w, "mkdir", "web/s1");
     return w;
 }
@@ -177,10 +184,7 @@ END_TEST
 START_TEST(replaced_while_read)
 {
     g_autoptr(World) w = world_new(NULL);
-    const char *real = make_disk(w, image(w, "web-vda.raw"), 1), *old = in_dir(w, "old");
-    const char *name = at(w, "web/active/vda.raw");
-    int err = put(w, "ctl", machine_xml(w, "web", NULL, "vda:raw"));
-    ck_assert_msg(err == 0, "define: %s", g_strerror(err));
+    const char *real = define_raw(w), *old = in_dir(w, "old"), *name = at(w, "web/active/vda.raw");
     int first = open_read(w, "web/active/vda.raw", 0);
     same(first, real);
     run_ok(w, "mv", real, old);
@@ -250,13 +254,17 @@ END_TEST
 
 /* --- how far is read ahead --- */
 
-static const char *read_ahead(const World *w)
+static const char *read_ahead_file(const World *w)
 {
     struct stat st;
-    g_autofree char *text = NULL;
     ck_works(stat(w->mnt, &st));
-    const char *path = keepf(w, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
-    ck_assert(g_file_get_contents(path, &text, NULL, NULL));
+    return keepf(w, "/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev));
+}
+
+static const char *read_ahead(const World *w)
+{
+    g_autofree char *text = NULL;
+    ck_assert(g_file_get_contents(read_ahead_file(w), &text, NULL, NULL));
     return keep(w, g_strstrip(text));
 }
 
@@ -272,9 +280,7 @@ START_TEST(reads_ahead)
     ck_assert_str_eq(read_ahead(w), "1024");
     world_stop(w);
     world_start(w, NULL);
-    struct stat st;
-    ck_works(stat(w->mnt, &st));
-    sh_ok(w, keepf(w, "echo 2048 >/sys/class/bdi/%u:%u/read_ahead_kb", major(st.st_dev), minor(st.st_dev)));
+    sh_ok(w, keepf(w, "echo 2048 >%s", read_ahead_file(w)));
     close(open_read(w, "web/s2/vda.raw", 0));
     ck_assert_str_eq(read_ahead(w), "2048");
 }
