@@ -5,10 +5,11 @@
     python3 tests/bench/raw.py build/fs/domsnapfs [MIB [ROUNDS]]
 
 The disk is full of random bytes; its states are 1, 10 and 100 images deep, half of it rewritten on the way, one is a raw
-image, and one an internal snapshot, of which half was rewritten since (the FUSE export has no such thing). Each line: what, ours, the other
-one's, and the ratio: MiB/s of reads of 1 MiB in sequence, or 4 KiB reads a second at random places, by one process and by
-four. "first": the mount's pages are dropped, the images are in the page cache, our tables are read anew; "cached": the same
-once more. Medians of ROUNDS (5), all in turn; one round before these does not count. Needs cc, qemu-storage-daemon, qemu-nbd and nbdfuse.
+image, and one an internal snapshot, of which half was rewritten since (the FUSE export has no such thing). Each line: what,
+ours, the other one's, and the ratio: MiB/s of reads of 1 MiB in sequence, or 4 KiB reads a second at random places, by one
+process and by four. "first": the mount's pages are dropped, the images are in the page cache, our tables are read anew;
+"cached": the same once more. Medians of ROUNDS (5), all in turn; one round before these does not count. Needs cc,
+qemu-storage-daemon, qemu-nbd and nbdfuse.
 """
 import contextlib
 import os

@@ -131,7 +131,7 @@ char *world_digest(World *world, const char *domain);
 
 /* Nothing temporary is left, no journal, every image passes qemu-img check, the domain is not read-only. */
 void world_check_clean(World *world, const char *domain);
-/* The same, but clusters may be lost: a qemu-img that was killed can leave some that a repair does not find. No harm is done. */
+/* The same, but clusters may be lost: of a qemu-img that was killed, recovery has been seen to leave one. No harm is done. */
 void world_check_sound(World *world, const char *domain);
 
 /*
