@@ -16,14 +16,18 @@
 #define LOOK_MS 20
 
 /*
- * A descriptor of the process that listens, if it is QEMU itself: then it has the images open. Else (libvirt makes the
- * socket for its QEMUs) it is no business of ours: -1.
+ * A descriptor of the process that listens, if it is QEMU itself: then it writes the disks. (Not always the NVRAM: one that
+ * has not run since its memory was saved has that open read-only.) Else (libvirt makes the socket for its QEMUs) it is no
+ * business of ours: -1.
  */
-static int open_process(const Running *running, const char *const *images)
+static int open_process(const Running *running)
 {
+    g_autofree const char **disks = running_images(running);
+    if (running->nvram)
+        disks[g_strv_length((char **)disks) - 1] = NULL;
     pid_t pid = qmp_pid(running->qmp);
     int process = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-    if (process >= 0 && !qmp_process_writes(pid, images)) {
+    if (process >= 0 && !qmp_process_writes(pid, disks)) {
         close(process);
         return -1;
     }
@@ -96,7 +100,7 @@ gboolean running_destroy(Machine *machine, GCancellable *cancel, GError **error)
     Running *running = (Running *)machine;
     QmpWait wait = qmp_wait(QUIT_MS, cancel);
     g_autofree const char **images = running_images(running);
-    int process = open_process(running, images);
+    int process = open_process(running);
     gboolean ok = end_process(running, process, &wait, error);
     if (process >= 0)
         close(process);

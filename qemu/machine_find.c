@@ -8,6 +8,8 @@
 #include "run_dir.h"
 
 #define FIND_MS 10000
+#define ENDING_MS 2000
+#define LOOK_MS 20
 
 static gboolean is_cancelled(const GError *error)
 {
@@ -38,14 +40,24 @@ static gboolean ask_at(const Online *online, const char *suffix, const MachineSp
     return qmp_online(socket, &machine, NULL, wait, ret_qmp, error);
 }
 
-/* Nobody listens yet, and no image is open yet. */
-static gboolean check_log(const Online *online, const MachineSpec *spec, GError **error)
+/*
+ * Nobody listens, no image is open; but QEMU holds its log from before it listens until its process ends. One on its way out
+ * is waited for.
+ */
+static gboolean await_log(const Online *online, const MachineSpec *spec, const QmpWait *wait, GError **error)
 {
+    QmpWait ending = {MIN(g_get_monotonic_time() + ENDING_MS * 1000, wait->until), wait->cancel};
     g_autofree char *log = g_strdup_printf("%s/%s.log", online->directory, spec->name);
-    if (!run_log_is_held(log))
-        return TRUE;
-    snap_set_error(error, EBUSY, "a machine of this name is being started, or ends ('%s' is locked)", log);
-    return FALSE;
+    while (run_log_is_held(log)) {
+        if (qmp_wait_check(&ending, "waiting for its end", NULL)) {
+            g_usleep(LOOK_MS * 1000);
+            continue;
+        }
+        snap_set_error(error, g_cancellable_is_cancelled(wait->cancel) ? EINTR : EBUSY,
+                       "a machine of this name is being started, or ends ('%s' is locked)", log);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 gboolean online_find(Backend *backend, const MachineSpec *spec, GCancellable *cancel, Machine **ret_machine,
@@ -63,7 +75,7 @@ gboolean online_find(Backend *backend, const MachineSpec *spec, GCancellable *ca
                                                                 : g_steal_pointer(&first));
         return FALSE;
     }
-    if (!qmp && !check_log(online, spec, error))
+    if (!qmp && !await_log(online, spec, &wait, error))
         return FALSE;
     *ret_machine = qmp ? qmp_machine_new(online, qmp, spec) : NULL;
     return TRUE;

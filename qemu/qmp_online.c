@@ -12,6 +12,9 @@
 #include "qmp_block.h"
 #include "qmp_job.h"
 
+#define ENDING_MS 2000
+#define LOOK_MS 20
+
 /* Nobody listens: then nobody may write. An image that is not there is nobody's. */
 static gboolean is_off(const QmpMachine *machine, GError **error)
 {
@@ -167,11 +170,32 @@ static void make_busy(GError *error)
         error->code = EBUSY;
 }
 
+/*
+ * A QEMU on its way out hangs up on its clients before it takes its socket away: who connects in between is cut off without
+ * a word. It is asked again, until nobody listens.
+ */
+static Qmp *connect_or_see_it_end(const char *socket, const QmpListener *listener, const QmpWait *wait,
+                                  GError **error)
+{
+    QmpWait ending = {MIN(g_get_monotonic_time() + ENDING_MS * 1000, wait->until), wait->cancel};
+    for (;;) {
+        g_autoptr(GError) why = NULL;
+        Qmp *qmp = qmp_connect(socket, listener, wait, &why);
+        if (qmp)
+            return qmp;
+        if (why->code != ECONNRESET || !qmp_wait_check(&ending, "waiting for its end", NULL)) {
+            g_propagate_error(error, g_steal_pointer(&why));
+            return NULL;
+        }
+        g_usleep(LOOK_MS * 1000);
+    }
+}
+
 gboolean qmp_online(const char *socket, const QmpMachine *machine, const QmpListener *listener,
                     const QmpWait *wait, Qmp **ret_qmp, GError **error)
 {
     g_autoptr(GError) why = NULL;
-    g_autoptr(Qmp) qmp = qmp_connect(socket, listener, wait, &why);
+    g_autoptr(Qmp) qmp = connect_or_see_it_end(socket, listener, wait, &why);
     if (!qmp && (why->code == ENOENT || why->code == ECONNREFUSED)) {
         if (!is_off(machine, error))
             return FALSE;

@@ -226,6 +226,7 @@ static gpointer serve(gpointer data)
                 bad = g_intern_string(lines[k]);
         close(fd);
     }
+    shutdown(server->fd, SHUT_RDWR); /* nobody listens any more */
     return (gpointer)bad;
 }
 

@@ -97,7 +97,17 @@ START_TEST(other_hands)
 }
 END_TEST
 
-/* A QEMU has its log before it has anything else: where that is locked, it is not known to be off. */
+static gpointer close_soon(gpointer fd)
+{
+    g_usleep(300 * 1000);
+    close(GPOINTER_TO_INT(fd));
+    return NULL;
+}
+
+/*
+ * A QEMU has its log before it has anything else, and until it has ended: where that is locked, it is not known to be off.
+ * One that ends is waited for.
+ */
 START_TEST(just_being_started)
 {
     g_autoptr(PowerWorld) world = POWER_WORLD();
@@ -110,8 +120,9 @@ START_TEST(just_being_started)
     power_refused(world, POWER_START, NULL, EBUSY, "is being started, or ends");
     ck_assert(!world_try_create(world, "web", "s1", NULL, &error));
     expect_error(&error, EBUSY, "is being started, or ends");
-    close(fd);
+    GThread *ending = g_thread_new("ending", close_soon, GINT_TO_POINTER(fd));
     power_create(world, "s1", MODE_DEFAULT, NULL);
+    g_thread_join(ending);
     power_boot(world);
 }
 END_TEST
@@ -392,7 +403,9 @@ START_TEST(nvram)
     poke(vars, 0, "two.", 4);
     power_create(world, "external", MODE_EXTERNAL, BOTH_EXTERNAL);
     poke(vars, 0, "tri.", 4);
-    power(world, POWER_DESTROY, NULL);
+    pid_t pid = power_pid(world);
+    power(world, POWER_DESTROY, NULL); /* it has not run since, and so its NVRAM is open read-only */
+    ck_assert(!is_qemu_in(pid, world->run));
     power_create(world, "off", MODE_DEFAULT, BOTH_INTERNAL);
     poke(vars, 0, "now.", 4);
     static const struct {

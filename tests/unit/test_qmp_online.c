@@ -168,6 +168,28 @@ START_TEST(test_no_answer)
 }
 END_TEST
 
+/* QEMU takes its socket away after it has hung up. Who does that for good is neither on nor off. */
+START_TEST(test_hangs_up)
+{
+    static const char *const twice[] = {"", "", NULL};
+    const char *always[1001] = {NULL};
+    for (guint i = 0; i < G_N_ELEMENTS(always) - 1; i++)
+        always[i] = "";
+    g_autofree char *path = PATH("fake"), *nothing = PATH("nothing");
+    Server *server = server_start(path, twice);
+    ck_assert_int_eq(state_of(path, TEST_UUID, nothing, NULL), OFF);
+    ck_assert(server_end(server));
+    server = server_start(path, always);
+    QmpWait wait = qmp_wait(20000, NULL);
+    QmpMachine machine = {TEST_UUID, (const char *const[]){nothing, NULL}};
+    GError *error = NULL;
+    Qmp *qmp = NULL;
+    ck_assert(!qmp_online(path, &machine, NULL, &wait, &qmp, &error));
+    expect_error(&error, EBUSY, "QEMU has ended, or closed its monitor");
+    (void)server_end(server); /* it was not asked so often */
+}
+END_TEST
+
 static QmpBlock *only_block(World *world, GPtrArray **ret_blocks)
 {
     QmpWait wait = seconds(60);
@@ -278,6 +300,7 @@ int main(void)
     tcase_add_test(tcase, test_layer_open_for_writing);
     tcase_add_test(tcase, test_with_a_job);
     tcase_add_test(tcase, test_no_answer);
+    tcase_add_test(tcase, test_hangs_up);
     tcase_add_test(tcase, test_after_a_snapshot);
     tcase_add_test(tcase, test_image_without_its_chain);
     tcase_add_loop_test(tcase, test_names, 0, (int)G_N_ELEMENTS(names));
