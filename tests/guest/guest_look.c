@@ -100,8 +100,10 @@ static int open_content(const char *image, const char *tag, GError **error)
     const char *present[] = {"qemu-img", "convert", "-U", "-f", format, "-O", "raw", image, path, NULL};
     const char *then[] = {"qemu-img", "convert", "-U",   "-f",  format, "-O",
                           "raw",      "-l",      option, image, path,   NULL};
-    gboolean ok = g_spawn_sync(NULL, (char **)(tag ? then : present), NULL, G_SPAWN_SEARCH_PATH, NULL, NULL,
-                               NULL, &errors, &status, error);
+    /* all is close-on-exec: that GLib need not see to it spares a copy of our page tables */
+    gboolean ok = g_spawn_sync(NULL, (char **)(tag ? then : present), NULL,
+                               G_SPAWN_SEARCH_PATH | G_SPAWN_LEAVE_DESCRIPTORS_OPEN, NULL, NULL, NULL,
+                               &errors, &status, error);
     if (ok && g_spawn_check_wait_status(status, NULL))
         return fd;
     if (ok)

@@ -117,8 +117,8 @@ static gboolean io(const char *path, gboolean look, const char *command)
         look ? path : NULL, NULL};
     int status = 0;
     ck_assert(g_spawn_sync(NULL, (char **)argv, NULL,
-                           G_SPAWN_SEARCH_PATH | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL,
-                           NULL, NULL, NULL, NULL, &status, NULL));
+                           TOOL_FLAGS | G_SPAWN_STDOUT_TO_DEV_NULL | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
+                           NULL, NULL, &status, NULL));
     return status == 0;
 }
 
@@ -146,8 +146,8 @@ static char *hash_of(const char *path)
     g_autofree char *data = NULL;
     gsize len = 0;
     int status = 0;
-    ck_assert(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL, NULL,
-                           NULL, NULL, NULL, &status, NULL));
+    ck_assert(g_spawn_sync(NULL, (char **)argv, NULL, TOOL_FLAGS | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
+                           NULL, NULL, &status, NULL));
     char *hash = NULL;
     if (status == 0 && g_file_get_contents(raw, &data, &len, NULL))
         hash = g_compute_checksum_for_data(G_CHECKSUM_SHA256, (guchar *)data, len);
@@ -376,8 +376,8 @@ static void clone_all(gpointer user)
         const char *argv[] = {"qemu-img", "create", "-q",    "-f",  "qcow2", "-b",
                               files[i],   "-F",     "qcow2", clone, NULL};
         int status = 0;
-        ck_assert(g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH | G_SPAWN_STDERR_TO_DEV_NULL,
-                               NULL, NULL, NULL, NULL, &status, NULL));
+        ck_assert(g_spawn_sync(NULL, (char **)argv, NULL, TOOL_FLAGS | G_SPAWN_STDERR_TO_DEV_NULL, NULL, NULL,
+                               NULL, NULL, &status, NULL));
         if (status == 0)
             clones->reads[i] = hash_of(clone);
     }
