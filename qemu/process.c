@@ -240,6 +240,7 @@ int process_errno_of(const char *message)
     } table[] = {
         {" lock", EBUSY}, /* Failed to get shared "write" lock */
         {"No space left on device", ENOSPC},
+        {"No space left in the file header", ENOSPC}, /* rebase: for that reason, or for the disk's room */
         {"Disk quota exceeded", EDQUOT},
         {"Permission denied", EACCES},
         {"Operation not permitted", EACCES},

@@ -355,6 +355,7 @@ static const struct {
 } messages[] = {
     {"qemu-img: /a/b: Could not resize file: No space left on device\n", ENOSPC,
      "qemu-img x: /a/b: Could not resize file: No space left on device"},
+    {"qemu-img: Could not change the backing file to 'b': No space left in the file header\n", ENOSPC, NULL},
     {"qemu-img: Could not open 'o': Failed to get \"write\" lock\nIs another process using the image [o]?\n",
      EBUSY, "qemu-img x: Could not open 'o': Failed to get \"write\" lock"},
     {"qemu-img: Could not open 'o': Failed to get shared \"write\" lock\nIs another ...?\n", EBUSY, NULL},
