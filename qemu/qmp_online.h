@@ -20,6 +20,8 @@ typedef struct {
  * *ret_qmp: a connection to the QEMU that runs @machine, which is online: it listens at @socket, has this uuid and writes
  * each of the images. NULL: it is off: nobody listens, and nobody writes the images. @listener: as in qmp_connect().
  *
+ * One that hangs up before its greeting is on its way out: it is asked again, for two seconds at most.
+ *
  * What it was is known for the moment of the look only. Online it stays true for the connection, which ends with the QEMU;
  * who goes on because it is off must hold the images (Backend.hold).
  *
