@@ -8,7 +8,6 @@
 #include "run_dir.h"
 
 #define FIND_MS 10000
-#define ENDING_MS 2000
 #define LOOK_MS 20
 
 static gboolean is_cancelled(const GError *error)
@@ -46,7 +45,7 @@ static gboolean ask_at(const Online *online, const char *suffix, const MachineSp
  */
 static gboolean await_log(const Online *online, const MachineSpec *spec, const QmpWait *wait, GError **error)
 {
-    QmpWait ending = {MIN(g_get_monotonic_time() + ENDING_MS * 1000, wait->until), wait->cancel};
+    QmpWait ending = qmp_wait_part(wait, QMP_ENDING_MS);
     g_autofree char *log = g_strdup_printf("%s/%s.log", online->directory, spec->name);
     while (run_log_is_held(log)) {
         if (qmp_wait_check(&ending, "waiting for its end", NULL)) {

@@ -203,7 +203,7 @@ static gboolean await_greeting_locked(Qmp *qmp, const char *what, const QmpWait 
 static gboolean await_greeting(Qmp *qmp, const char *what, const QmpWait *wait, GError **error)
 {
     for (;;) {
-        QmpWait part = {MIN(g_get_monotonic_time() + BUSY_MS * 1000, wait->until), wait->cancel};
+        QmpWait part = qmp_wait_part(wait, BUSY_MS);
         g_autoptr(GError) why = NULL;
         gulong handler = qmp_wait_begin(qmp, wait);
         g_mutex_lock(&qmp->lock);

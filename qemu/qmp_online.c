@@ -12,7 +12,6 @@
 #include "qmp_block.h"
 #include "qmp_job.h"
 
-#define ENDING_MS 2000
 #define LOOK_MS 20
 
 /* Nobody listens: then nobody may write. An image that is not there is nobody's. */
@@ -177,7 +176,7 @@ static void make_busy(GError *error)
 static Qmp *connect_or_see_it_end(const char *socket, const QmpListener *listener, const QmpWait *wait,
                                   GError **error)
 {
-    QmpWait ending = {MIN(g_get_monotonic_time() + ENDING_MS * 1000, wait->until), wait->cancel};
+    QmpWait ending = qmp_wait_part(wait, QMP_ENDING_MS);
     for (;;) {
         g_autoptr(GError) why = NULL;
         Qmp *qmp = qmp_connect(socket, listener, wait, &why);

@@ -7,6 +7,8 @@
 
 #include "qmp.h"
 
+#define QMP_ENDING_MS 2000 /* how long a QEMU on its way out is waited for */
+
 typedef struct {
     const char *uuid; /* with dashes, in any case */
     /*
@@ -20,7 +22,7 @@ typedef struct {
  * *ret_qmp: a connection to the QEMU that runs @machine, which is online: it listens at @socket, has this uuid and writes
  * each of the images. NULL: it is off: nobody listens, and nobody writes the images. @listener: as in qmp_connect().
  *
- * One that hangs up before its greeting is on its way out: it is asked again, for two seconds at most.
+ * One that hangs up before its greeting is on its way out: it is asked again, for QMP_ENDING_MS at most.
  *
  * What it was is known for the moment of the look only. Online it stays true for the connection, which ends with the QEMU;
  * who goes on because it is off must hold the images (Backend.hold).

@@ -19,6 +19,11 @@ QmpWait qmp_wait(guint ms, GCancellable *cancel)
     return (QmpWait){ms ? g_get_monotonic_time() + (gint64)ms * 1000 : G_MAXINT64, cancel};
 }
 
+QmpWait qmp_wait_part(const QmpWait *wait, guint ms)
+{
+    return (QmpWait){MIN(g_get_monotonic_time() + (gint64)ms * 1000, wait->until), wait->cancel};
+}
+
 gboolean qmp_wait_check(const QmpWait *wait, const char *what, GError **error)
 {
     if (g_cancellable_is_cancelled(wait->cancel)) {

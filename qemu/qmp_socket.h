@@ -18,6 +18,8 @@ typedef struct {
 
 /* From now on for @ms milliseconds (0: for ever), or until @cancel (may be NULL; not referenced) fires. */
 QmpWait qmp_wait(guint ms, GCancellable *cancel);
+/* At most @ms of @wait, from now. */
+QmpWait qmp_wait_part(const QmpWait *wait, guint ms);
 
 /* EINTR: cancelled; ETIMEDOUT. Neither: TRUE. "@what: cancelled". */
 gboolean qmp_wait_check(const QmpWait *wait, const char *what, GError **error);
